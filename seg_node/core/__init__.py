@@ -1,0 +1,1 @@
+"""Segmentation without ROS: categories, network, bundles, engines, accounting and timing."""

@@ -1,0 +1,80 @@
+"""The FPN, defined once: what is trained here is what is exported, and what the torch engine runs.
+
+Feature Pyramid Network decoder for semantic segmentation (Kirillov et al., "Panoptic Feature Pyramid
+Networks", CVPR 2019) as implemented by segmentation-models-pytorch, over any encoder it or timm offers:
+ResNet (He et al., CVPR 2016), ConvNeXt V2 (Woo et al., CVPR 2023).
+"""
+
+import math
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg_node.core.taxonomy import Category
+
+STRIDE = 32
+"""The encoders halve the resolution five times, so their input sides must be multiples of this."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SegmentationNetwork(nn.Module):
+    """Logits of the eight categories for a batch of BGR images of any size.
+
+    Args:
+        encoder: name known to segmentation-models-pytorch, e.g. ``resnet50`` or ``tu-convnextv2_tiny``.
+        mean: RGB mean of the input in 0..1, subtracted.
+        std: RGB standard deviation of the input in 0..1, divided by.
+        encoder_weights: ``None`` for random initialisation or ``imagenet`` (needs a network).
+        drop_path_rate: stochastic depth; only timm encoders (``tu-``) that have it accept it.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+        encoder_weights: str | None = None,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        options = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        self.fpn = smp.FPN(encoder, encoder_weights=encoder_weights, classes=len(Category), **options)
+        # Scaling 0..1 and 0..255 are one operation: the statistics are kept in the unit of the input.
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, bgr: Tensor) -> Tensor:
+        """Compute logits.
+
+        Args:
+            bgr: float32 [N, 3, H, W], 0..255, channels in OpenCV's order.
+
+        Returns:
+            float [N, 8, H, W].
+        """
+        height, width = bgr.shape[-2:]
+        rgb = (bgr.flip(1) - self.mean) / self.std
+        # Zeros after normalisation are the mean colour, the least surprising border.
+        padded = F.pad(rgb, (0, -width % STRIDE, 0, -height % STRIDE))
+        return self.fpn(padded)[..., :height, :width]
+
+
+def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
+    """Choose the size at which a camera's frames pass through the network.
+
+    The frame keeps its aspect ratio and gets as many pixels as the network was trained on, so that the cost
+    of a frame does not depend on the camera; frames that are smaller already are not enlarged.
+
+    Args:
+        camera: (height, width) of the frame in pixels.
+        trained: (height, width) of the manifest's input size in pixels.
+
+    Returns:
+        (height, width), at least one pixel each.
+    """
+    scale = min(1.0, math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1])))
+    return max(1, round(camera[0] * scale)), max(1, round(camera[1] * scale))

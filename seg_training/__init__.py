@@ -1,0 +1,1 @@
+"""Training of the networks that seg_node runs."""

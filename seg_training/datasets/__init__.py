@@ -1,0 +1,1 @@
+"""Datasets: each yields BGR images with masks of the eight categories."""

@@ -82,9 +82,7 @@ def train(config: TrainingConfig) -> Path:
             started = time.monotonic()
             stage = config.stage(step)
             augment = Augmentation(tuple(stage.crop), tuple(stage.scale))
-            batch = [
-                augment(*samples[index], seed) for index, seed in batch_indices(step, len(samples), config)
-            ]
+            batch = [augment(*samples[index], seed) for index, seed in batch_indices(step, len(samples), config)]
             images = torch.stack([image for image, _ in batch]).to(device, torch.float32)
             target = torch.stack([mask for _, mask in batch]).to(device)
 

@@ -78,3 +78,39 @@ def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int
     """
     scale = min(1.0, math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1])))
     return max(1, round(camera[0] * scale)), max(1, round(camera[1] * scale))
+
+
+class FrameSegmenter(nn.Module):
+    """From the camera's frame to a mask of the camera's size: what a bundle's graph computes, in torch.
+
+    Args:
+        network: in ``eval`` mode.
+        input_size: (height, width) of the manifest in pixels.
+    """
+
+    def __init__(self, network: SegmentationNetwork, input_size: tuple[int, int]):
+        super().__init__()
+        self.network = network
+        self.input_size = input_size
+
+    def forward(self, frame: Tensor, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Segment one frame.
+
+        Args:
+            frame: uint8 [H, W, 3], BGR.
+            confidence: compute it too.
+
+        Returns:
+            Mask, uint8 [H, W], and confidence, uint8 [H, W] (greatest softmax in 0..255) or None.
+        """
+        camera = frame.shape[:2]
+        bgr = frame.permute(2, 0, 1)[None].float()
+        size = network_size(tuple(camera), self.input_size)
+        logits = self.network(F.interpolate(bgr, size=size, mode="bilinear", align_corners=False)).float()
+        peak, mask = logits.max(1, keepdim=True)
+        # nearest-exact samples at pixel centres; torch's plain "nearest" shifts the mask by half a pixel.
+        full = F.interpolate(mask.to(torch.uint8), size=camera, mode="nearest-exact")[0, 0]
+        if not confidence:
+            return full, None
+        softmax = 255 / (logits - peak).exp().sum(1, keepdim=True)
+        return full, F.interpolate(softmax.round().to(torch.uint8), size=camera, mode="nearest-exact")[0, 0]

@@ -45,7 +45,9 @@ class CamVid:
     def __init__(self, root: str | Path, split: str):
         folder = Path(root) / split
         if not (folder / "images").is_dir():
-            raise FileNotFoundError(f"{folder / 'images'} is not a folder; expected CamVid as ROOT/{{train,val}}/images")
+            raise FileNotFoundError(
+                f"{folder / 'images'} is not a folder; expected CamVid as ROOT/{{train,val}}/images"
+            )
         self.images = sorted(p for p in (folder / "images").iterdir() if p.suffix in (".jpg", ".png"))
         if not self.images:
             raise FileNotFoundError(f"{folder / 'images'} holds no .jpg or .png image")
@@ -73,5 +75,7 @@ class CamVid:
         if label.shape != image.shape[:2]:
             raise ValueError(f"{self.labels[index]} is {label.shape}, its image is {image.shape[:2]}")
         if label.max() >= len(_TO_CATEGORY):
-            raise ValueError(f"{self.labels[index]} holds class id {label.max()}; CamVid has 0..{len(_TO_CATEGORY) - 1}")
+            raise ValueError(
+                f"{self.labels[index]} holds class id {label.max()}; CamVid has 0..{len(_TO_CATEGORY) - 1}"
+            )
         return image, _TO_CATEGORY[label]

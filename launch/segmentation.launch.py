@@ -1,0 +1,112 @@
+"""Start the segmentation node; ``ros2 launch seg_node segmentation.launch.py --show-args`` lists the arguments."""
+
+import os
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+PARAMETER_TYPES = {"model": str, "engine": str, "image_transport": str, "autostart": bool, "use_sim_time": bool}
+"""Parameters of the node with a launch argument of the same name; those left empty keep the value of params_file."""
+
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
+
+BOOLEANS = ["", "true", "false", "True", "False"]
+
+CONFIG = PathJoinSubstitution([FindPackageShare("seg_node"), "config"])
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "image", default_value="image", description="Camera topic; where compressed, its name without /compressed."
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="Subscribe to the camera's raw or compressed topic; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "model",
+        default_value="",
+        description="Model bundle, the name of a shipped one or a path; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "engine",
+        default_value="",
+        choices=["", "auto", "onnxruntime", "openvino", "torch"],
+        description="What runs the model; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=BOOLEANS,
+        description="Whether the node configures and activates itself; false under a lifecycle supervisor; "
+        "empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=BOOLEANS,
+        description="Whether the clock is the topic /clock, as when a bag is played; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, e.g. of its camera."),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=PathJoinSubstitution([CONFIG, "segmentation.yaml"]),
+        description="YAML file with the node's parameters.",
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Least severity that is logged.",
+    ),
+    DeclareLaunchArgument(
+        "fastdds_profile",
+        default_value=PathJoinSubstitution([CONFIG, "fastdds_shm.xml"]),
+        description="Fast DDS profile of the node, unless the environment names one; empty: none. The camera's "
+        "process needs it as well, for it is the sender's shared memory that holds the frames.",
+    ),
+]
+
+
+def profile_environment(profile: str) -> dict[str, str]:
+    """Environment variables that load a Fast DDS profile; none where the user has set one of them."""
+    if not profile or any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
+        return {}
+    return dict.fromkeys(PROFILE_VARIABLES, profile)
+
+
+def start_node(context: LaunchContext) -> list[Node]:
+    """The node, with the parameters that were given."""
+    given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    for argument in ("params_file", "fastdds_profile"):
+        if given[argument] and not Path(given[argument]).is_file():
+            raise FileNotFoundError(f"{argument} is {given[argument]!r}: there is no such file")
+    parameters = [given["params_file"]] if given["params_file"] else []
+    parameters += [
+        {name: ParameterValue(given[name], value_type=kind)} for name, kind in PARAMETER_TYPES.items() if given[name]
+    ]
+    return [
+        Node(
+            package="seg_node",
+            executable="segmentation",
+            name="segmentation",
+            namespace=given["namespace"],
+            parameters=parameters,
+            remappings=[("image", given["image"]), ("image/compressed", f"{given['image']}/compressed")],
+            ros_arguments=["--log-level", given["log_level"]],
+            additional_env=profile_environment(given["fastdds_profile"]),
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments and the node."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_node)])

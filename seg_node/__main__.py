@@ -1,0 +1,36 @@
+"""Command line of seg_node: ``python -m seg_node COMMAND --help``."""
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "replay": ("seg_node.replay.command", "play a drive through the real node and report timing, drops and masks"),
+    "bag": ("seg_node.replay.bag_command", "make a bag from a video, or show what a bag holds"),
+}
+"""Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["node"]:
+        # The rest belongs to ROS, whose arguments argparse does not know.
+        from seg_node.ros.segmentation_node import main as node
+
+        return node(arguments[1:])
+    parser = argparse.ArgumentParser(prog="python -m seg_node", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("node", help="run the segmentation node; takes --ros-args", add_help=False)
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            # Only the command that runs is imported: the others may need more than is installed.
+            importlib.import_module(module).add_arguments(command)
+    options = parser.parse_args(arguments)
+    return importlib.import_module(COMMANDS[options.command][0]).run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

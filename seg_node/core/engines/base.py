@@ -1,0 +1,70 @@
+"""The interface that every engine has."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from seg_node.core.bundle import Bundle
+
+
+class EngineError(RuntimeError):
+    """An engine cannot be made, or its graph does not do what a bundle's graph must."""
+
+
+class Engine(ABC):
+    """Runs a bundle's graph. Not thread-safe: one thread at a time calls ``prepare`` and ``infer``.
+
+    Args:
+        bundle: what to run.
+        threads: processor threads for one inference; 0 leaves the choice to the engine.
+
+    Attributes:
+        name: of the engine, e.g. ``openvino``.
+        device: what it runs on, for people.
+        reason: why this engine was chosen, for people.
+    """
+
+    name: str
+    device: str = ""
+    reason: str = ""
+
+    def __init__(self, bundle: Bundle, threads: int = 0):
+        self.bundle = bundle
+        self.threads = threads
+
+    @abstractmethod
+    def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:
+        """Compile for frames of (height, width) pixels, if that is not done yet; ``infer`` does it when needed.
+
+        Raises:
+            EngineError: the graph cannot be compiled.
+        """
+
+    @abstractmethod
+    def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Segment one frame.
+
+        Args:
+            bgr: uint8 [H, W, 3], contiguous.
+            confidence: compute it too.
+
+        Returns:
+            Mask, uint8 [H, W] of category ids, and confidence, uint8 [H, W], the greatest softmax in
+            0..255, or None. Both belong to the caller.
+
+        Raises:
+            EngineError: the graph's output is not of that shape or type.
+        """
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """Compile and run once on a grey frame, so that no camera frame pays for it."""
+        self.prepare(size)
+        self.infer(np.full((*size, 3), 114, np.uint8))
+
+    def _checked(self, output: np.ndarray, bgr: np.ndarray, what: str) -> np.ndarray:
+        if output.shape != bgr.shape[:2] or output.dtype != np.uint8:
+            raise EngineError(
+                f"{self.bundle.name}: {what} is {output.dtype} {output.shape} for a frame of {bgr.shape[:2]};"
+                " expected uint8 of the frame's size"
+            )
+        return output

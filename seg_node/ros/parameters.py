@@ -1,0 +1,101 @@
+"""The node's parameters: the one table from which they are declared, checked and documented."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from seg_node.core.bundle import DEFAULT_MODEL
+from seg_node.core.engines import ENGINES
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+
+TRANSPORTS = ("raw", "compressed")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter."""
+
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    read_only: bool = False
+    when: str = "any"
+    """Until which lifecycle state it can be changed: ``any``, ``inactive`` (not while active) or ``unconfigured``."""
+
+
+PARAMETERS: dict[str, Spec] = {
+    "model": Spec(DEFAULT_MODEL, "Bundle: name of a shipped one or path of a folder. Setting it swaps the model."),
+    "engine": Spec(
+        "auto", "What runs the model; auto picks the fastest.", choices=("auto", *ENGINES), when="unconfigured"
+    ),
+    "threads": Spec(
+        0, "Processor threads for one inference; 0 leaves it to the engine.", range=(0, 1024), when="unconfigured"
+    ),
+    "warm_up_size": Spec(
+        [720, 1280], "Height and width in pixels of the camera, compiled for in advance.", when="unconfigured"
+    ),
+    "image_transport": Spec("raw", "Subscribe to image or image/compressed.", choices=TRANSPORTS, when="inactive"),
+    "max_age_ms": Spec(
+        0.0, "Frames older than this by their stamp are dropped as stale; 0 for no limit.", range=(0.0, 3.6e6)
+    ),
+    "deadline_ms": Spec(
+        0.0, "Masks that come later than this after their frame are marked late; 0 for never.", range=(0.0, 3.6e6)
+    ),
+    "autostart": Spec(
+        True, "Configure and activate at start, for those without a lifecycle supervisor.", read_only=True
+    ),
+    "category_names": Spec(list(CATEGORY_NAMES), "Name of each mask value.", read_only=True),
+    "category_colors": Spec(
+        [int(v) for v in PALETTE_RGB.flatten()], "Red, green, blue of each mask value in turn.", read_only=True
+    ),
+}
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare all parameters on a node, with descriptors."""
+    for name, spec in PARAMETERS.items():
+        constraints = f"One of {', '.join(spec.choices)}." if spec.choices else ""
+        descriptor = ParameterDescriptor(
+            description=spec.description, additional_constraints=constraints, read_only=spec.read_only
+        )
+        if spec.range and isinstance(spec.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=spec.range[0], to_value=spec.range[1])]
+        elif spec.range:
+            descriptor.integer_range = [IntegerRange(from_value=spec.range[0], to_value=spec.range[1], step=1)]
+        node.declare_parameter(name, spec.default, descriptor)
+
+
+def check(parameter: Parameter, state: str) -> str:
+    """Find what is wrong with a new value beyond type and range, which rclpy checks.
+
+    Args:
+        parameter: with the new value.
+        state: lifecycle state of the node.
+
+    Returns:
+        What is wrong and what to do, empty if nothing is.
+    """
+    spec, value = PARAMETERS.get(parameter.name), parameter.value
+    if spec is None:
+        return ""
+    if spec.choices and value not in spec.choices:
+        return f"{parameter.name} is {value!r}; expected one of {', '.join(spec.choices)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{parameter.name} is {value}; expected a finite number"
+    if parameter.name == "warm_up_size" and (len(value) != 2 or not all(0 < v <= 16384 for v in value)):
+        return f"warm_up_size is {list(value)}; expected [height, width] in pixels, each from 1 to 16384"
+    if spec.when == "inactive" and state == "active":
+        return f"{parameter.name} cannot change while the node is active; deactivate it first"
+    if spec.when == "unconfigured" and state != "unconfigured":
+        return f"{parameter.name} cannot change while the node is {state}; clean it up first"
+    return ""
+
+
+def refusal(reason: str) -> SetParametersResult:
+    """Answer to a parameter change: refused for a reason, accepted without one."""
+    return SetParametersResult(successful=not reason, reason=reason)

@@ -1,0 +1,69 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "seg_node"
+
+
+def tree(source: str, target: str) -> list[tuple[str, list[str]]]:
+    """Data files: everything under a folder, for the same places under ``share/seg_node/<target>``."""
+    folders: dict[str, list[str]] = {}
+    for file in sorted(Path(source).rglob("*")):
+        if file.is_file() and not file.name.startswith("."):
+            folder = Path("share", NAME, target, file.parent.relative_to(source))
+            folders.setdefault(folder.as_posix(), []).append(file.as_posix())
+    return list(folders.items())
+
+
+version = re.search(r'^__version__ = "(.+)"$', Path(NAME, "__init__.py").read_text(), re.MULTILINE)[1]
+
+setup(
+    name=NAME,
+    version=version,
+    description="Road-scene segmentation for ROS 2 with every frame accounted for",
+    license="Apache-2.0",
+    maintainer="seg_node maintainers",
+    maintainer_email="maintainers@seg-node.dev",
+    # Not simply all packages found: a `rosbags` among them would hide the library of that name.
+    packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", [str(file) for file in sorted(Path("launch").glob("*.launch.py"))]),
+        (f"share/{NAME}/config", [str(file) for file in sorted(Path("config").glob("*.*"))]),
+        *tree("seg_node/models", "models"),
+        *tree("rosbags", "rosbags"),
+    ],
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "opencv-python-headless",
+        "openvino",
+        "pyyaml",
+        "rosbags",
+        "tqdm",
+    ],
+    extras_require={
+        # For machines without a ROS 2 installation.
+        "ros": ["ros-jazzy-common-interfaces", "ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
+        # Older torch resolves to builds that torchvision cannot load with.
+        "training": ["onnxscript", "segmentation-models-pytorch", "timm", "torch>=2.14", "torchvision"],
+        # Shares its files with onnxruntime: uninstall that one first.
+        "gpu": ["onnxruntime-gpu"],
+        "serving": ["fastapi", "uvicorn"],
+        # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
+        "test": ["catkin-pkg", "colcon-common-extensions", "pytest<9", "pytest-timeout", "setuptools<80"],
+        # The style of `ruff format` changes between minor versions.
+        "lint": ["ruff==0.17.*"],
+    },
+    entry_points={
+        "console_scripts": [
+            "replay = seg_node.replay.command:main",
+            "segmentation = seg_node.ros.segmentation_node:main",
+        ],
+    },
+)

@@ -1,0 +1,78 @@
+"""Fixtures shared by all tests: data, ROS 2 and the real node as a process.
+
+Every test session has a ROS domain of its own and does not leave the machine: it neither hears a robot on the network
+nor drives one.
+"""
+
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from seg_node.replay.node_process import NodeProcess, default_profile_environment
+
+
+def _free_domain() -> int:
+    """A ROS domain in which nobody on this machine listens, by its discovery port (DDSI-RTPS 2.5, section 9.6.2)."""
+    for domain in random.SystemRandom().sample(range(1, 102), 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7400 + 250 * domain))
+            except OSError:
+                continue
+            return domain
+    raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine")
+
+
+# Set while the tests are collected, before anything initialises rclpy and for every child process.
+os.environ["ROS_DOMAIN_ID"] = str(_free_domain())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.update(default_profile_environment())
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The data folder: ``SEG_NODE_DATA``, or ``data`` in the folder ``shared`` beside the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SEG_NODE_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"data folder {folder} is missing (set SEG_NODE_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ros():
+    """The ``rclpy`` module, initialised for the whole session."""
+    rclpy = pytest.importorskip(
+        "rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI"
+    )
+    rclpy.init(args=[])
+    yield rclpy
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def node_process(ros, tmp_path):
+    """Start the real node and wait for its state: ``node_process(parameters, remaps, ...) -> NodeProcess``.
+
+    Keywords are those of ``NodeProcess``, and ``state``, the lifecycle state to wait for (None: do not wait), and
+    ``timeout`` in seconds. Nodes are stopped after the test; their output is in ``log`` of what is returned, and is
+    printed for a test that fails.
+    """
+    processes: list[NodeProcess] = []
+
+    def start(parameters=None, remaps=None, *, state="active", timeout=180.0, **options) -> NodeProcess:
+        options.setdefault("log", tmp_path / f"node{len(processes)}.log")
+        process = NodeProcess(parameters=parameters, remaps=remaps, **options)
+        process.start()
+        processes.append(process)
+        if state:
+            process.wait_for(state, timeout)
+        return process
+
+    yield start
+    for process in processes:
+        process.stop()
+        print(f"output of {process.full_name}:\n{process.last_output(100)}")

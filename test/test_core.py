@@ -1,0 +1,326 @@
+"""The core without ROS: metrics, slot, accounting, the path of a frame, bundles."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from seg_node.core.bundle import GRAPH, MANIFEST, BundleError, find_bundle, load_bundle, shipped_bundles
+from seg_node.core.metrics import confusion_matrix, scores
+from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
+from seg_node.core.slot import Accounting, Slot
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
+from seg_node.core.timing import Outcome, Stage
+
+
+def test_core_imports_without_ros_and_torch():
+    """Every core module but those that are torch imports where rclpy and torch cannot be imported."""
+    program = """
+import importlib, pkgutil, sys
+for name in ("rclpy", "torch", "torchvision", "timm", "segmentation_models_pytorch"):
+    sys.modules[name] = None
+import seg_node.core
+names = [m.name for m in pkgutil.walk_packages(seg_node.core.__path__, "seg_node.core.")]
+needs_torch = {"seg_node.core.network", "seg_node.core.engines.torch_engine"}
+assert needs_torch <= set(names), names
+for name in sorted(set(names) - needs_torch):
+    importlib.import_module(name)
+from seg_node.core.engines import create_engine
+from seg_node.core.bundle import load_bundle
+import numpy
+mask, _ = create_engine(load_bundle("fpn_resnet50"), "onnxruntime").infer(numpy.zeros((64, 64, 3), numpy.uint8))
+assert mask.shape == (64, 64)
+print("imported", len(names) - len(needs_torch))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("imported")
+
+
+def test_iou_of_a_hand_computed_case():
+    truth = np.array([[1, 1, 1, 2], [2, 2, 0, 255]], np.uint8)
+    prediction = np.array([[1, 1, 2, 2], [2, 1, 1, 3]], np.uint8)
+    result = scores(confusion_matrix(truth, prediction))
+    # flat: 2 hits, 1 missed, 1 wrong on construction; the pixel on void does not count. construction: 2 of 4.
+    assert result["iou"]["flat"] == pytest.approx(100 * 2 / 4)
+    assert result["iou"]["construction"] == pytest.approx(100 * 2 / 4)
+    assert result["miou_7"] == pytest.approx(50)
+    # In miou_8 void counts: flat has one more wrong pixel, void is missed.
+    assert result["miou_8"] == pytest.approx(100 * (0 + 2 / 5 + 2 / 4) / 3)
+    assert result["pixel_accuracy"] == pytest.approx(100 * 4 / 6)
+    assert result["iou"]["sky"] is None
+
+
+def test_confusion_adds_up_over_images():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 8, (2, 4, 20, 30), np.uint8)
+    parts = sum(confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True))
+    assert np.array_equal(parts, confusion_matrix(truth, prediction))
+    assert parts[3, 5] == np.count_nonzero((truth == 3) & (prediction == 5))
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [
+        (np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"\(2, 3\).*\(3, 2\)"),
+        (np.full((2, 2), 9, np.uint8), np.zeros((2, 2), np.uint8), "truth holds id 9"),
+        (np.zeros((2, 2), np.uint8), np.full((2, 2), 8, np.uint8), "prediction holds id 8"),
+    ],
+)
+def test_confusion_refuses(truth, prediction, message):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(truth, prediction)
+
+
+def test_colours_are_bgr():
+    assert colorize(np.array([[1, 255]], np.uint8)).tolist() == [[[128, 64, 128], [255, 255, 255]]]
+    assert colorize(np.array([[5]], np.uint8)).tolist() == [[[180, 130, 70]]]
+
+
+def test_slot_hands_back_what_is_superseded():
+    slot = Slot()
+    assert slot.put(1) is None
+    assert slot.put(2) == 1
+    assert slot.take() == 2
+    slot.put(3)
+    slot.close()
+    assert slot.put(4) == 4
+    assert slot.take() == 3
+    assert slot.take() is None
+
+
+def test_accounting_identity():
+    accounting = Accounting()
+    for _ in range(4):
+        accounting.receive()
+    accounting.settle(Outcome.MASKED, late=True)
+    accounting.settle(Outcome.STALE)
+    accounting.settle(Outcome.SUPERSEDED)
+    assert accounting.snapshot() == {
+        "received": 4,
+        "masked": 1,
+        "dropped.superseded": 1,
+        "dropped.stale": 1,
+        "dropped.undecodable": 0,
+        "dropped.failed": 0,
+        "pending": 1,
+        "late": 1,
+    }
+
+
+class _Named:
+    def __init__(self, name):
+        self.name = name
+
+
+class _Engine:
+    """Fails on frames whose first pixel is 13 and waits for permission on 99."""
+
+    def __init__(self, name="one"):
+        self.bundle = _Named(name)
+        self.permission = threading.Event()
+        self.entered = threading.Event()
+
+    def infer(self, bgr, confidence=False):
+        if bgr[0, 0, 0] == 13:
+            raise RuntimeError("thirteen")
+        if bgr[0, 0, 0] == 99:
+            self.entered.set()
+            assert self.permission.wait(10)
+        return bgr[..., 0], bgr[..., 1] if confidence else None
+
+
+class _Port(FramePort):
+    """Messages are numbers: negative ones cannot be decoded, those above 100 are that many milliseconds old."""
+
+    def __init__(self):
+        self.masks, self.records = [], []
+        self.listens = False
+
+    def decode(self, message):
+        if message < 0:
+            raise UndecodableError(f"{message} is negative")
+        return np.full((4, 6, 3), message, np.uint8)
+
+    def age(self, message):
+        return float(message) if message > 100 else 0.0
+
+    def wants_confidence(self):
+        return self.listens
+
+    def publish(self, message, mask, confidence):
+        self.masks.append((message, mask, confidence))
+
+    def report(self, message, record):
+        self.records.append((message, record))
+
+
+def _wait(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.001)
+
+
+def test_path_of_frames():
+    engine, port = _Engine(), _Port()
+    segmenter = Segmenter(engine, port, max_age=150)
+    segmenter.start()
+    for message in (1, -1, 13, 200, 120, 2):
+        segmenter.submit(message)
+        _wait(lambda: segmenter.accounting.snapshot()["pending"] == 0)
+    assert segmenter.stop(10)
+    assert [(m, r.outcome) for m, r in port.records] == [
+        (1, Outcome.MASKED),
+        (-1, Outcome.UNDECODABLE),
+        (13, Outcome.FAILED),
+        (200, Outcome.STALE),
+        (120, Outcome.MASKED),
+        (2, Outcome.MASKED),
+    ]
+    records = [record for _, record in port.records]
+    assert set(records[0].stages) == set(Stage)
+    assert sum(records[0].stages.values()) == pytest.approx(records[0].total, abs=5)
+    assert set(records[1].stages) == {Stage.WAIT}
+    assert records[1].detail == "UndecodableError: -1 is negative"
+    assert set(records[2].stages) == {Stage.WAIT, Stage.DECODE}
+    assert records[2].detail == "RuntimeError: thirteen"
+    assert "200 ms old" in records[3].detail
+    assert [message for message, _, _ in port.masks] == [1, 120, 2]
+    assert segmenter.accounting.snapshot()["received"] == 6
+
+
+def test_newest_frame_wins_and_the_swap_waits_for_the_next_frame():
+    engine, port = _Engine(), _Port()
+    segmenter = Segmenter(engine, port, deadline=1e-6)
+    segmenter.start()
+    segmenter.submit(99)
+    assert engine.entered.wait(10)
+    for message in (1, 2, 3):
+        segmenter.submit(message)
+    segmenter.engine = _Engine("two")
+    assert segmenter.accounting.snapshot()["pending"] == 2
+    port.listens = True
+    engine.permission.set()
+    assert segmenter.stop(10)
+    ends = [(m, r.outcome, r.model, r.late) for m, r in port.records]
+    assert ends == [
+        (1, Outcome.SUPERSEDED, "one", False),
+        (2, Outcome.SUPERSEDED, "one", False),
+        (99, Outcome.MASKED, "one", True),
+        (3, Outcome.MASKED, "two", True),
+    ]
+    assert port.masks[0][2] is None
+    assert port.masks[1][2] is not None
+    assert segmenter.accounting.snapshot() | {"late": 0} == {
+        "received": 4,
+        "masked": 2,
+        "dropped.superseded": 2,
+        "dropped.stale": 0,
+        "dropped.undecodable": 0,
+        "dropped.failed": 0,
+        "pending": 0,
+        "late": 0,
+    }
+
+
+def test_frames_after_the_stop_are_counted():
+    port = _Port()
+    segmenter = Segmenter(_Engine(), port)
+    segmenter.start()
+    assert segmenter.stop(10)
+    segmenter.submit(1)
+    assert port.records[0][1].outcome is Outcome.STALE
+    assert segmenter.accounting.snapshot()["pending"] == 0
+
+
+@pytest.fixture
+def bundle_copy(tmp_path):
+    """A copy of a shipped bundle whose graph is small and whose hashes are right."""
+    import hashlib
+
+    values = yaml.safe_load((find_bundle("fpn_resnet50") / MANIFEST).read_text())
+    (tmp_path / GRAPH).write_bytes(b"graph")
+    values["files"] = {GRAPH: hashlib.sha256(b"graph").hexdigest()}
+
+    def write(**changes):
+        text = {key: value for key, value in (values | changes).items() if value is not None}
+        (tmp_path / MANIFEST).write_text(yaml.safe_dump(text))
+        return tmp_path
+
+    write()
+    return write
+
+
+def test_bundle_loads(bundle_copy):
+    bundle = load_bundle(bundle_copy())
+    assert bundle.graph == b"graph"
+    assert bundle.manifest.categories == CATEGORY_NAMES
+    assert np.array_equal(bundle.manifest.palette, PALETTE_RGB)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "schema is 2"),
+        ({"schema": None}, "schema is None"),
+        ({"categories": ["void", "road"]}, "categories is"),
+        ({"palette": [[0, 0, 0]] * 8}, "palette is"),
+        ({"input_size": [0, 480]}, "input_size is"),
+        ({"input_size": "big"}, "input_size is 'big'"),
+        ({"input_size": [1.5, 2]}, "input_size is"),
+        ({"mean": [0.5, 0.5]}, "mean is"),
+        ({"std": [0.2, 0.2, 0]}, "std is"),
+        ({"decoder": "unet"}, "decoder is 'unet'"),
+        ({"precision": "int3"}, "precision is 'int3'"),
+        ({"name": 7}, "name is 7"),
+        ({"name": None}, "name"),
+        ({"colour": "red"}, "colour"),
+        ({"files": {}}, "files lists no model.onnx"),
+        ({"files": ["model.onnx"]}, "files is"),
+        ({"files": {GRAPH: "0" * 64}}, "model.onnx: sha256 is .* the manifest says 0000"),
+        ({"files": {"../model.onnx": "0" * 64}}, "'../model.onnx' .* own folder"),
+        ({"files": {"/etc/hostname": "0" * 64}}, "'/etc/hostname' .* own folder"),
+        ({"files": {"weights.safetensors": "0" * 64}}, "weights.safetensors: cannot be read"),
+    ],
+)
+def test_bundle_refusals(bundle_copy, changes, message):
+    path = bundle_copy(**changes)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe\x00", b"a: [", b"!!python/object/apply:os.getpid []"])
+def test_bundle_refuses_any_manifest_that_is_none(bundle_copy, content):
+    path = bundle_copy()
+    (path / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(path)
+
+
+def test_bundle_refuses_links(bundle_copy, tmp_path):
+    path = bundle_copy()
+    (path / GRAPH).rename(path / "elsewhere")
+    (path / GRAPH).symlink_to(path / "elsewhere")
+    with pytest.raises(BundleError, match="own folder"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "/nowhere", "."])
+def test_missing_bundle_names_those_there_are(name):
+    with pytest.raises(BundleError, match="there are: fpn_convnextv2, fpn_resnet50"):
+        find_bundle(name)
+
+
+def test_shipped_bundles_are_whole():
+    assert list(shipped_bundles()) == ["fpn_convnextv2", "fpn_resnet50"]
+    for name in shipped_bundles():
+        manifest = load_bundle(name).manifest
+        assert manifest.name == name
+        assert manifest.metrics["camvid_val"]["miou_7"] > 0
+        assert manifest.training["data"]
+        assert manifest.licence

@@ -1,0 +1,218 @@
+"""Decoding of every image encoding, and the messages that go out."""
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from seg_node.core.segmenter import UndecodableError  # noqa: E402
+from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
+from seg_node.ros.messages import (  # noqa: E402
+    ENCODINGS,
+    compressed_to_bgr,
+    image_to_bgr,
+    mono8_image,
+    record_to_diagnostics,
+)
+
+COLOUR = (40, 90, 200)
+
+
+def encode(bgr, encoding, padding=0, bigendian=False):
+    """Image message of a BGR image: the inverse of what is tested, written out by hand."""
+    height, width = bgr.shape[:2]
+    blue, green, red = (bgr[..., i] for i in range(3))
+    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    opaque = np.full_like(blue, 255)
+    if encoding in ("bgr8", "8UC3"):
+        rows = bgr.reshape(height, -1)
+    elif encoding == "rgb8":
+        rows = np.stack([red, green, blue], -1).reshape(height, -1)
+    elif encoding == "bgra8":
+        rows = np.stack([blue, green, red, opaque], -1).reshape(height, -1)
+    elif encoding == "rgba8":
+        rows = np.stack([red, green, blue, opaque], -1).reshape(height, -1)
+    elif encoding in ("mono8", "8UC1"):
+        rows = grey
+    elif encoding == "mono16":
+        rows = _two_bytes(grey, bigendian)
+    elif encoding.startswith("bayer_"):
+        pattern, depth = encoding[6:10], encoding[10:]
+        mosaic = np.empty_like(blue)
+        for position, letter in enumerate(pattern):
+            row, column = divmod(position, 2)
+            plane = {"r": red, "g": green, "b": blue}[letter]
+            mosaic[row::2, column::2] = plane[row::2, column::2]
+        rows = mosaic if depth == "8" else _two_bytes(mosaic, bigendian)
+    else:
+        # BT.601, limited range: ITU-R BT.601-7.
+        y = np.round(16 + (65.738 * red + 129.057 * green + 25.064 * blue) / 256).astype(np.uint8)
+        u = np.round(128 + (-37.945 * red - 74.494 * green + 112.439 * blue) / 256).astype(np.uint8)
+        v = np.round(128 + (112.439 * red - 94.154 * green - 18.285 * blue) / 256).astype(np.uint8)
+        if encoding == "nv12":
+            chroma = np.stack([u[::2, ::2], v[::2, ::2]], -1).reshape(height // 2, width)
+            rows = np.concatenate([y, chroma])
+        else:
+            chroma = np.empty_like(y)
+            chroma[:, ::2], chroma[:, 1::2] = u[:, ::2], v[:, ::2]
+            order = [chroma, y] if encoding == "yuv422" else [y, chroma]
+            rows = np.stack(order, -1).reshape(height, -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+    return Image(
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=padded.shape[1],
+        is_bigendian=int(bigendian),
+        data=array.array("B", padded.tobytes()),
+    )
+
+
+def _two_bytes(plane, bigendian):
+    return (plane.astype(np.uint16) * 256 + 5).astype(">u2" if bigendian else "<u2").view(np.uint8)
+
+
+def _expected(bgr, encoding):
+    if encoding in ("mono8", "8UC1", "mono16"):
+        return np.repeat(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
+    return bgr
+
+
+@pytest.mark.parametrize("bigendian", [False, True])
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encodings(encoding, padding, bigendian):
+    lossless = not encoding.startswith(("bayer", "yuv", "nv12"))
+    if lossless:
+        bgr = np.random.default_rng(1).integers(0, 256, (10, 16, 3), np.uint8)
+    else:
+        # Colour subsampling loses detail but no area of one colour, and swapped channels would show.
+        bgr = np.empty((12, 16, 3), np.uint8)
+        bgr[:] = COLOUR
+    decoded = image_to_bgr(encode(bgr, encoding, padding, bigendian))
+    assert decoded.flags.c_contiguous
+    difference = np.abs(decoded.astype(int) - _expected(bgr, encoding))
+    assert difference.max() <= (0 if lossless or encoding.startswith("bayer") else 3)
+
+
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.startswith(("yuv", "nv12"))])
+def test_subsampled_encodings_keep_places(encoding):
+    bgr = np.full((12, 16, 3), COLOUR, np.uint8)
+    bgr[4:8, 6:10] = (200, 30, 60)
+    decoded = image_to_bgr(encode(bgr, encoding, 4))
+    assert np.abs(decoded.astype(int) - bgr).max() <= 3
+
+
+def _image(**changes):
+    message = encode(np.zeros((4, 6, 3), np.uint8), "bgr8")
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (_image(width=0), "0x4"),
+        (_image(height=0), "6x0"),
+        (_image(step=17), "step is 17 bytes, but a row of 6 bgr8 pixels takes 18"),
+        (_image(step=0), "step is 0"),
+        (_image(data=array.array("B", bytes(71))), "data is 71 bytes, but 4 rows of step 18 take 72"),
+        (_image(data=array.array("B", bytes(73))), "data is 73 bytes"),
+        (_image(data=array.array("B")), "data is 0 bytes"),
+        (_image(width=2**32 - 1), "takes 12884901885"),
+        (_image(height=2**32 - 1), "4294967295 rows"),
+        (_image(encoding="nv12", width=5), "5x4"),
+        (_image(encoding="nv12", height=3), "6x3"),
+        (_image(encoding="yuv422", width=5), "5 wide"),
+        (_image(encoding="bayer_rggb8", width=1, height=1, step=1, data=array.array("B", b"1")), "1x1"),
+    ],
+)
+def test_contradicting_images_are_refused(message, text):
+    with pytest.raises(UndecodableError, match=text):
+        image_to_bgr(message)
+
+
+def test_unknown_encoding_names_those_there_are():
+    try:
+        import cv_bridge  # noqa: F401
+    except ImportError:
+        with pytest.raises(UndecodableError, match="'32FC7' needs cv_bridge.*bgr8.*nv12"):
+            image_to_bgr(_image(encoding="32FC7"))
+    else:
+        with pytest.raises(UndecodableError, match="32FC7"):
+            image_to_bgr(_image(encoding="32FC7"))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["bgr8", "rgb8", "bgra8", "rgba8", "mono8", "8UC3", "8UC1", "bayer_rggb8", "yuv422"]
+)
+def test_agreement_with_cv_bridge(encoding):
+    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is missing: it comes with a ROS 2 installation")
+    bgr = np.random.default_rng(2).integers(0, 256, (10, 16, 3), np.uint8)
+    message = encode(bgr, encoding)
+    reference = cv_bridge.CvBridge().imgmsg_to_cv2(message)
+    if encoding in ("8UC1", "8UC3"):
+        reference = reference if encoding == "8UC3" else np.repeat(reference[..., None], 3, axis=2)
+    else:
+        reference = cv_bridge.CvBridge().imgmsg_to_cv2(message, "bgr8")
+    assert np.array_equal(image_to_bgr(message), reference)
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_compressed(extension):
+    bgr = np.zeros((20, 30, 3), np.uint8)
+    bgr[:, 15:] = COLOUR
+    data = cv2.imencode(extension, bgr)[1].tobytes()
+    decoded = compressed_to_bgr(CompressedImage(format=extension[1:], data=array.array("B", data)))
+    assert np.abs(decoded.astype(int) - bgr)[:, 20:].max() <= (0 if extension == ".png" else 4)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", bytes(100), b"no image at all"])
+def test_undecodable_compressed(data):
+    with pytest.raises(UndecodableError, match=rf"{len(data)} bytes of format 'jpeg'"):
+        compressed_to_bgr(CompressedImage(format="jpeg", data=array.array("B", data)))
+
+
+def test_mask_message():
+    header = Header(frame_id="camera")
+    header.stamp.sec, header.stamp.nanosec = 12, 34
+    mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    message = mono8_image(mask, header)
+    assert (message.height, message.width, message.step, message.encoding) == (3, 4, 4, "mono8")
+    assert bytes(message.data) == mask.tobytes()
+    assert message.header == header
+
+
+@pytest.mark.parametrize(
+    ("outcome", "late", "level"),
+    [
+        (Outcome.MASKED, False, DiagnosticStatus.OK),
+        (Outcome.MASKED, True, DiagnosticStatus.WARN),
+        (Outcome.SUPERSEDED, False, DiagnosticStatus.WARN),
+        (Outcome.STALE, False, DiagnosticStatus.WARN),
+        (Outcome.UNDECODABLE, False, DiagnosticStatus.ERROR),
+        (Outcome.FAILED, False, DiagnosticStatus.ERROR),
+    ],
+)
+def test_timing_message(outcome, late, level):
+    header = Header(frame_id="camera")
+    record = FrameRecord(outcome, "fpn", {Stage.WAIT: 1.5, Stage.DECODE: 0.25}, total=1.75, age=9.0, late=late)
+    message = record_to_diagnostics(record, header, "/segmentation")
+    (status,) = message.status
+    assert message.header == header
+    assert (status.level, status.message, status.hardware_id) == (level, outcome.value, "fpn")
+    assert {pair.key: pair.value for pair in status.values} == {
+        "wait": "1.500",
+        "decode": "0.250",
+        "total": "1.750",
+        "age": "9.000",
+        "late": str(late).lower(),
+    }

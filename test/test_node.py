@@ -1,0 +1,387 @@
+"""The real node as a process, over real DDS."""
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from test_messages import encode  # noqa: E402
+
+from seg_node.core.bundle import load_bundle  # noqa: E402
+from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
+from seg_node.core.timing import Outcome, Stage  # noqa: E402
+from seg_node.ros.messages import ENCODINGS, compressed_to_bgr, image_to_bgr  # noqa: E402
+from seg_node.ros.parameters import PARAMETERS  # noqa: E402
+
+ENGINE = "onnxruntime"
+SIZE = (96, 128)
+COUNTS = ("received", "masked", "pending", "late")
+
+
+class Camera:
+    """Publishes frames to a node and collects what comes back, by stamp."""
+
+    def __init__(self, name="/segmentation", topic="image", message_type=Image, reliable=False):
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self.node = rclpy.create_node(f"camera_{time.monotonic_ns()}")
+        self.publisher = self.node.create_publisher(message_type, topic, QoSProfile(depth=5, reliability=reliability))
+        self.name = name
+        self.stamp = 0
+        self.masks, self.records, self.confidences, self.diagnostics = {}, {}, {}, []
+        deep = QoSProfile(depth=1000)
+        self.node.create_subscription(Image, f"{name}/mask", lambda m: self._keep(self.masks, m), deep)
+        self.node.create_subscription(DiagnosticArray, f"{name}/timing", lambda m: self._keep(self.records, m), deep)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def _keep(self, where, message):
+        key = (message.header.stamp.sec, message.header.stamp.nanosec)
+        assert key not in where, f"two messages for {key}"
+        where[key] = message
+
+    def _keep_diagnostics(self, message):
+        if message.status[0].name == f"{self.name}: segmentation":
+            self.diagnostics.append({v.key: v.value for v in message.status[0].values} | {"": message.status[0]})
+
+    def close(self):
+        self._executor.shutdown()
+        self._thread.join(10)
+        self.node.destroy_node()
+
+    def wait(self, condition, what, timeout=60.0):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out: {what}"
+            time.sleep(0.005)
+
+    def connect(self):
+        """Wait until both ends know each other."""
+        self.wait(lambda: self.publisher.get_subscription_count() > 0, "the node subscribes to the camera")
+        for topic in ("mask", "timing"):
+            self.wait(lambda t=topic: self.node.count_publishers(f"{self.name}/{t}") > 0, f"the node publishes {topic}")
+        return self
+
+    def send(self, message):
+        """Publish with the next stamp; returns the stamp."""
+        self.stamp += 1
+        message.header.stamp.sec, message.header.stamp.nanosec = 1000 + self.stamp, self.stamp
+        message.header.frame_id = f"camera_{self.stamp % 3}"
+        self.publisher.publish(message)
+        return (1000 + self.stamp, self.stamp)
+
+    def segment(self, message):
+        """Send a frame and wait for its record, and for its mask if it was masked.
+
+        A best-effort frame may be lost in transport; that is not what is tested, so it is sent again.
+        """
+        for _ in range(5):
+            key = self.send(message)
+            try:
+                self.wait(lambda k=key: k in self.records, "record", timeout=10)
+                break
+            except AssertionError:
+                continue
+        record = self.records[key]
+        if record.status[0].message == Outcome.MASKED.value:
+            self.wait(lambda: key in self.masks, "mask")
+        return record, self.masks.get(key)
+
+    def call(self, service_type, name, request):
+        client = self.node.create_client(service_type, f"{self.name}/{name}")
+        assert client.wait_for_service(20), name
+        future = client.call_async(request)
+        self.wait(future.done, f"answer of {name}", timeout=120)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def change_state(self, transition):
+        return self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=transition))).success
+
+    def state(self):
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def set(self, name, value):
+        kinds = {
+            str: (ParameterType.PARAMETER_STRING, "string_value"),
+            float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
+            bool: (ParameterType.PARAMETER_BOOL, "bool_value"),
+            int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
+            list: (ParameterType.PARAMETER_INTEGER_ARRAY, "integer_array_value"),
+        }
+        kind, field = kinds[type(value)]
+        parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
+        return self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter])).results[0]
+
+
+@pytest.fixture
+def camera(ros):
+    """Make cameras that are closed after the test."""
+    cameras = []
+
+    def make(*args, **options):
+        cameras.append(Camera(*args, **options))
+        return cameras[-1]
+
+    yield make
+    for one in cameras:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A frame of the shipped drive, small, so that many fit into a test."""
+    from pathlib import Path
+
+    from seg_node.replay.bag import open_drive
+
+    drive = open_drive(Path(__file__).parents[1] / "rosbags" / "synthetic_drive")
+    data = np.frombuffer(bytes(drive.frames[60].data), np.uint8)
+    return cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), SIZE[::-1], interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """The engine of the node in this process: what each mask must be."""
+    return create_engine(load_bundle("fpn_resnet50"), ENGINE)
+
+
+def _parameters(**changes):
+    return {"model": "fpn_resnet50", "engine": ENGINE, "warm_up_size": list(SIZE)} | changes
+
+
+def _mask(message):
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : message.width]
+
+
+def _values(record):
+    return {pair.key: pair.value for pair in record.status[0].values}
+
+
+def test_masks_of_every_encoding(node_process, camera, picture, golden):
+    """Every encoding, padded and not, either endianness flag: the golden mask per pixel, camera-sized, same header."""
+    node_process(_parameters(), {"image": "front/image_raw"})
+    source = camera(topic="front/image_raw").connect()
+    sizes = set()
+    for number, encoding in enumerate(ENCODINGS):
+        crop = picture[: SIZE[0] - 2 * (number % 3)]
+        for padding, bigendian in ((0, False), (10, True)):
+            message = encode(crop, encoding, padding, bigendian)
+            record, mask = source.segment(message)
+            assert record.status[0].message == "masked", (encoding, _values(record))
+            assert mask.header == message.header == record.header
+            assert (mask.encoding, mask.height, mask.width) == ("mono8", *crop.shape[:2])
+            assert np.array_equal(_mask(mask), golden.infer(image_to_bgr(message))[0]), encoding
+            sizes.add(crop.shape)
+    assert len(sizes) == 3
+
+
+def test_refusals_are_counted_and_survived(node_process, camera, picture):
+    node_process(_parameters())
+    source = camera().connect()
+    bad = encode(picture, "bgr8")
+    bad.encoding = "no_such_encoding"
+    record, mask = source.segment(bad)
+    assert record.status[0].message == "undecodable"
+    assert "no_such_encoding" in _values(record)["detail"]
+    assert mask is None
+    short = encode(picture, "bgr8")
+    short.step -= 1
+    assert source.segment(short)[0].status[0].message == "undecodable"
+    record, mask = source.segment(encode(picture, "bgr8"))
+    assert record.status[0].message == "masked"
+    assert {stage.value for stage in Stage} <= set(_values(record))
+    source.diagnostics.clear()
+    source.wait(lambda: source.diagnostics, "diagnostics")
+    counts = source.diagnostics[-1]
+    assert (counts["dropped.undecodable"], counts["masked"]) == ("2", "1")
+    assert counts["received"] == str(len(source.records))
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+def test_reliable_and_best_effort_publishers(node_process, camera, picture, golden, reliable):
+    node_process(_parameters())
+    source = camera(reliable=reliable).connect()
+    record, mask = source.segment(encode(picture, "bgr8"))
+    assert record.status[0].message == "masked"
+    assert np.array_equal(_mask(mask), golden.infer(picture)[0])
+
+
+def test_compressed_transport_and_confidence(node_process, camera, picture, golden):
+    node_process(_parameters(image_transport="compressed"))
+    source = camera(topic="image/compressed", message_type=CompressedImage).connect()
+    message = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", picture)[1].tobytes())
+    record, mask = source.segment(message)
+    decoded = compressed_to_bgr(message)
+    assert np.array_equal(_mask(mask), golden.infer(decoded)[0])
+    assert source.segment(CompressedImage(format="jpeg", data=b"junk"))[0].status[0].message == "undecodable"
+    # The confidence is computed from when somebody listens.
+    source.node.create_subscription(
+        Image, "/segmentation/confidence", lambda m: source._keep(source.confidences, m), QoSProfile(depth=1000)
+    )
+    source.wait(lambda: source.node.count_publishers("/segmentation/confidence") > 0, "confidence is offered")
+    for _ in range(50):
+        record, mask = source.segment(message)
+        key = (record.header.stamp.sec, record.header.stamp.nanosec)
+        time.sleep(0.1)
+        if key in source.confidences:
+            break
+    expected_mask, expected = golden.infer(decoded, confidence=True)
+    assert np.array_equal(_mask(mask), expected_mask)
+    assert np.array_equal(_mask(source.confidences[key]), expected)
+    assert source.confidences[key].header == record.header
+
+
+def test_accounting_under_overload(node_process, camera, picture):
+    """Three times as many frames as the node masks: one record per frame, and every frame accounted for."""
+    node_process(_parameters(deadline_ms=1.0))
+    source = camera().connect()
+    totals = [float(_values(source.segment(encode(picture, "bgr8"))[0])["total"]) for _ in range(6)]
+    period = np.median(totals) / 1000 / 3
+    message = encode(picture, "bgr8")
+    first, begun = len(source.records), time.monotonic()
+    sent = set()
+    for number in range(120):
+        time.sleep(max(0.0, begun + number * period - time.monotonic()))
+        sent.add(source.send(message))
+    source.diagnostics.clear()
+    source.wait(lambda: source.diagnostics and source.diagnostics[-1]["pending"] == "0", "the node is idle")
+    time.sleep(1.0)
+    source.diagnostics.clear()
+    source.wait(lambda: source.diagnostics, "diagnostics")
+    counts = {k: int(v) for k, v in source.diagnostics[-1].items() if k.startswith("dropped.") or k in COUNTS}
+    dropped = sum(value for key, value in counts.items() if key.startswith("dropped."))
+    assert counts["received"] == counts["masked"] + dropped + counts["pending"]
+    assert counts["received"] == len(source.records), "one record per frame"
+    assert counts["masked"] == len(source.masks)
+    assert counts["dropped.superseded"] == dropped > 0
+    outcomes = [record.status[0].message for key, record in source.records.items() if key in sent]
+    assert len(outcomes) == len(source.records) - first <= len(sent)
+    assert outcomes.count("masked") == len(sent & set(source.masks))
+    assert outcomes.count("superseded") == counts["dropped.superseded"]
+    assert counts["late"] == counts["masked"], "a deadline of 1 ms is missed by every mask"
+    # The newest frame is never the one that is dropped.
+    assert max(source.records) in source.masks
+
+
+def test_stale_frames(node_process, camera, picture):
+    node_process(_parameters(max_age_ms=1000.0))
+    source = camera().connect()
+    # Stamped in 1970.
+    record, _ = source.segment(encode(picture, "bgr8"))
+    assert record.status[0].message == "stale"
+    assert float(_values(record)["age"]) > 1e9
+    assert source.set("max_age_ms", 0.0).successful
+    assert source.segment(encode(picture, "bgr8"))[0].status[0].message == "masked"
+
+
+def test_lifecycle(node_process, camera, picture, golden):
+    node = node_process(_parameters(autostart=False), state="unconfigured")
+    source = camera()
+    assert not source.change_state(Transition.TRANSITION_ACTIVATE), "activation before configuration"
+    assert source.set("model", "no_such_model").successful, "it is looked at by configure"
+    assert not source.change_state(Transition.TRANSITION_CONFIGURE)
+    assert source.state() == "unconfigured"
+    assert "no bundle 'no_such_model'" in node.last_output()
+    assert source.set("model", "fpn_resnet50").successful
+    for _ in range(2):
+        assert source.change_state(Transition.TRANSITION_CONFIGURE)
+        assert source.state() == "inactive"
+        assert source.publisher.get_subscription_count() == 0
+        assert source.change_state(Transition.TRANSITION_ACTIVATE)
+        source.connect()
+        record, mask = source.segment(encode(picture, "bgr8"))
+        assert np.array_equal(_mask(mask), golden.infer(picture)[0])
+        assert source.change_state(Transition.TRANSITION_DEACTIVATE)
+        source.wait(lambda: source.publisher.get_subscription_count() == 0, "the subscription is gone")
+        assert source.change_state(Transition.TRANSITION_ACTIVATE)
+        source.connect()
+        assert source.segment(encode(picture, "bgr8"))[0].status[0].message == "masked"
+        assert source.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert source.change_state(Transition.TRANSITION_CLEANUP)
+        assert source.state() == "unconfigured"
+    assert source.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert source.state() == "finalized"
+    assert node.stop() == 0
+
+
+def test_model_swap(node_process, camera, picture, golden):
+    """A new model takes over between two frames; a bad one changes nothing."""
+    node_process(_parameters())
+    source = camera().connect()
+    message = encode(picture, "bgr8")
+    other = create_engine(load_bundle("fpn_convnextv2"), ENGINE)
+    assert source.segment(message)[0].status[0].hardware_id == "fpn_resnet50"
+    result = source.set("model", "no_such_model")
+    assert not result.successful
+    assert "no_such_model" in result.reason
+    record, mask = source.segment(message)
+    assert record.status[0].hardware_id == "fpn_resnet50"
+    assert np.array_equal(_mask(mask), golden.infer(picture)[0])
+    assert source.set("model", "fpn_convnextv2").successful
+    record, mask = source.segment(message)
+    assert record.status[0].hardware_id == "fpn_convnextv2"
+    assert np.array_equal(_mask(mask), other.infer(picture)[0])
+
+
+def test_parameters(node_process, camera):
+    """Every parameter is described; bad values are refused with the reason."""
+    node_process(_parameters())
+    source = camera()
+    names = list(PARAMETERS)
+    descriptors = source.call(DescribeParameters, "describe_parameters", DescribeParameters.Request(names=names))
+    assert all(descriptor.description for descriptor in descriptors.descriptors)
+    values = source.call(GetParameters, "get_parameters", GetParameters.Request(names=["category_names"])).values
+    assert values[0].string_array_value == list(CATEGORY_NAMES)
+    for name, value, reason in (
+        ("engine", "tensorflow", "expected one of auto, onnxruntime, openvino, torch"),
+        ("engine", "torch", "clean it up first"),
+        ("image_transport", "smoke", "expected one of raw, compressed"),
+        ("image_transport", "compressed", "deactivate it first"),
+        ("max_age_ms", float("nan"), ""),
+        ("max_age_ms", -1.0, ""),
+        ("deadline_ms", "soon", ""),
+        ("warm_up_size", [1], "expected [height, width]"),
+        ("autostart", False, "read-only"),
+    ):
+        result = source.set(name, value)
+        assert not result.successful, name
+        assert result.reason, name
+        assert reason in result.reason, name
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"engine": "tensorflow"}, "expected one of auto, onnxruntime, openvino, torch"),
+        ({"warm_up_size": [0, 5]}, "expected \\[height, width\\]"),
+        ({"max_age_ms": -5.0}, "max_age_ms"),
+        ({"threads": "many"}, "threads"),
+    ],
+)
+def test_bad_parameters_at_start(node_process, parameters, message):
+    import re
+
+    node = node_process(_parameters() | parameters, state=None)
+    deadline = time.monotonic() + 60
+    while node.exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert node.exit_code == 2
+    output = node.last_output(50)
+    assert re.search(message, output), output
+    assert "Traceback" not in output

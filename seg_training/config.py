@@ -48,6 +48,8 @@ class TrainingConfig:
     """``fp32``, ``bf16``, or ``auto``: bf16 where the processor has instructions for it."""
     threads: int = 0
     """Of the processor; 0 leaves the choice to torch."""
+    start_from: str = ""
+    """Folder of a finished run whose averaged weights are the start; empty for random initialisation."""
     seed: int = 0
     checkpoint_every: int = 50
     """Steps."""

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import yaml
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD, STRIDE, SegmentationNetwork
 from seg_training.config import load_config
+from seg_training.train import averaged_weights
 
 OPSET = 20
 
@@ -193,16 +193,10 @@ def export_run(run: Path, out: Path, precision: str = "fp16") -> Bundle:
         ValueError: the run is not finished.
     """
     config = load_config(run / "config.yaml")
-    state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-    if state["step"] < config.steps:
-        raise ValueError(f"{run} stopped at step {state['step']} of {config.steps}; resume it with the train command")
     network = SegmentationNetwork(config.encoder)
-    prefix = "module."
-    weights = {k.removeprefix(prefix): v for k, v in state["ema"].items() if k.startswith(prefix)}
-    network.load_state_dict(weights)
+    network.load_state_dict(averaged_weights(run))
     graph = export_graph(network.eval(), tuple(config.input_size), half=precision == "fp16")
     environment = json.loads((run / "environment.json").read_text())
-    recipe = {k: v for k, v in yaml.safe_load((run / "config.yaml").read_text()).items() if k not in ("data", "runs")}
     manifest = Manifest(
         name=config.name,
         decoder="fpn",
@@ -213,10 +207,18 @@ def export_run(run: Path, out: Path, precision: str = "fp16") -> Bundle:
         files={},
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         precision=precision,
-        training={"data": "CamVid train (367 images), from scratch", "recipe": recipe, **environment},
+        training={"data": "CamVid train (367 images), from scratch", "recipes": recipes(run), **environment},
         licence="Apache-2.0; trained from scratch on CamVid, whose images are for research use",
     )
     return write_bundle(out, manifest, graph)
+
+
+def recipes(run: Path) -> list[dict]:
+    """Configurations of a run and of those that it started from, the first one first."""
+    config = load_config(run / "config.yaml")
+    local = ("data", "runs", "threads", "start_from")
+    recipe = {name: value for name, value in dataclasses.asdict(config).items() if name not in local}
+    return [*(recipes(Path(config.start_from)) if config.start_from else []), recipe]
 
 
 def record_metrics(bundle: Bundle, data_set: str, metrics: dict) -> Bundle:

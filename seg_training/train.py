@@ -19,7 +19,7 @@ from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_training.augmentation import Augmentation
-from seg_training.config import TrainingConfig, dump_config
+from seg_training.config import TrainingConfig, dump_config, load_config
 from seg_training.datasets.camvid import CamVid
 from seg_training.evaluate import evaluate
 from seg_training.losses import CrossEntropyDice, category_weights
@@ -48,6 +48,8 @@ def train(config: TrainingConfig) -> Path:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = SegmentationNetwork(config.encoder, drop_path_rate=config.drop_path_rate)
+    if config.start_from:
+        network.load_state_dict(averaged_weights(Path(config.start_from)))
     network = network.to(device, memory_format=torch.channels_last).train()
     ema = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (config.ema * config.steps))), use_buffers=True
@@ -115,6 +117,20 @@ def train(config: TrainingConfig) -> Path:
         save()
         raise
     return folder
+
+
+def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Result of a finished run, as the state of a ``SegmentationNetwork`` on the CPU.
+
+    Raises:
+        ValueError: the run is not finished.
+    """
+    config = load_config(run / "config.yaml")
+    state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+    if state["step"] < config.steps:
+        raise ValueError(f"{run} stopped at step {state['step']} of {config.steps}; resume it with the train command")
+    prefix = "module."
+    return {name.removeprefix(prefix): v for name, v in state["ema"].items() if name.startswith(prefix)}
 
 
 def prepare_folder(config: TrainingConfig) -> Path:

@@ -32,6 +32,18 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.update(default_profile_environment())
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makemodule(module_path, parent):
+    """Let modules skip themselves where launch_testing is installed.
+
+    Its plugin imports every module to look for launch tests, and one that skips itself would end the collection.
+    """
+    try:
+        return (yield)
+    except pytest.skip.Exception:
+        return pytest.Module.from_parent(parent, path=module_path)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The data folder: ``SEG_NODE_DATA``, or ``data`` in the folder ``shared`` beside the repository."""

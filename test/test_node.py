@@ -1,7 +1,9 @@
 """The real node as a process, over real DDS."""
 
+import re
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,6 +25,7 @@ from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_node.core.timing import Outcome, Stage  # noqa: E402
+from seg_node.replay.bag import open_drive  # noqa: E402
 from seg_node.ros.messages import ENCODINGS, compressed_to_bgr, image_to_bgr  # noqa: E402
 from seg_node.ros.parameters import PARAMETERS  # noqa: E402
 
@@ -146,12 +149,8 @@ def camera(ros):
 @pytest.fixture(scope="module")
 def picture():
     """A frame of the shipped drive, small, so that many fit into a test."""
-    from pathlib import Path
-
-    from seg_node.replay.bag import open_drive
-
     drive = open_drive(Path(__file__).parents[1] / "rosbags" / "synthetic_drive")
-    data = np.frombuffer(bytes(drive.frames[60].data), np.uint8)
+    data = drive.frames[60].image.data
     return cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), SIZE[::-1], interpolation=cv2.INTER_AREA)
 
 
@@ -375,8 +374,6 @@ def test_parameters(node_process, camera):
     ],
 )
 def test_bad_parameters_at_start(node_process, parameters, message):
-    import re
-
     node = node_process(_parameters() | parameters, state=None)
     deadline = time.monotonic() + 60
     while node.exit_code is None and time.monotonic() < deadline:

@@ -234,7 +234,7 @@ def test_train_export_evaluate(data, tmp_path, encoder, capsys):
     manifest = load_bundle(out).manifest
     assert manifest.metrics["camvid_val"] == printed
     assert manifest.backbone == encoder
-    assert manifest.training["recipe"]["steps"] == 2
+    assert manifest.training["recipes"][0]["steps"] == 2
     assert manifest.precision == "fp16"
     for text in (b"site-packages", os.fsencode(Path.home())):
         assert text not in (out / "model.onnx").read_bytes(), "the graph tells about the machine that made it"

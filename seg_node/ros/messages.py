@@ -12,8 +12,10 @@ from seg_node.core.segmenter import UndecodableError
 from seg_node.core.timing import FrameRecord, Outcome
 
 _BAYER = {
-    f"bayer_{pattern}": getattr(cv2, f"COLOR_Bayer{pattern.upper()}2BGR")
-    for pattern in ("rggb", "bggr", "gbrg", "grbg")
+    "bayer_rggb": cv2.COLOR_BayerRGGB2BGR,
+    "bayer_bggr": cv2.COLOR_BayerBGGR2BGR,
+    "bayer_gbrg": cv2.COLOR_BayerGBRG2BGR,
+    "bayer_grbg": cv2.COLOR_BayerGRBG2BGR,
 }
 
 _PACKED: dict[str, tuple[int, int, int | None]] = {
@@ -47,7 +49,7 @@ def image_to_bgr(message: Image) -> np.ndarray:
     Raises:
         UndecodableError: the encoding is unknown, or sizes contradict each other; the message names the values.
     """
-    height, width, step, encoding = message.height, message.width, message.step, message.encoding
+    height, width, encoding = message.height, message.width, message.encoding
     if not height or not width:
         raise UndecodableError(f"image is {width}x{height}; expected at least one pixel")
     if encoding == "nv12":

@@ -1,0 +1,100 @@
+"""Write a made-up drive with its ground truth as a bag."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from seg_node.replay.bag import BagError, BagWriter, CameraInfo
+from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive
+
+FIRST_STAMP = 1_700_000_000 * 10**9
+"""Stamp of every drive's first frame, in nanoseconds: fixed, so that the same seed gives the same bag."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to create (rosbag2, mcap)")
+    parser.add_argument("--seed", type=int, default=3, help="decides the whole drive (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length (default: %(default)s)")
+    parser.add_argument("--size", default="640x360", help="WIDTHxHEIGHT in pixels (default: %(default)s)")
+    parser.add_argument("--fps", type=float, default=30.0, help="frames per second (default: %(default)s)")
+    parser.add_argument("--light", choices=LIGHTS, help="default: the seed chooses")
+    parser.add_argument("--weather", choices=WEATHERS, help="default: the seed chooses")
+    parser.add_argument("--quality", type=int, default=50, help="of the JPEG images, 1..100 (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        width, _, height = options.size.partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise ValueError(f"--size is {options.size!r}; expected WIDTHxHEIGHT, such as 640x360")
+        frames = write_drive(
+            options.out,
+            options.seed,
+            options.seconds,
+            (int(height), int(width)),
+            fps=options.fps,
+            light=options.light,
+            weather=options.weather,
+            quality=options.quality,
+            progress=True,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {frames} frames")
+    return 0
+
+
+def write_drive(
+    path: str | Path,
+    seed: int,
+    seconds: float,
+    size: tuple[int, int] = (360, 640),
+    *,
+    fps: float = 30.0,
+    light: str | None = None,
+    weather: str | None = None,
+    quality: int = 50,
+    progress: bool = False,
+) -> int:
+    """Write one made-up drive: JPEG images, calibration and PNG masks under equal stamps.
+
+    Args:
+        path: folder to create.
+        seed: see ``SyntheticDrive``.
+        seconds: length of the drive.
+        size: (height, width) in pixels.
+        fps: frames per second.
+        light: see ``SyntheticDrive``.
+        weather: see ``SyntheticDrive``.
+        quality: of the JPEG images, 1..100.
+        progress: show a progress bar.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        BagError: ``path`` exists or cannot be created.
+        ValueError: a value is out of range.
+    """
+    drive = SyntheticDrive(seed, size, fps, weather, light)
+    frames = round(seconds * fps)
+    if frames < 1:
+        raise ValueError(f"{seconds} s at {fps} frames per second is no frame")
+    if not 1 <= quality <= 100:
+        raise BagError(f"the JPEG quality must be in 1..100, not {quality}")
+    fx, fy, cx, cy = drive.camera
+    info = CameraInfo(drive.size[0], drive.size[1], np.array((fx, 0, cx, 0, fy, cy, 0, 0, 1)))
+    with BagWriter(path, quality=quality) as bag:
+        for index in tqdm(range(frames), unit="frame", disable=not progress):
+            stamp = FIRST_STAMP + round(index * 1e9 / fps)
+            image, mask = drive.frame(index)
+            bag.write_camera_info(stamp, info)
+            bag.write_image(stamp, image)
+            bag.write_mask(stamp, mask)
+    return frames

@@ -1,0 +1,285 @@
+"""Bags: what is written is read back, in every format, and every refusal says what is wrong."""
+
+import argparse
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rosbags import rosbag1, rosbag2
+from rosbags.typesys import Stores, get_typestore
+
+from seg_node.replay import bag_command
+from seg_node.replay.bag import BagError, BagWriter, CameraInfo, list_topics, open_drive
+
+DATA = Path(os.environ.get("SEG_NODE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+HIGHWAY = DATA / "drives" / "highway_solid_white.mp4"
+INFO = CameraInfo(48, 64, np.array((50, 0, 32, 0, 51, 24, 0, 0, 1.0)), d=np.array((0.1, -0.2, 0, 0, 0.3)))
+
+
+def picture(index: int) -> np.ndarray:
+    image = np.full((48, 64, 3), (200, 120, 40), np.uint8)
+    cv2.circle(image, (10 + 8 * index, 24), 8, (30, 60, 220), -1)
+    return image
+
+
+def truth(index: int) -> np.ndarray:
+    return np.roll(np.arange(48 * 64).reshape(48, 64) % 8, index, axis=1).astype(np.uint8)
+
+
+def stamp(index: int) -> int:
+    return 5_000_000_123 + index * 33_333_333
+
+
+def write(path: Path, storage: str = "mcap", frames: int = 4, raw: bool = False) -> Path:
+    with BagWriter(path, frame_id="front", storage=storage) as bag:
+        for i in range(frames):
+            bag.write_camera_info(stamp(i), INFO)
+            if raw:
+                bag.write_raw_image(stamp(i), picture(i))
+            else:
+                bag.write_image(stamp(i), picture(i))
+            bag.write_mask(stamp(i), truth(i))
+    return path
+
+
+def as_ros1(source: Path, path: Path) -> Path:
+    """Copy a rosbag2 into a ROS 1 bag, message by message."""
+    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
+
+    def header(message):
+        return ros1.types["std_msgs/msg/Header"](7, message.header.stamp, message.header.frame_id)
+
+    with rosbag2.Reader(source) as reader, rosbag1.Writer(path) as writer:
+        connections = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=ros1) for c in reader.connections}
+        for connection, time, data in reader.messages():
+            m = ros2.deserialize_cdr(data, connection.msgtype)
+            if connection.msgtype.endswith("CameraInfo"):
+                fields = (m.height, m.width, m.distortion_model, m.d, m.k, m.r, m.p, m.binning_x, m.binning_y, m.roi)
+            else:
+                fields = (m.format, m.data)
+            copy = ros1.types[connection.msgtype](header(m), *fields)
+            writer.write(connections[connection.topic], time, ros1.serialize_ros1(copy, connection.msgtype))
+    return path
+
+
+def test_drive_is_read_back(tmp_path):
+    drive = open_drive(write(tmp_path / "drive"))
+    assert [f.stamp for f in drive.frames] == [f.log_time for f in drive.frames] == [stamp(i) for i in range(4)]
+    assert {f.frame_id for f in drive.frames} == {"front"}
+    assert {f.kind for f in drive.frames} == {"compressed"}
+    assert "jpeg" in drive.frames[0].image.format
+    for i, frame in enumerate(drive.frames):
+        decoded = cv2.imdecode(frame.image.data, cv2.IMREAD_COLOR)
+        assert np.abs(decoded.astype(int) - picture(i)).mean() < 8
+        np.testing.assert_array_equal(drive.masks[frame.stamp], truth(i))
+    assert len(drive.masks) == 4
+    assert (drive.camera_info.height, drive.camera_info.width) == (48, 64)
+    np.testing.assert_array_equal(drive.camera_info.k, INFO.k)
+    np.testing.assert_array_equal(drive.camera_info.d, INFO.d)
+    np.testing.assert_array_equal(drive.camera_info.p, (50, 0, 32, 0, 0, 51, 24, 0, 0, 0, 1, 0))
+    assert drive.rate == pytest.approx(30, abs=0.01)
+
+
+def test_raw_images_keep_every_byte(tmp_path):
+    drive = open_drive(write(tmp_path / "drive", raw=True))
+    image = drive.frames[2].image
+    assert drive.frames[2].kind == "image"
+    assert (image.encoding, image.height, image.width, image.step, image.is_bigendian) == ("bgr8", 48, 64, 192, 0)
+    np.testing.assert_array_equal(image.data.reshape(48, 64, 3), picture(2))
+
+
+def test_storages_and_ros1_give_the_same_drive(tmp_path):
+    mcap = write(tmp_path / "mcap")
+    drives = [open_drive(p) for p in (mcap, write(tmp_path / "sqlite", "sqlite3"), as_ros1(mcap, tmp_path / "old.bag"))]
+    assert next((tmp_path / "sqlite").glob("*.db3"))
+    for other in drives[1:]:
+        assert len(other.frames) == 4
+        for a, b in zip(drives[0].frames, other.frames, strict=True):
+            assert (a.log_time, a.stamp, a.frame_id, a.image.format) == (
+                b.log_time,
+                b.stamp,
+                b.frame_id,
+                b.image.format,
+            )
+            np.testing.assert_array_equal(a.image.data, b.image.data)
+            np.testing.assert_array_equal(drives[0].masks[a.stamp], other.masks[b.stamp])
+        for name in ("k", "d", "r", "p"):
+            np.testing.assert_array_equal(getattr(drives[0].camera_info, name), getattr(other.camera_info, name))
+
+
+def test_single_storage_files_open(tmp_path):
+    drives = [
+        open_drive(next(write(tmp_path / s, s).glob(f"*.{e}"))) for s, e in (("mcap", "mcap"), ("sqlite3", "db3"))
+    ]
+    assert [len(drive.frames) for drive in drives] == [4, 4]
+
+
+def test_missing_path(tmp_path):
+    with pytest.raises(BagError, match="nowhere does not exist"):
+        open_drive(tmp_path / "nowhere")
+
+
+def test_what_is_no_bag(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(BagError, match="notes.txt is no bag"):
+        open_drive(tmp_path / "notes.txt")
+    with pytest.raises(BagError, match="no metadata.yaml"):
+        open_drive(tmp_path)
+    for name in ("text.mcap", "text.db3", "text.bag"):
+        (tmp_path / name).write_text("hello " * 100)
+        with pytest.raises(BagError, match=f"{name} cannot be read"):
+            open_drive(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3", "ros1"])
+def test_truncated_bag(tmp_path, kind):
+    path = write(tmp_path / "drive", "sqlite3" if kind == "sqlite3" else "mcap", frames=30, raw=kind != "ros1")
+    file = (
+        as_ros1(path, tmp_path / "old.bag")
+        if kind == "ros1"
+        else next(p for p in path.iterdir() if p.suffix != ".yaml")
+    )
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(BagError, match="cut off"):
+        open_drive(file if kind == "ros1" else path)
+
+
+def test_wrong_topics_are_told_what_there_is(tmp_path):
+    path = write(tmp_path / "drive")
+    with pytest.raises(BagError, match=r"no topic /front; the bag holds .*/camera/image/compressed \(sensor_msgs/msg/"):
+        open_drive(path, "/front")
+    with pytest.raises(BagError, match="/camera/camera_info is sensor_msgs/msg/CameraInfo, not"):
+        open_drive(path, "/camera/camera_info")
+    with pytest.raises(BagError, match="no topic /labels"):
+        open_drive(path, mask_topic="/labels")
+
+
+def test_no_image_several_images_and_no_messages(tmp_path):
+    with BagWriter(tmp_path / "none") as bag:
+        bag.write_camera_info(1, INFO)
+    with pytest.raises(BagError, match="no image topic; the bag holds /camera/camera_info"):
+        open_drive(tmp_path / "none")
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with rosbag2.Writer(tmp_path / "two", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        for topic in ("/left/image", "/right/image"):
+            writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
+    with pytest.raises(BagError, match=r"2 image topics \(/left/image, /right/image\), choose one"):
+        open_drive(tmp_path / "two")
+    with pytest.raises(BagError, match="topic /left/image has no messages"):
+        open_drive(tmp_path / "two", "/left/image")
+
+
+def test_mask_that_is_none(tmp_path):
+    with BagWriter(tmp_path / "drive") as bag:
+        for i in range(2):
+            bag.write_image(stamp(i), picture(i))
+        bag.write_mask(stamp(0), np.full((48, 64), 9, np.uint8))
+        bag.write_mask(stamp(1), picture(1))
+    masks = open_drive(tmp_path / "drive").masks
+    with pytest.raises(BagError, match="holds 9; expected 0..7 or 255"):
+        masks[stamp(0)]
+    with pytest.raises(BagError, match="no 8-bit single-channel image"):
+        masks[stamp(1)]
+
+
+def test_raw_mask_with_padded_rows(tmp_path):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](5, 6), "front")
+    padded = np.full((48, 80), 99, np.uint8)
+    padded[:, :64] = truth(1)
+    with rosbag2.Writer(tmp_path / "drive", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        for topic in ("/front/image", "/front/mask"):
+            connection = writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
+            message = types["sensor_msgs/msg/Image"](header, 48, 64, "mono8", 0, 80, padded.ravel())
+            writer.write(connection, 7, store.serialize_cdr(message, "sensor_msgs/msg/Image"))
+    drive = open_drive(tmp_path / "drive")
+    assert (drive.topic, drive.mask_topic) == ("/front/image", "/front/mask")
+    assert (drive.frames[0].log_time, drive.frames[0].stamp, drive.frames[0].image.step) == (7, 5_000_000_006, 80)
+    np.testing.assert_array_equal(drive.masks[5_000_000_006], truth(1))
+
+
+def test_failed_writing_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), BagWriter(tmp_path / "drive") as bag:
+        bag.write_image(stamp(0), picture(0))
+        raise RuntimeError
+    assert not (tmp_path / "drive").exists()
+
+
+def test_existing_bag_is_kept(tmp_path):
+    path = write(tmp_path / "drive")
+    with pytest.raises(BagError, match="exists already"):
+        BagWriter(path)
+    assert len(open_drive(path).frames) == 4
+
+
+def command(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    bag_command.add_arguments(parser)
+    return bag_command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20, (64, 48))
+    assert writer.isOpened()
+    for i in range(5):
+        writer.write(picture(i))
+    writer.release()
+    return path
+
+
+def test_video_becomes_a_bag(tmp_path, video, capsys):
+    assert command("from-video", video, tmp_path / "out") == 0
+    drive = open_drive(tmp_path / "out")
+    assert drive.topic == "/camera/image/compressed"
+    assert [f.stamp for f in drive.frames] == [10**9 + i * 50_000_000 for i in range(5)]
+    decoded = cv2.imdecode(drive.frames[4].image.data, cv2.IMREAD_COLOR)
+    assert np.abs(decoded.astype(int) - picture(4)).mean() < 8
+    assert drive.masks == {}
+    assert drive.camera_info is None
+    capsys.readouterr()
+    assert command("info", tmp_path / "out") == 0
+    assert "0.20 s, 20.00 Hz, 64x48" in capsys.readouterr().out
+
+
+def test_video_options(tmp_path, video):
+    assert command("from-video", video, tmp_path / "out", "--raw", "--fps", 10, "--topic", "/front") == 0
+    drive = open_drive(tmp_path / "out")
+    assert (drive.topic, drive.frames[0].kind, drive.rate) == ("/front", "image", pytest.approx(10))
+
+
+def test_video_refusals(tmp_path, video, capsys):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "kept").mkdir()
+    for arguments, message in (
+        ((tmp_path / "missing.mp4", tmp_path / "out"), "missing.mp4 is no file"),
+        ((tmp_path / "text.mp4", tmp_path / "out"), "text.mp4 cannot be decoded"),
+        ((video, tmp_path / "kept"), "kept exists already"),
+        ((video, tmp_path / "out", "--fps", 0), "0.0 frames per second is no rate"),
+        ((video, tmp_path / "out", "--quality", 101), "1..100, not 101"),
+    ):
+        assert command("from-video", *arguments) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_info_of_a_drive_with_truth(tmp_path, capsys):
+    assert command("info", write(tmp_path / "drive")) == 0
+    out = capsys.readouterr().out
+    assert "ground truth for 4 of 4 frames in /camera/mask/compressed" in out
+    assert command("info", tmp_path / "nowhere") == 2
+    assert [t.count for t in list_topics(tmp_path / "drive")] == [4, 4, 4]
+
+
+@pytest.mark.skipif(not HIGHWAY.is_file(), reason=f"{HIGHWAY} is missing (set SEG_NODE_DATA)")
+def test_highway_video(tmp_path):
+    assert command("from-video", HIGHWAY, tmp_path / "out") == 0
+    drive = open_drive(tmp_path / "out")
+    assert len(drive.frames) == 221
+    assert drive.rate == pytest.approx(25, abs=0.01)
+    assert cv2.imdecode(drive.frames[220].image.data, cv2.IMREAD_COLOR).shape == (540, 960, 3)

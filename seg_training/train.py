@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from seg_node.core.metrics import scores
-from seg_node.core.network import SegmentationNetwork
+from seg_node.core.network import SegmentationNetwork, has_native_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_training.augmentation import Augmentation
 from seg_training.config import TrainingConfig, dump_config, load_config
@@ -59,7 +59,7 @@ def train(config: TrainingConfig) -> Path:
     groups = param_groups_weight_decay(network, config.weight_decay, no_weight_decay_list=grn_names(network))
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_poly(step, config))
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(device))
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(device))
 
     step = 0
     checkpoint = folder / "checkpoint.pt"
@@ -178,13 +178,6 @@ def warmup_poly(step: int, config: TrainingConfig) -> float:
 def grn_names(network: torch.nn.Module) -> set[str]:
     """Parameters of ConvNeXt V2's global response normalisation, which timm keeps in modules named ``grn``."""
     return {name for name, _ in network.named_parameters() if ".grn." in name}
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is computed natively; elsewhere autocast to it is several times slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def git_commit() -> str | None:

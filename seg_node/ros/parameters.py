@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seg_node.core.bundle import DEFAULT_MODEL
-from seg_node.core.engines import ENGINES
+from seg_node.core.engines import ENGINES, PRECISIONS
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 
 TRANSPORTS = ("raw", "compressed")
@@ -35,6 +35,12 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "threads": Spec(
         0, "Processor threads for one inference; 0 leaves it to the engine.", range=(0, 1024), when="unconfigured"
+    ),
+    "precision": Spec(
+        "auto",
+        "Of the computation; auto takes bf16 where the processor has it.",
+        choices=PRECISIONS,
+        when="unconfigured",
     ),
     "warm_up_size": Spec(
         [720, 1280], "Height and width in pixels of the camera, compiled for in advance.", when="unconfigured"

@@ -143,7 +143,8 @@ class SegmentationNode(LifecycleNode, FramePort):
                 self.destroy_publisher(publisher)
 
     def _load(self, model: str, size: tuple[int, int]) -> Engine:
-        engine = create_engine(load_bundle(model), self._value("engine"), self._value("threads"))
+        settings = (self._value(name) for name in ("engine", "threads", "precision"))
+        engine = create_engine(load_bundle(model), *settings)
         engine.warm_up(size)
         self.get_logger().info(f"{engine.bundle.name} on {engine.name} ({engine.device}): {engine.reason}")
         return engine

@@ -8,10 +8,14 @@ from pathlib import Path
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
 
-__all__ = ["ENGINES", "Engine", "EngineError", "create_engine", "present_engines"]
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "present_engines"]
 
 ENGINES = {"onnxruntime": "OnnxRuntimeEngine", "openvino": "OpenVinoEngine", "torch": "TorchEngine"}
 """Names that ``create_engine`` takes besides ``auto``, each also the name of its module and library."""
+
+
+PRECISIONS = ("auto", "fp32")
+"""Precisions of the computation."""
 
 
 def present_engines() -> list[str]:
@@ -19,15 +23,23 @@ def present_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
-def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0) -> Engine:
+def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precision: str = "auto") -> Engine:
     """Make an engine for a bundle.
 
     ``auto`` takes ONNX Runtime or torch where they see a GPU, else OpenVINO, else whatever is installed; the
     engine's ``reason`` says which and why.
 
+    Args:
+        bundle: what to run.
+        name: ``auto`` or one of ``ENGINES``.
+        threads: see ``Engine``.
+        precision: see ``Engine``.
+
     Raises:
         EngineError: the engine is unknown, not installed, or refuses the bundle.
     """
+    if precision not in PRECISIONS:
+        raise EngineError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     present = present_engines()
     if name == "auto":
         name, reason = _choose(present)
@@ -38,7 +50,7 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0) -> Engin
     else:
         reason = "asked for by name"
     module = importlib.import_module(f"seg_node.core.engines.{name}_engine")
-    engine = getattr(module, ENGINES[name])(bundle, threads)
+    engine = getattr(module, ENGINES[name])(bundle, threads, precision)
     engine.reason = reason
     return engine
 

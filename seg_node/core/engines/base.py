@@ -17,6 +17,7 @@ class Engine(ABC):
     Args:
         bundle: what to run.
         threads: processor threads for one inference; 0 leaves the choice to the engine.
+        precision: of the computation: ``fp32``, or ``auto`` for bf16 where the engine finds it native and faster.
 
     Attributes:
         name: of the engine, e.g. ``openvino``.
@@ -28,9 +29,10 @@ class Engine(ABC):
     device: str = ""
     reason: str = ""
 
-    def __init__(self, bundle: Bundle, threads: int = 0):
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
         self.bundle = bundle
         self.threads = threads
+        self.precision = precision
 
     @abstractmethod
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:

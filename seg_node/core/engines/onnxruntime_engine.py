@@ -16,8 +16,8 @@ class OnnxRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, threads: int = 0):
-        super().__init__(bundle, threads)
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
+        super().__init__(bundle, threads, precision)
         self._sessions: dict[bool, onnxruntime.InferenceSession] = {}
 
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:

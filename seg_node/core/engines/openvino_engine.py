@@ -18,8 +18,8 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     device = "CPU"
 
-    def __init__(self, bundle: Bundle, threads: int = 0):
-        super().__init__(bundle, threads)
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
+        super().__init__(bundle, threads, precision)
         self._core = openvino.Core()
         self._requests: OrderedDict[tuple[tuple[int, int], bool], openvino.InferRequest] = OrderedDict()
 
@@ -28,7 +28,11 @@ class OpenVinoEngine(Engine):
         if key in self._requests:
             self._requests.move_to_end(key)
             return
-        hints = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": self.threads} if self.threads else {})
+        hints = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.threads:
+            hints["INFERENCE_NUM_THREADS"] = self.threads
+        if self.precision == "fp32":
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             model = self._core.read_model(self.bundle.graph, b"")
             names = ["mask", "confidence"] if confidence else ["mask"]

@@ -6,7 +6,7 @@ import torch
 
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
-from seg_node.core.network import FrameSegmenter, SegmentationNetwork
+from seg_node.core.network import FrameSegmenter, SegmentationNetwork, has_native_bf16
 
 
 class TorchEngine(Engine):
@@ -14,8 +14,8 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, threads: int = 0):
-        super().__init__(bundle, threads)
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
+        super().__init__(bundle, threads, precision)
         if threads:
             torch.set_num_threads(threads)
         manifest = bundle.manifest
@@ -28,13 +28,15 @@ class TorchEngine(Engine):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         segmenter = FrameSegmenter(network.eval(), manifest.input_size)
         self._segmenter = segmenter.to(self.device, memory_format=torch.channels_last)
+        self._bf16 = precision == "auto" and has_native_bf16(torch.device(self.device))
 
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:
         """Nothing depends on the size."""
 
     @torch.inference_mode()
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = self._segmenter(torch.from_numpy(bgr).to(self.device), confidence)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self._bf16):
+            outputs = self._segmenter(torch.from_numpy(bgr).to(self.device), confidence)
         mask, sure = (None if output is None else output.cpu().numpy() for output in outputs)
         return self._checked(mask, bgr, "mask"), sure
 

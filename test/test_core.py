@@ -112,7 +112,7 @@ def test_accounting_identity():
     }
 
 
-class _Named:
+class _Bundle:
     def __init__(self, name):
         self.name = name
 
@@ -120,8 +120,11 @@ class _Named:
 class _Engine:
     """Fails on frames whose first pixel is 13 and waits for permission on 99."""
 
+    device, reason = "here", "it is a test"
+
     def __init__(self, name="one"):
-        self.bundle = _Named(name)
+        self.bundle = _Bundle(name)
+        self.name = name
         self.permission = threading.Event()
         self.entered = threading.Event()
 
@@ -191,7 +194,13 @@ def test_path_of_frames():
     assert records[2].detail == "RuntimeError: thirteen"
     assert "200 ms old" in records[3].detail
     assert [message for message, _, _ in port.masks] == [1, 120, 2]
-    assert segmenter.accounting.snapshot()["received"] == 6
+    status = segmenter.status()
+    assert status["received"] == "6"
+    assert float(status["rate.received"]) == pytest.approx(2 * float(status["rate.masked"]), abs=0.02)
+    assert float(status["rate.masked"]) > 0
+    assert (status["age"], status["fault"]) == ("0.000", "RuntimeError: thirteen")
+    assert (status["engine"], status["device"], status["engine_reason"]) == ("one", "here", "it is a test")
+    assert segmenter.status()["rate.received"] == "0.00"
 
 
 def test_newest_frame_wins_and_the_swap_waits_for_the_next_frame():

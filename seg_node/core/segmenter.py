@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_node.core.engines import Engine
 from seg_node.core.slot import Accounting, Slot
-from seg_node.core.timing import FrameRecord, Outcome, Stage, Stopwatch
+from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage, Stopwatch
 
 M = TypeVar("M")
 
@@ -77,6 +77,9 @@ class Segmenter(Generic[M]):
         self._port = port
         self._slot: Slot[_Frame[M]] | None = None
         self._worker: threading.Thread | None = None
+        self._last_status = (time.monotonic(), self.accounting.snapshot())
+        self._last_masked: FrameRecord | None = None
+        self._last_fault: FrameRecord | None = None
 
     @property
     def engine(self) -> Engine:
@@ -104,6 +107,27 @@ class Segmenter(Generic[M]):
         self._slot.close()
         self._worker.join(timeout)
         return not self._worker.is_alive()
+
+    def status(self) -> dict[str, str]:
+        """Values for diagnostics.
+
+        Returns:
+            The counts of ``Accounting.snapshot``; ``rate.received`` and ``rate.masked`` in Hz since the last call;
+            ``age`` in milliseconds of the newest masked frame when it was done and ``fault``, the detail of the
+            newest failure, once there was one; ``engine``, ``device`` and ``engine_reason``.
+        """
+        now, counts = time.monotonic(), self.accounting.snapshot()
+        since, before = self._last_status
+        self._last_status = (now, counts)
+        values = {name: str(count) for name, count in counts.items()}
+        for name in ("received", "masked"):
+            values[f"rate.{name}"] = f"{(counts[name] - before[name]) / max(now - since, 1e-3):.2f}"
+        if self._last_masked is not None and self._last_masked.age is not None:
+            values["age"] = f"{self._last_masked.age:.3f}"
+        if self._last_fault is not None:
+            values["fault"] = self._last_fault.detail
+        engine = self._engine
+        return values | {"engine": engine.name, "device": engine.device, "engine_reason": engine.reason}
 
     def submit(self, message: M) -> None:
         """Offer the newest frame; the one that it supersedes is dropped."""
@@ -162,6 +186,10 @@ class Segmenter(Generic[M]):
             late=late,
             detail=detail,
         )
+        if outcome is Outcome.MASKED:
+            self._last_masked = record
+        elif outcome in FAULTS:
+            self._last_fault = record
         self._port.report(frame.message, record)
 
 

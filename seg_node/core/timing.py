@@ -23,6 +23,10 @@ DROPS: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is 
 """Outcomes that leave a frame without a mask."""
 
 
+FAULTS: tuple[Outcome, ...] = (Outcome.UNDECODABLE, Outcome.FAILED)
+"""Drops that should not happen on a healthy vehicle, at any load."""
+
+
 class Stage(str, Enum):
     """Stage of a frame's way through the node, in order."""
 

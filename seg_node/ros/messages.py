@@ -9,7 +9,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from seg_node.core.segmenter import UndecodableError
-from seg_node.core.timing import FrameRecord, Outcome
+from seg_node.core.timing import FAULTS, FrameRecord, Outcome
 
 _BAYER = {
     "bayer_rggb": cv2.COLOR_BayerRGGB2BGR,
@@ -155,7 +155,7 @@ def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> Dia
     values["late"] = str(record.late).lower()
     if record.detail:
         values["detail"] = record.detail
-    fault = record.outcome in (Outcome.UNDECODABLE, Outcome.FAILED)
+    fault = record.outcome in FAULTS
     masked_in_time = record.outcome is Outcome.MASKED and not record.late
     level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.OK if masked_in_time else DiagnosticStatus.WARN
     return diagnostics(header, f"{name}: frame", level, record.outcome.value, record.model, values)

@@ -15,11 +15,12 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.segmenter import FramePort, Segmenter
-from seg_node.core.timing import FrameRecord, Outcome
+from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.messages import (
     compressed_to_bgr,
     diagnostics,
@@ -190,26 +191,23 @@ class SegmentationNode(LifecycleNode, FramePort):
         if not self.context.ok():
             return
         self._timing.publish(record_to_diagnostics(record, message.header, self.get_fully_qualified_name()))
-        if record.outcome in (Outcome.UNDECODABLE, Outcome.FAILED):
+        if record.outcome in FAULTS:
             self.get_logger().warning(f"frame {record.outcome.value}: {record.detail}", throttle_duration_sec=1.0)
 
     def _publish_diagnostics(self) -> None:
-        segmenter, values, hardware, level = self._segmenter, {}, "", DiagnosticStatus.OK
-        if segmenter is None:
-            level = DiagnosticStatus.WARN
-        else:
-            engine = segmenter.engine
-            hardware = engine.bundle.name
-            counts = segmenter.accounting.snapshot()
-            values = {key: str(value) for key, value in counts.items()}
-            values |= {"engine": engine.name, "device": engine.device, "engine_reason": engine.reason}
-            if counts["dropped.undecodable"] or counts["dropped.failed"]:
-                level = DiagnosticStatus.WARN
-        message = diagnostics(
-            Image().header, f"{self.get_fully_qualified_name()}: segmentation", level, self._state, hardware, values
+        segmenter = self._segmenter
+        values = segmenter.status() if segmenter else {}
+        healthy = segmenter and all(values[f"dropped.{fault.value}"] == "0" for fault in FAULTS)
+        self._diagnostics.publish(
+            diagnostics(
+                Header(stamp=self.get_clock().now().to_msg()),
+                f"{self.get_fully_qualified_name()}: segmentation",
+                DiagnosticStatus.OK if healthy else DiagnosticStatus.WARN,
+                self._state,
+                segmenter.engine.bundle.name if segmenter else "",
+                values,
+            )
         )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
 
-from seg_node.core.bundle import load_bundle  # noqa: E402
+from seg_node.core.bundle import load_bundle, shipped_bundles  # noqa: E402
 from seg_node.core.taxonomy import NO_LABEL, Category  # noqa: E402
 from seg_training.augmentation import Augmentation  # noqa: E402
 from seg_training.config import load_config  # noqa: E402
@@ -25,6 +26,8 @@ from seg_training.train import batch_indices  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "config" / "training").glob("*.yaml"))
+BASE = "fpn_resnet50_base"
+BASE_CONFIG = str(REPOSITORY / "config" / "training" / f"{BASE}.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +174,24 @@ def test_every_sample_once_per_epoch():
 def test_shipped_configurations(path):
     config = load_config(path)
     assert config.name == path.stem
-    assert config.encoder == load_bundle(config.name).manifest.backbone
+    assert {BASE, *shipped_bundles()} == {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("model", shipped_bundles())
+def test_shipped_bundles_were_trained_as_configured(model):
+    """The recipes of a manifest are those of config/training, the starting run's first."""
+    manifest = load_bundle(model).manifest
+    config = load_config(REPOSITORY / "config" / "training" / f"{model}.yaml")
+    expected = [config]
+    if config.start_from:
+        expected.insert(0, load_config(REPOSITORY / "config" / "training" / f"{Path(config.start_from).name}.yaml"))
+    assert len(manifest.training["recipes"]) == len(expected)
+    for recipe, one in zip(manifest.training["recipes"], expected, strict=True):
+        values = asdict(one)
+        assert json.loads(json.dumps(recipe)) == {name: values[name] for name in recipe}
+        assert set(values) - set(recipe) == {"data", "runs", "threads", "start_from"}
+    assert manifest.backbone == config.encoder
+    assert list(manifest.input_size) == config.input_size
 
 
 @pytest.mark.parametrize(
@@ -193,19 +213,18 @@ def test_configuration_errors(override, message, capsys):
 
 def test_interrupted_run_resumes_to_the_same_weights(data, tmp_path):
     """SIGKILL in the middle, then the same command again: the same losses and the same weights."""
-    config = str(CONFIGS[1])
-    whole = _command("train", config, *_overrides(data, tmp_path / "whole"))
+    whole = _command("train", BASE_CONFIG, *_overrides(data, tmp_path / "whole"))
     subprocess.run(whole, check=True, capture_output=True, cwd=REPOSITORY)
-    killed = _command("train", config, *_overrides(data, tmp_path / "killed"))
+    killed = _command("train", BASE_CONFIG, *_overrides(data, tmp_path / "killed"))
     process = subprocess.Popen(killed, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
-    run = tmp_path / "killed" / "fpn_resnet50"
+    run = tmp_path / "killed" / BASE
     deadline = time.monotonic() + 120
     while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     subprocess.run(killed, check=True, capture_output=True, cwd=REPOSITORY)
-    reference = tmp_path / "whole" / "fpn_resnet50"
+    reference = tmp_path / "whole" / BASE
     assert _losses(run)[-1] == _losses(reference)[-1]
     one, other = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (run, reference))
     assert one["step"] == other["step"] == 6
@@ -216,8 +235,8 @@ def test_interrupted_run_resumes_to_the_same_weights(data, tmp_path):
 def test_other_configuration_in_the_same_folder_is_refused(data, tmp_path):
     from seg_training.__main__ import main
 
-    assert main(["train", str(CONFIGS[1]), *_overrides(data, tmp_path, steps=1)]) == 0
-    assert main(["train", str(CONFIGS[1]), *_overrides(data, tmp_path, steps=2)]) == 2
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=1)]) == 0
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=2)]) == 2
 
 
 @pytest.mark.parametrize("encoder", ["resnet50", "tu-convnextv2_nano"])
@@ -226,9 +245,9 @@ def test_train_export_evaluate(data, tmp_path, encoder, capsys):
     from seg_training.__main__ import main
 
     changes = {"encoder": encoder, "steps": 2, "batch_size": 2, "checkpoint_every": 1}
-    assert main(["train", str(CONFIGS[1]), *_overrides(data, tmp_path / "runs", **changes)]) == 0
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path / "runs", **changes)]) == 0
     out = tmp_path / "bundle"
-    assert main(["export", str(tmp_path / "runs" / "fpn_resnet50"), str(out), "--data", str(data)]) == 0
+    assert main(["export", str(tmp_path / "runs" / BASE), str(out), "--data", str(data)]) == 0
     assert main(["evaluate", str(out), "--data", str(data), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     manifest = load_bundle(out).manifest
@@ -240,11 +259,31 @@ def test_train_export_evaluate(data, tmp_path, encoder, capsys):
         assert text not in (out / "model.onnx").read_bytes(), "the graph tells about the machine that made it"
 
 
+def test_run_that_starts_from_another(data, tmp_path, capsys):
+    """It begins with the averaged weights of the first run, and the manifest tells of both."""
+    from seg_training.__main__ import main
+    from seg_training.train import averaged_weights
+
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=1)]) == 0
+    first = tmp_path / BASE
+    changes = {"name": "second", "start_from": str(first), "steps": 1, "learning_rate": 0.0}
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, **changes)]) == 0
+    one, other = averaged_weights(first), averaged_weights(tmp_path / "second")
+    trained = [name for name in one if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(one[name], other[name]) for name in trained)
+    assert main(["export", str(tmp_path / "second"), str(tmp_path / "bundle")]) == 0
+    recipes = load_bundle(tmp_path / "bundle").manifest.training["recipes"]
+    assert [recipe["name"] for recipe in recipes] == [BASE, "second"]
+    changes["name"], changes["start_from"] = "third", str(tmp_path / "nowhere")
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, **changes)]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_unfinished_run_is_not_exported(data, tmp_path, capsys):
     from seg_training.__main__ import main
 
-    assert main(["train", str(CONFIGS[1]), *_overrides(data, tmp_path, steps=1)]) == 0
-    run = tmp_path / "fpn_resnet50"
+    assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=1)]) == 0
+    run = tmp_path / BASE
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 5}))
     assert main(["export", str(run), str(tmp_path / "bundle")]) == 2

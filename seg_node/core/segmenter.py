@@ -73,22 +73,14 @@ class Segmenter(Generic[M]):
         self.deadline = deadline
         self.frame_size: tuple[int, int] | None = None
         """(height, width) of the newest decoded frame."""
-        self._engine = engine
+        self.engine = engine
+        """Engine of the next frame. Assigning another swaps between two frames; warm it up before."""
         self._port = port
         self._slot: Slot[_Frame[M]] | None = None
         self._worker: threading.Thread | None = None
         self._last_status = (time.monotonic(), self.accounting.snapshot())
         self._last_masked: FrameRecord | None = None
         self._last_fault: FrameRecord | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """Engine of the next frame. Assigning another swaps between two frames; warm it up before."""
-        return self._engine
-
-    @engine.setter
-    def engine(self, engine: Engine) -> None:
-        self._engine = engine
 
     def start(self) -> None:
         """Begin to accept frames."""
@@ -126,7 +118,7 @@ class Segmenter(Generic[M]):
             values["age"] = f"{self._last_masked.age:.3f}"
         if self._last_fault is not None:
             values["fault"] = self._last_fault.detail
-        engine = self._engine
+        engine = self.engine
         return values | {"engine": engine.name, "device": engine.device, "engine_reason": engine.reason}
 
     def submit(self, message: M) -> None:
@@ -148,7 +140,7 @@ class Segmenter(Generic[M]):
             stopwatch = Stopwatch(frame.received)
             stopwatch.lap(Stage.WAIT)
             # Read once: a swap in the middle of a frame takes effect with the next one.
-            engine = self._engine
+            engine = self.engine
             outcome, detail = self._mask(frame, engine, stopwatch)
             self._settle(frame, outcome, stopwatch, detail, engine)
 
@@ -179,7 +171,7 @@ class Segmenter(Generic[M]):
         self.accounting.settle(outcome, late)
         record = FrameRecord(
             outcome=outcome,
-            model=(engine or self._engine).bundle.name,
+            model=(engine or self.engine).bundle.name,
             stages=stopwatch.stages,
             total=total,
             age=self._port.age(frame.message),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seg_node.replay.bag import BagError, BagWriter, CameraInfo
+from seg_node.replay.bag import BagWriter, CameraInfo
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive
 
 FIRST_STAMP = 1_700_000_000 * 10**9
@@ -79,15 +79,13 @@ def write_drive(
         The number of frames.
 
     Raises:
-        BagError: ``path`` exists or cannot be created.
-        ValueError: a value is out of range.
+        BagError: ``path`` exists or cannot be created, or the quality is out of range.
+        ValueError: another value is out of range.
     """
     drive = SyntheticDrive(seed, size, fps, weather, light)
     frames = round(seconds * fps)
     if frames < 1:
         raise ValueError(f"{seconds} s at {fps} frames per second is no frame")
-    if not 1 <= quality <= 100:
-        raise BagError(f"the JPEG quality must be in 1..100, not {quality}")
     fx, fy, cx, cy = drive.camera
     info = CameraInfo(drive.size[0], drive.size[1], np.array((fx, 0, cx, 0, fy, cy, 0, 0, 1)))
     with BagWriter(path, quality=quality) as bag:

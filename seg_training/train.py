@@ -107,7 +107,6 @@ def train(config: TrainingConfig) -> Path:
                 few = range(0, len(val_set), max(1, len(val_set) // 12))
                 confusion = evaluate(ema.module, [val_set[i] for i in few], progress=False)
                 record["val_few"] = scores(confusion)
-                network.train()
             print(json.dumps(record), file=log, flush=True)
             progress.set_postfix(loss=f"{record['loss']:.3f}")
             progress.update()

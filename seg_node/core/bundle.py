@@ -4,13 +4,13 @@ Loading a bundle runs no code: the manifest is plain YAML and the weights are te
 """
 
 import hashlib
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from seg_node.core.share import PACKAGE, share_folders
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 
 SCHEMA = 1
@@ -73,7 +73,8 @@ class Bundle:
 def shipped_bundles() -> dict[str, Path]:
     """Bundles that came with the package, by name, in alphabetical order."""
     found: dict[str, Path] = {}
-    for folder in _search_path():
+    # A source checkout holds the bundles in the package, an installation in its share folder.
+    for folder in (PACKAGE / "models", *(share / "models" for share in share_folders())):
         for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
             found.setdefault(manifest.parent.name, manifest.parent)
     return dict(sorted(found.items()))
@@ -186,10 +187,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _search_path() -> list[Path]:
-    """A source checkout holds the bundles in the package, an installation in its share folder."""
-    package = Path(__file__).resolve().parents[1]
-    prefixes = [*Path(__file__).resolve().parents, Path(sys.prefix)]
-    return [package / "models", *(prefix / "share" / "seg_node" / "models" for prefix in prefixes)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -269,7 +270,7 @@ def open_drive(path: str | Path, image_topic: str | None = None, mask_topic: str
             if topic == info_topic:
                 camera_info = camera_info or _camera_info(message)
                 continue
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            stamp = stamp_ns(message.header)
             if topic == mask_topic:
                 truth[stamp] = _image(msgtype, message)
             else:
@@ -278,6 +279,11 @@ def open_drive(path: str | Path, image_topic: str | None = None, mask_topic: str
             raise bag.error(f"topic {image_topic} has no messages")
     frames.sort(key=lambda frame: frame.log_time)
     return Drive(Path(path), image_topic, frames, camera_info, mask_topic, Masks(truth))
+
+
+def stamp_ns(header: Any) -> int:
+    """Stamp of a ``std_msgs/Header``, of ROS or of ``rosbags``, in nanoseconds."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
 
 
 def _only_image_topic(bag: _Bag) -> str:
@@ -329,7 +335,7 @@ class BagWriter:
         storage: ``mcap`` or ``sqlite3``.
 
     Raises:
-        BagError: the path exists.
+        BagError: the path exists, or the quality is out of range.
     """
 
     def __init__(
@@ -344,6 +350,8 @@ class BagWriter:
         storage: str = "mcap",
     ):
         self.path = Path(path)
+        if not 1 <= quality <= 100:
+            raise BagError(f"the JPEG quality must be in 1..100, not {quality}")
         if self.path.exists():
             raise BagError(f"{self.path} exists already; remove it or choose another name")
         self.image_topic, self.camera_info_topic, self.mask_topic = image_topic, camera_info_topic, mask_topic

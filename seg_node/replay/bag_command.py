@@ -87,8 +87,6 @@ def from_video(
     """
     if not Path(video).is_file():
         raise BagError(f"{video} is no file")
-    if not 1 <= quality <= 100:
-        raise BagError(f"the JPEG quality must be in 1..100, not {quality}")
     writer = BagWriter(out, image_topic=topic or (RAW_IMAGE_TOPIC if raw else IMAGE_TOPIC), quality=quality)
     capture = cv2.VideoCapture(str(video))
     try:

@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
 from seg_node.core.engines import ENGINES, present_engines
+from seg_node.core.share import shared_path
 from seg_node.core.timing import Outcome
 from seg_node.replay.bag import BagError, CompressedImage, Drive, Frame, RawImage, open_drive
 from seg_node.replay.bag_command import from_video
-from seg_node.replay.node_process import NodeError, NodeProcess, default_environment, shared_path
+from seg_node.replay.node_process import NodeError, NodeProcess, default_environment
 
 _SHIPPED_DRIVE = "rosbags/synthetic_drive"
 _DISCOVERY_S = 20.0

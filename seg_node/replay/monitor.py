@@ -13,9 +13,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from seg_node.core.timing import FrameRecord, Outcome, Stage
+from seg_node.replay.bag import stamp_ns
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -113,11 +113,6 @@ class Monitor:
             if status.name == self._status_name:
                 self.counters = {item.key: item.value for item in status.values}
                 self.counted = time.monotonic_ns()
-
-
-def stamp_ns(header: Header) -> int:
-    """Header stamp in nanoseconds."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
 
 
 def frame_record(status: DiagnosticStatus) -> FrameRecord:

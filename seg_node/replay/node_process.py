@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from seg_node.core.share import shared_path
+
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _SETTLED_S = 5.0
 """A node that says for so long that it is unconfigured has failed to configure."""
@@ -31,13 +33,6 @@ def default_profile_environment() -> dict[str, str]:
         return {}
     profile = shared_path("config/fastdds_shm.xml")
     return dict.fromkeys(_PROFILE_VARIABLES, str(profile)) if profile else {}
-
-
-def shared_path(relative: str) -> Path | None:
-    """A file or folder that comes with the package, of the source checkout or of the installation's share folder."""
-    package = Path(__file__).resolve().parents[1]
-    shares = [prefix / "share" / "seg_node" for prefix in (*package.parents, Path(sys.prefix))]
-    return next((folder / relative for folder in (package.parent, *shares) if (folder / relative).exists()), None)
 
 
 def default_environment() -> dict[str, str]:

@@ -13,7 +13,6 @@ __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "p
 ENGINES = {"onnxruntime": "OnnxRuntimeEngine", "openvino": "OpenVinoEngine", "torch": "TorchEngine"}
 """Names that ``create_engine`` takes besides ``auto``, each also the name of its module and library."""
 
-
 PRECISIONS = ("auto", "fp32")
 """Precisions of the computation."""
 
@@ -62,10 +61,8 @@ def _choose(present: list[str]) -> tuple[str, str]:
             return name, "it sees a GPU"
     for name in ("openvino", "onnxruntime", "torch"):
         if name in present:
-            return (
-                name,
-                f"no engine sees a GPU, and of those installed ({', '.join(present)}) it is the fastest on a CPU",
-            )
+            reason = f"no engine sees a GPU, and of those installed ({', '.join(present)}) it is the fastest on a CPU"
+            return name, reason
     raise EngineError("no engine is installed; install onnxruntime or openvino")
 
 

@@ -60,7 +60,6 @@ class Engine(ABC):
 
     def warm_up(self, size: tuple[int, int]) -> None:
         """Compile and run once on a grey frame, so that no camera frame pays for it."""
-        self.prepare(size)
         self.infer(np.full((*size, 3), 114, np.uint8))
 
     def _checked(self, output: np.ndarray, bgr: np.ndarray, what: str) -> np.ndarray:

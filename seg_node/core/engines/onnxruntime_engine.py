@@ -1,4 +1,4 @@
-"""ONNX Runtime: TensorRT, CUDA or the processor, whichever its build and the machine offer."""
+"""ONNX Runtime: CUDA or the processor, whichever its build and the machine offer."""
 
 import numpy as np
 import onnx

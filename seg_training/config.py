@@ -1,14 +1,18 @@
 """Training configuration: a YAML file, each value of which ``key=value`` on the command line overrides."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+ENCODER_WEIGHTS = ("none", "imagenet")
+"""Besides these, ``encoder_weights`` is the path of a safetensors file."""
 
 
 @dataclass
 class Stage:
-    """A part of the run at one resolution: small, cheap crops first, the full resolution last."""
+    """A part of the run at one resolution and one mixture of data: small, cheap crops first, the full size last."""
 
     share: float
     """Share of the steps, in 0..1; those of all stages add up to 1."""
@@ -16,6 +20,8 @@ class Stage:
     """(height, width) in pixels."""
     scale: list[float]
     """Least and greatest zoom of the source image before the crop."""
+    mix: list[float] | None = None
+    """Share of the samples taken from each entry of ``train``; None: in proportion to their sizes."""
 
 
 @dataclass
@@ -25,36 +31,60 @@ class TrainingConfig:
     name: str
     """Name of the run and of the bundle made from it."""
     encoder: str
-    """Encoder as segmentation-models-pytorch knows it."""
-    data: str
-    """Root folder of CamVid."""
+    """Encoder as segmentation-models-pytorch knows it; ``tu-`` before the name of one of timm's."""
+    train: list[dict[str, Any]]
+    """Data to train on: one or more of what ``datasets.open_dataset`` takes."""
+    val: list[dict[str, Any]]
+    """Data to evaluate on, for the log only: nothing is selected by it."""
     input_size: list[int]
     """(height, width) of the images on which the network is evaluated and exported, in pixels."""
     stages: list[Stage]
     steps: int
+    """Updates of the weights."""
     batch_size: int = 8
+    """Samples of one update, over all processes and accumulated parts."""
+    accumulate: int = 1
+    """Parts in which a batch passes the network, where it does not fit into memory at once."""
+    encoder_weights: str = "none"
+    """``none`` (random), ``imagenet`` (from a model hub), or the path of a safetensors file."""
+    start_from: str = ""
+    """Folder of a finished run whose averaged weights are the start; empty for the start that ``encoder_weights`` says."""
+    loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
+    """Weight of each term, see ``losses.make_loss``."""
+    weight_softness: float = 1.1
+    """Of the term ``weighted_cross_entropy``, see ``losses.category_weights``."""
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    """Probability of each augmentation that differs from ``augmentation.AugmentationConfig``."""
     learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    """Factor on the learning rate from one depth of the encoder to the one before it; 1 trains all alike."""
     weight_decay: float = 0.02
     warmup: float = 0.06
     """Share of the steps in which the learning rate rises linearly."""
+    schedule: str = "poly"
+    """``poly`` or ``cosine``, by step."""
     drop_path_rate: float = 0.0
     clip: float = 1.0
     """Greatest norm of the gradient."""
     ema: float = 0.1
     """Window of the averaged weights as a share of the run: decay is 1 - 1 / (ema * steps)."""
-    weight_softness: float = 1.1
-    """See ``losses.category_weights``."""
     precision: str = "auto"
     """``fp32``, ``bf16``, or ``auto``: bf16 where the processor has instructions for it."""
+    compile: bool = False
+    """``torch.compile`` the network: minutes at the start, faster steps."""
     threads: int = 0
     """Of the processor; 0 leaves the choice to torch."""
-    start_from: str = ""
-    """Folder of a finished run whose averaged weights are the start; empty for random initialisation."""
+    workers: int = 0
+    """Processes that read and augment, in each training process; 0 does it between the steps."""
+    cache: bool = True
+    """Keep every sample in memory as it was read; switch it off for what does not fit."""
     seed: int = 0
     checkpoint_every: int = 50
     """Steps."""
     evaluate_every: int = 200
-    """Steps between evaluations on a few images, for the log only: nothing is selected by them."""
+    """Steps between evaluations on a few images."""
+    mlflow: bool = False
+    """Record the run in MLflow's default local store too."""
     runs: str = "runs"
     """Folder that receives the run's own folder."""
 
@@ -62,10 +92,18 @@ class TrainingConfig:
         self.stages = [s if isinstance(s, Stage) else Stage(**s) for s in self.stages]
         if not self.stages or abs(sum(s.share for s in self.stages) - 1) > 1e-6:
             raise ValueError(f"the stages' shares must add up to 1, not {sum(s.share for s in self.stages)}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}; expected auto, fp32 or bf16")
+        for stage in self.stages:
+            if stage.mix is not None and (len(stage.mix) != len(self.train) or min(stage.mix) < 0 or not any(stage.mix)):
+                raise ValueError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
+        for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("schedule", ("poly", "cosine"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be positive, not {self.steps} and {self.batch_size}")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+        if self.start_from and self.encoder_weights != "none":
+            raise ValueError("start_from and encoder_weights exclude each other: the run that is started from has both")
 
     def stage(self, step: int) -> Stage:
         """Stage that a step (from 0) belongs to."""
@@ -82,7 +120,8 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
 
     Args:
         path: YAML file with the fields of ``TrainingConfig``.
-        overrides: ``key=value`` strings; values are YAML.
+        overrides: ``key=value`` strings; values are YAML, and dots in keys lead into lists and mappings, as in
+            ``train.0.root=/data/camvid``.
 
     Raises:
         ValueError: a key is unknown or missing, or a value is out of range; the message names it.
@@ -94,7 +133,7 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
         key, equals, value = override.partition("=")
         if not equals:
             raise ValueError(f"override {override!r} is not of the form key=value")
-        values[key] = yaml.safe_load(value)
+        _set(values, key, yaml.safe_load(value))
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown key {', '.join(unknown)}; there are {', '.join(sorted(known))}")
@@ -102,6 +141,18 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
         return TrainingConfig(**values)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _set(values: dict, key: str, value: Any) -> None:
+    """Set a value; dots in the key lead into mappings and lists, as in ``train.0.root``."""
+    *path, last = key.split(".")
+    place: Any = values
+    try:
+        for part in path:
+            place = place[int(part) if isinstance(place, list) else part]
+        place[int(last) if isinstance(place, list) else last] = value
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ValueError(f"override {key!r} leads nowhere: {type(error).__name__} {error}") from error
 
 
 def dump_config(config: TrainingConfig) -> str:

@@ -4,118 +4,204 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from timm.optim import param_groups_weight_decay
+from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork, has_native_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.augmentation import Augmentation
-from seg_training.config import TrainingConfig, dump_config, load_config
-from seg_training.datasets.camvid import CamVid
+from seg_training.config import ENCODER_WEIGHTS, TrainingConfig, dump_config, load_config
+from seg_training.datasets import open_dataset
 from seg_training.evaluate import evaluate
-from seg_training.losses import CrossEntropyDice, category_weights
+from seg_training.losses import make_loss
+from seg_training.sampling import Samples, plan
 
 
 def train(config: TrainingConfig) -> Path:
     """Train a network, or go on where an earlier call with the same configuration stopped.
 
-    Writes into ``config.runs/config.name``: ``config.yaml``, ``environment.json``, ``log.jsonl``, and
+    Runs on one device, or on several where a launcher (``torchrun``, ``accelerate launch``) starts one process for
+    each. Writes into ``config.runs/config.name``: ``config.yaml``, ``environment.json``, ``log.jsonl``, and
     ``checkpoint.pt``, which holds tensors and plain values only and is read without running code.
 
     Returns:
         The run's folder. The averaged weights of its checkpoint are the result.
 
     Raises:
-        ValueError: the folder holds a run with another configuration.
+        ValueError: the folder holds a run with another configuration, or the data is not what was announced.
         KeyboardInterrupt: SIGINT or SIGTERM, after writing a checkpoint.
     """
+    stopping = _stop_on_signals()
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    folder = prepare_folder(config)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(_device()))
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
+    main, ranks = accelerator.is_main_process, accelerator.num_processes
+    if config.batch_size % (ranks * config.accumulate):
+        raise ValueError(f"batch_size {config.batch_size} cannot be split among {ranks} processes, {config.accumulate}")
 
-    train_set, val_set = CamVid(config.data, "train"), CamVid(config.data, "val")
-    samples = [train_set[i] for i in tqdm(range(len(train_set)), desc="reading", unit="image")]
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = SegmentationNetwork(config.encoder, drop_path_rate=config.drop_path_rate)
-    if config.start_from:
-        network.load_state_dict(averaged_weights(Path(config.start_from)))
-    network = network.to(device, memory_format=torch.channels_last).train()
+    datasets = [open_dataset(spec) for spec in config.train]
+    val_sets = [open_dataset(spec) for spec in config.val]
+    folder = prepare_folder(config, [d.description for d in datasets]) if main else run_folder(config)
+    network = start(config)
     ema = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (config.ema * config.steps))), use_buffers=True
-    )
-    criterion = CrossEntropyDice(category_weights(category_shares(samples), config.weight_softness)).to(device)
-    # Norms, biases and ConvNeXt V2's GRN are scales and offsets: decaying them only fights the data.
-    groups = param_groups_weight_decay(network, config.weight_decay, no_weight_decay_list=grn_names(network))
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_poly(step, config))
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(device))
+    ).to(accelerator.device)
+    criterion = make_loss(config.loss, category_shares(datasets, config), config.weight_softness).to(accelerator.device)
+    optimizer = torch.optim.AdamW(parameter_groups(network, config), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
 
     step = 0
+    parts = {"network": network, "ema": ema, "optimizer": optimizer, "schedule": schedule}
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        for part, target in (("network", network), ("ema", ema), ("optimizer", optimizer), ("schedule", schedule)):
-            target.load_state_dict(state[part])
-        torch.set_rng_state(state["rng"].cpu())
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         step = state["step"]
 
-    def save():
-        parts = {"network": network, "ema": ema, "optimizer": optimizer, "schedule": schedule}
-        state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save(state | {"rng": torch.get_rng_state(), "step": step}, checkpoint.with_suffix(".tmp"))
-        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+    samples = Samples(datasets, plan([len(d) for d in datasets], config), config)
+    share = config.batch_size // ranks
+    mine = range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+    positions = [s * config.batch_size + i for s in range(step, config.steps) for i in mine]
+    loader = DataLoader(samples, share // config.accumulate, sampler=positions, num_workers=config.workers)
+    network.to(accelerator.device, memory_format=torch.channels_last).train()
+    model, optimizer = accelerator.prepare(network, optimizer)
+    if config.compile:
+        model.compile()
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    log = (folder / "log.jsonl").open("a")
-    progress = tqdm(total=config.steps, initial=step, desc=config.name, unit="step")
-    try:
-        while step < config.steps:
-            started = time.monotonic()
-            stage = config.stage(step)
-            augment = Augmentation(tuple(stage.crop), tuple(stage.scale))
-            batch = [augment(*samples[index], seed) for index, seed in batch_indices(step, len(samples), config)]
-            images = torch.stack([image for image, _ in batch]).to(device, torch.float32)
-            target = torch.stack([mask for _, mask in batch]).to(device)
+    log = (folder / "log.jsonl").open("a") if main else None
+    progress = tqdm(total=config.steps, initial=step, desc=config.name, unit="step", disable=not main)
+    batches = iter(loader)
+    while step < config.steps:
+        started = time.monotonic()
+        # Drop path is the one random choice left: drawn from the step, a resumed run repeats it without stored states.
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, step, accelerator.process_index)).generate_state(1)[0]))
+        total = 0.0
+        for part in range(config.accumulate):
+            images, target = (tensor.to(accelerator.device, non_blocking=True) for tensor in next(batches))
+            last = part == config.accumulate - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                logits = model(images.float().contiguous(memory_format=torch.channels_last))
+                loss = criterion(logits.float(), target) / config.accumulate
+                accelerator.backward(loss)
+            total += loss.item()
+        if not math.isfinite(total):
+            raise FloatingPointError(f"loss is {total} at step {step}; lower learning_rate or use precision=fp32")
+        accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        ema.update_parameters(network)
+        step += 1
 
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = network(images.to(memory_format=torch.channels_last))
-            loss = criterion(logits, target)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower learning_rate or use fp32")
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-            optimizer.step()
-            schedule.step()
-            ema.update_parameters(network)
-            step += 1
-
-            record = {"step": step, "loss": loss.item(), "lr": schedule.get_last_lr()[0]}
+        done = step == config.steps
+        if main:
+            record = {"step": step, "loss": total, "lr": schedule.get_last_lr()[-1]}
             record["seconds"] = time.monotonic() - started
-            if step % config.evaluate_every == 0 and step < config.steps:
-                few = range(0, len(val_set), max(1, len(val_set) // 12))
-                confusion = evaluate(ema.module, [val_set[i] for i in few], progress=False)
-                record["val_few"] = scores(confusion)
+            if step % config.evaluate_every == 0 and not done:
+                record["val_few"] = [scores(evaluate(ema.module, _few(d), progress=False)) for d in val_sets]
             print(json.dumps(record), file=log, flush=True)
-            progress.set_postfix(loss=f"{record['loss']:.3f}")
+            progress.set_postfix(loss=f"{total:.3f}")
             progress.update()
-            if step % config.checkpoint_every == 0 or step == config.steps:
-                save()
-    except KeyboardInterrupt:
-        save()
-        raise
+            if step % config.checkpoint_every == 0 or done or stopping:
+                state = {name: part.state_dict() for name, part in parts.items()} | {"step": step}
+                torch.save(state, checkpoint.with_suffix(".tmp"))
+                os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+        if stopping and not done:
+            raise KeyboardInterrupt
+    accelerator.wait_for_everyone()
     return folder
+
+
+def start(config: TrainingConfig) -> SegmentationNetwork:
+    """The network before its first step, on the CPU.
+
+    Raises:
+        ValueError: the weights to start from cannot be had or do not fit; the message says what to do.
+    """
+    pretrained = config.encoder_weights
+    try:
+        network = SegmentationNetwork(
+            config.encoder,
+            encoder_weights="imagenet" if pretrained == "imagenet" else None,
+            drop_path_rate=config.drop_path_rate,
+        )
+    except OSError as error:
+        raise ValueError(
+            f"encoder_weights=imagenet: no model hub is reached ({type(error).__name__}); use encoder_weights=none, or"
+            " fetch the encoder's safetensors file elsewhere and give its path"
+        ) from error
+    if config.start_from:
+        network.load_state_dict(averaged_weights(Path(config.start_from)))
+    elif pretrained not in ENCODER_WEIGHTS:
+        if not Path(pretrained).is_file():
+            raise ValueError(f"encoder_weights is {pretrained!r}: neither {', '.join(ENCODER_WEIGHTS)} nor a file")
+        try:
+            network.fpn.encoder.load_state_dict(load_file(pretrained))
+        except Exception as error:
+            raise ValueError(f"{pretrained} does not hold the weights of {config.encoder}: {error}") from error
+    return network
+
+
+def parameter_groups(network: SegmentationNetwork, config: TrainingConfig) -> list[dict]:
+    """Groups for AdamW: no decay on scales and offsets, and a lower rate for the encoder's early layers.
+
+    Norms, biases and ConvNeXt V2's GRN are scales and offsets, which decay only pulls away from the data. Layer-wise
+    rates are those of Clark et al., "ELECTRA", ICLR 2020, by stage of the encoder; the decoder has the full rate.
+    """
+    groups: dict[tuple[int, bool], dict] = {}
+    for name, parameter in network.named_parameters():
+        depth = _encoder_depth(name)
+        decays = parameter.ndim > 1 and ".grn." not in name
+        group = groups.setdefault(
+            (depth, decays),
+            {
+                "params": [],
+                "weight_decay": config.weight_decay if decays else 0.0,
+                "lr": config.learning_rate * config.layer_decay ** (_DEPTHS - depth),
+            },
+        )
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+_DEPTHS = 5
+"""Stem, four stages, and then the decoder."""
+
+
+def _encoder_depth(name: str) -> int:
+    """0 for the stem, 1 to 4 for the stages of a ResNet or ConvNeXt, 5 for the decoder and for other encoders."""
+    if not name.startswith("fpn.encoder."):
+        return _DEPTHS
+    if found := re.search(r"\.layer(\d)\.", name):
+        return int(found[1])
+    if found := re.search(r"\.stages_(\d)\.", name):
+        return int(found[1]) + 1
+    return 0 if re.search(r"\.(conv1|bn1|stem_\d)\.", name) else _DEPTHS
+
+
+def learning_rate_factor(step: int, config: TrainingConfig) -> float:
+    """Factor on the learning rate: linear rise, then polynomial decay with power 0.9 (Chen et al., "DeepLab",
+    TPAMI 2018) or a half cosine (Loshchilov and Hutter, "SGDR", ICLR 2017), to zero."""
+    warmup = max(1, math.ceil(config.warmup * config.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    left = max(0.0, 1 - (step - warmup) / max(1, config.steps - warmup))
+    return left**0.9 if config.schedule == "poly" else (1 - math.cos(math.pi * left)) / 2
 
 
 def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -132,51 +218,41 @@ def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): v for name, v in state["ema"].items() if name.startswith(prefix)}
 
 
-def prepare_folder(config: TrainingConfig) -> Path:
-    """Make the run's folder and write down what made the run."""
-    folder = Path(config.runs) / config.name
+def run_folder(config: TrainingConfig) -> Path:
+    """Where a run writes."""
+    return Path(config.runs) / config.name
+
+
+def prepare_folder(config: TrainingConfig, data: list[str]) -> Path:
+    """Make the run's folder and write down what made the run.
+
+    Args:
+        config: of the run.
+        data: description of each data set that it trains on.
+    """
+    folder = run_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     text = dump_config(config)
     written = folder / "config.yaml"
     if written.exists() and written.read_text() != text:
         raise ValueError(f"{folder} holds a run with another configuration; give another name= or remove it")
     written.write_text(text)
-    names = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy")
-    environment = {"versions": {name: importlib.metadata.version(name) for name in names}, "commit": git_commit()}
+    names = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "accelerate", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    environment = {"data": data, "versions": versions, "commit": git_commit()}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2))
     return folder
 
 
-def batch_indices(step: int, count: int, config: TrainingConfig) -> list[tuple[int, int]]:
-    """Samples of a batch and the seed of each one's augmentation: a function of the step alone, so that a
-    resumed run sees what an uninterrupted one would have seen."""
-    first = step * config.batch_size
-    chosen = []
-    for position in range(first, first + config.batch_size):
-        epoch, offset = divmod(position, count)
-        order = np.random.default_rng((config.seed, epoch)).permutation(count)
-        chosen.append((int(order[offset]), config.seed * 1_000_003 + position))
-    return chosen
-
-
-def category_shares(samples: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Share of each category among all labelled pixels, float [8]."""
-    counts = sum(np.bincount(mask[mask != NO_LABEL], minlength=len(Category)) for _, mask in samples)
+def category_shares(datasets: list, config: TrainingConfig, at_most: int = 200) -> np.ndarray:
+    """Share of each category among the labelled pixels of a sample of the training data, float [8]."""
+    chosen = plan([len(d) for d in datasets], config)
+    picked = chosen[np.linspace(0, len(chosen) - 1, min(at_most, len(chosen))).astype(int)]
+    counts = np.zeros(len(Category))
+    for dataset, index in picked:
+        mask = datasets[dataset][index][1]
+        counts += np.bincount(mask[mask != NO_LABEL], minlength=len(Category))
     return counts / counts.sum()
-
-
-def warmup_poly(step: int, config: TrainingConfig) -> float:
-    """Factor on the learning rate: linear rise, then polynomial decay with power 0.9 (Chen et al., "DeepLab",
-    TPAMI 2018)."""
-    warmup = max(1, math.ceil(config.warmup * config.steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.0, 1 - (step - warmup) / max(1, config.steps - warmup)) ** 0.9
-
-
-def grn_names(network: torch.nn.Module) -> set[str]:
-    """Parameters of ConvNeXt V2's global response normalisation, which timm keeps in modules named ``grn``."""
-    return {name for name, _ in network.named_parameters() if ".grn." in name}
 
 
 def git_commit() -> str | None:
@@ -188,3 +264,25 @@ def git_commit() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _few(dataset, count: int = 12) -> list:
+    return [dataset[i] for i in range(0, len(dataset), max(1, len(dataset) // count))]
+
+
+def _stop_on_signals() -> list[int]:
+    """A list that receives SIGINT and SIGTERM, so that a run ends between two steps; the second one ends it at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, receive)
+    return received

@@ -1,1 +1,81 @@
 """Datasets: each yields BGR images with masks of the eight categories."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from seg_training.datasets.camvid import CamVid
+from seg_training.datasets.cityscapes import Cityscapes
+from seg_training.datasets.folder import LabelledFolder
+from seg_training.datasets.pairs import ImagePairs
+from seg_training.datasets.synthetic import SyntheticScenes
+
+
+class Dataset(Protocol):
+    """What every data set offers."""
+
+    description: str
+    """One line for the manifest: what it is, which part, how many images."""
+    names: list[str]
+    """Of the samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] BGR image and uint8 [H, W] mask of categories, 255 where there is no label."""
+
+
+def synthetic(seeds: list[int], **options: Any) -> SyntheticScenes:
+    """Frames of made-up drives, for which ``seeds`` gives the first seed and the one after the last."""
+    if not isinstance(seeds, list) or len(seeds) != 2 or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"seeds is {seeds!r}; expected the first and the one after the last, such as [1000, 1300]")
+    if size := options.get("size"):
+        options["size"] = tuple(size)
+    return SyntheticScenes(range(*seeds), **options)
+
+
+_DATASETS: dict[str, tuple[type, Callable[..., Dataset]]] = {
+    "camvid": (CamVid, CamVid),
+    "cityscapes": (Cityscapes, Cityscapes),
+    "folder": (LabelledFolder, LabelledFolder),
+    "synthetic": (SyntheticScenes, synthetic),
+}
+"""Class that declares the keys of each kind of data, and what makes one of them."""
+
+_CHECKS = ("full", "quick")
+
+
+def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
+    """Open what one entry of ``train`` or ``val`` of a configuration names, and check its files.
+
+    Args:
+        spec: ``dataset`` is the kind, and the rest are arguments of its class. With ``check: full``, the default, every
+            mask on disk is decoded and its values are looked up; with ``check: quick`` files and sizes are checked only.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: the kind, an argument or a file's content is wrong; the message names it.
+        OSError: a folder or file is missing.
+    """
+    options = dict(spec)
+    kind, check = options.pop("dataset", None), options.pop("check", "full")
+    if kind not in _DATASETS:
+        raise ValueError(f"unknown dataset {kind!r}; there are {', '.join(_DATASETS)}")
+    if check not in _CHECKS:
+        raise ValueError(f"dataset {kind}: check is {check!r}; expected {' or '.join(_CHECKS)}")
+    declared, make = _DATASETS[kind]
+    keys = inspect.signature(declared).parameters
+    if unknown := [key for key in options if key not in keys]:
+        raise ValueError(f"dataset {kind}: unknown key {', '.join(unknown)}; there are {', '.join(keys)}, check")
+    missing = [name for name, key in keys.items() if key.default is key.empty and name not in options]
+    if missing:
+        raise ValueError(f"dataset {kind}: missing {', '.join(missing)}")
+    try:
+        dataset = make(**options)
+    except ValueError as error:
+        raise ValueError(f"dataset {kind}: {error}") from error
+    if isinstance(dataset, ImagePairs):
+        dataset.check(check == "full", progress)
+    return dataset

@@ -5,12 +5,12 @@ Pattern Recognition Letters 30(2), 2009. Expected folders: ``ROOT/{train,val}/im
 ``ROOT/{train,val}/labels/NAME.png`` with one uint8 class id per pixel.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_training.datasets.labels import LabelTable
+from seg_training.datasets.pairs import ImagePairs, image_files
 
 CLASSES = {
     "sky": Category.SKY,
@@ -28,54 +28,62 @@ CLASSES = {
 }
 """Category of each CamVid class, in the order of the class ids."""
 
-_TO_CATEGORY = np.array(list(CLASSES.values()), np.uint8)
+_TABLE = LabelTable("CamVid", dict(enumerate(CLASSES.values())))
 
 
-class CamVid:
-    """Random access to one split.
+class CamVid(ImagePairs):
+    """Random access to one split, or to some drives of it.
+
+    Consecutive frames look alike: a set that is to measure has to hold whole drives out of training. A drive is the
+    part of a name before the underscore: 0001TP, 0006R0 and 0016E5 in train, 0016E5 in val.
 
     Args:
         root: folder that holds ``train`` and ``val``.
         split: ``train`` or ``val``.
+        drives: take these only; None takes all.
+        exclude: leave these out.
 
     Raises:
         FileNotFoundError: a folder, or the label of an image, is missing.
+        ValueError: a drive is not there, or none is left.
     """
 
-    def __init__(self, root: str | Path, split: str):
+    def __init__(
+        self, root: str | Path, split: str, drives: Sequence[str] | None = None, exclude: Sequence[str] = ()
+    ):
         folder = Path(root) / split
         if not (folder / "images").is_dir():
             raise FileNotFoundError(
                 f"{folder / 'images'} is not a folder; expected CamVid as ROOT/{{train,val}}/images"
             )
-        self.images = sorted(p for p in (folder / "images").iterdir() if p.suffix in (".jpg", ".png"))
-        if not self.images:
-            raise FileNotFoundError(f"{folder / 'images'} holds no .jpg or .png image")
-        self.labels = [folder / "labels" / f"{image.stem}.png" for image in self.images]
-        missing = [label for label in self.labels if not label.is_file()]
-        if missing:
-            raise FileNotFoundError(f"{len(missing)} of {len(self.images)} images have no label, first: {missing[0]}")
+        images = image_files(folder / "images")
+        there = sorted({_drive(image) for image in images})
+        for key, names in (("drives", drives), ("exclude", exclude)):
+            if names is None:
+                continue
+            if isinstance(names, str) or not set(names) <= set(there):
+                raise ValueError(f"{key} is {names!r}; expected a list of drives of {folder}: {', '.join(there)}")
+        chosen = [drive for drive in (there if drives is None else drives) if drive not in exclude]
+        if not chosen:
+            raise ValueError(f"drives {drives} without {list(exclude)} leaves nothing of {folder}")
+        images = [image for image in images if _drive(image) in chosen]
+        description = f"CamVid {split}"
+        if drives is not None:
+            description += f", {_listed(chosen)} only"
+        elif exclude:
+            description += f" without {_listed(exclude)}"
+        super().__init__(
+            images,
+            [folder / "labels" / f"{image.stem}.png" for image in images],
+            [image.stem for image in images],
+            _TABLE,
+            description,
+        )
 
-    def __len__(self) -> int:
-        return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read one sample.
+def _drive(image: Path) -> str:
+    return image.stem.partition("_")[0]
 
-        Returns:
-            uint8 [H, W, 3] BGR image and uint8 [H, W] mask of categories, 255 where unlabelled.
 
-        Raises:
-            ValueError: a file cannot be decoded, sizes differ, or a class id is not in the table.
-        """
-        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
-        label = cv2.imread(str(self.labels[index]), cv2.IMREAD_UNCHANGED)
-        if image is None or label is None:
-            raise ValueError(f"cannot decode {self.images[index] if image is None else self.labels[index]}")
-        if label.shape != image.shape[:2]:
-            raise ValueError(f"{self.labels[index]} is {label.shape}, its image is {image.shape[:2]}")
-        if label.max() >= len(_TO_CATEGORY):
-            raise ValueError(
-                f"{self.labels[index]} holds class id {label.max()}; CamVid has 0..{len(_TO_CATEGORY) - 1}"
-            )
-        return image, _TO_CATEGORY[label]
+def _listed(drives: Sequence[str]) -> str:
+    return f"drive{'s' if len(drives) > 1 else ''} {', '.join(drives)}"

@@ -1670,7 +1670,10 @@ class SyntheticScenes:
             raise ValueError(f"{len(seeds)} seeds, {frames} frames, stride {stride}: each must be at least 1")
         self.seeds, self.frames, self.stride = seeds, frames, stride
         self._drive = functools.partial(SyntheticDrive, size=size, weather=weather, light=light)
+        self.weather, self.light = weather, light
         self._drive(seeds[0])
+        self.names = [f"seed{seed}_frame{frame * stride}" for seed in seeds for frame in range(frames)]
+        self.description = f"made-up drives, seeds {seeds[0]} to {seeds[-1]}{self._conditions()} ({len(self)} images)"
 
     def __len__(self) -> int:
         return len(self.seeds) * self.frames
@@ -1685,3 +1688,6 @@ class SyntheticScenes:
             raise IndexError(f"sample {index} of {len(self)}")
         drive, frame = divmod(index, self.frames)
         return self._drive(self.seeds[drive]).frame(frame * self.stride)
+
+    def _conditions(self) -> str:
+        return "".join(f", {condition}" for condition in (self.weather, self.light) if condition)

@@ -1,7 +1,6 @@
 # Python with which .venv is made: 3.10 or newer, that of the ROS 2 installation where one is sourced.
 PYTHON ?= python3
 VENV := .venv
-OUT ?= demo_output
 
 # The distribution of a sourced ROS 2 installation, or `pypi` where ROS 2 has to come from there.
 ROS := $(or $(if $(ROS_DISTRO),$(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo $(ROS_DISTRO))),pypi)
@@ -9,24 +8,31 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo compare test train-smoke lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.runtime ## replay the shipped drive; or BAG=, VIDEO=, with MODEL=, ENGINE=, OUT= as wished
 	$(VENV)/bin/python -m seg_node replay $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
-		$(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine "$(ENGINE)") --out "$(OUT)"
+		$(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),demo_output)"
+
+compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight minutes; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
+	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
+		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
 
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
+
+train-smoke: $(VENV)/.test ## train both backbones for a few steps and run them in the node; PYTEST_OPTIONS= too
+	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test/test_train_smoke.py
 
 lint: $(VENV)/.lint ## check style and format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-clean: ## remove what make, pip, colcon and the demo left behind, .venv included
-	rm -rf $(VENV) build install log *.egg-info demo_output .pytest_cache .ruff_cache
+clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
+	rm -rf $(VENV) build install log *.egg-info demo_output compare_output .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the environment was made for; for anything else it is made anew.

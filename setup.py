@@ -38,6 +38,7 @@ setup(
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[
+        "matplotlib",
         "numpy",
         "onnx",
         "onnxruntime",
@@ -51,19 +52,43 @@ setup(
         # For machines without a ROS 2 installation.
         "ros": ["ros-jazzy-common-interfaces", "ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
         # Older torch resolves to builds that torchvision cannot load with.
-        "training": ["onnxscript", "segmentation-models-pytorch", "timm", "torch>=2.14", "torchvision"],
+        "training": [
+            "accelerate",
+            "onnxscript",
+            "pillow",
+            "safetensors",
+            "segmentation-models-pytorch",
+            "timm",
+            "torch>=2.14",
+            "torchvision",
+        ],
+        # For runs with `mlflow: true`.
+        "tracking": ["mlflow"],
         # Shares its files with onnxruntime: uninstall that one first.
         "gpu": ["onnxruntime-gpu"],
+        # For `label --ray` on several machines.
+        "ray": ["ray"],
         "serving": ["fastapi", "uvicorn"],
         # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
-        "test": ["catkin-pkg", "colcon-common-extensions", "pytest<9", "pytest-timeout", "setuptools<80"],
+        "test": [
+            "catkin-pkg",
+            "colcon-common-extensions",
+            "pytest-timeout",
+            "pytest<9",
+            "ray",
+            "setuptools<80",
+            "torchmetrics",
+        ],
         # The style of `ruff format` changes between minor versions.
         "lint": ["ruff==0.17.*"],
     },
     entry_points={
         "console_scripts": [
+            "compare = seg_node.replay.compare_command:main",
+            "label = seg_node.replay.label_command:main",
             "replay = seg_node.replay.command:main",
             "segmentation = seg_node.ros.segmentation_node:main",
+            "shadow = seg_node.replay.shadow_command:main",
         ],
     },
 )

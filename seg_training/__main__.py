@@ -2,8 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
+
+BLOCK = 10
+"""Images that an interval's bootstrap draws together: two thirds of a second of CamVid val."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,26 +23,64 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("export", help="make a bundle of a finished run")
     command.add_argument("run_folder", type=Path, metavar="RUN", help="folder that train wrote")
     command.add_argument("out", type=Path, help="folder of the bundle")
-    command.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of the stored weights")
+    command.add_argument("--precision", choices=("fp16", "fp32", "int8"), default="fp16", help="of the stored weights")
     command.add_argument("--data", help="root folder of CamVid: evaluate on val and write the metrics down")
+    command.add_argument(
+        "--root", action="append", default=[], metavar="KIND=FOLDER", help="where a kind of the run's val data lies now"
+    )
+    command.add_argument("--max-loss", type=float, default=2.0, help="miou_7 points that int8 may cost")
     command.set_defaults(run=_export)
 
-    command = commands.add_parser("evaluate", help="score a bundle on CamVid val")
+    command = commands.add_parser("evaluate", help="score a bundle: IoU, F1, borders, calibration, with intervals")
     command.add_argument("bundle", help="name of a shipped bundle, or a folder")
-    command.add_argument("--data", required=True, help="root folder of CamVid")
+    command.add_argument("--data", required=True, metavar="ROOT", help="root folder of the data set")
+    command.add_argument("--dataset", default="camvid", help="kind of data set, as in a configuration's val entries")
+    part = command.add_mutually_exclusive_group()
+    part.add_argument("--split", default="val", help="part of the data set")
+    part.add_argument("--drives", nargs="+", metavar="DRIVE", help="these drives of train instead")
     command.add_argument("--engine", default="onnxruntime", help="auto, onnxruntime, openvino or torch")
+    command.add_argument(
+        "--block", type=int, default=BLOCK, help="images that the bootstrap draws together; 1 if they are independent"
+    )
     command.add_argument("--json", action="store_true", help="print nothing but JSON")
+    command.add_argument("--plots", type=Path, metavar="DIR", help="write plots and the worst images there")
     command.set_defaults(run=_evaluate)
 
-    command = commands.add_parser("synthetic-bag", help="write a made-up drive with exact masks as a bag")
     chosen = (sys.argv[1:] if arguments is None else arguments)[:1]
+    command = commands.add_parser("inspect", help="look at the data of a configuration: shares, samples, augmentation")
+    if chosen == ["inspect"]:
+        from seg_training import inspect
+
+        inspect.add_arguments(command)
+        command.set_defaults(run=inspect.run)
+
+    command = commands.add_parser("reproduce", help="train the recipe of a bundle again")
+    if chosen == ["reproduce"]:
+        from seg_training import reproduce
+
+        reproduce.add_arguments(command)
+        command.set_defaults(run=reproduce.run)
+
+    command = commands.add_parser("study", help="train a grid of variants and seeds, and compare them")
+    if chosen == ["study"]:
+        from seg_training import study
+
+        study.add_arguments(command)
+        command.set_defaults(run=study.run)
+
+    command = commands.add_parser("synthetic-bag", help="write a made-up drive with exact masks as a bag")
     if chosen == ["synthetic-bag"]:
         from seg_training import synthetic_bag
 
         synthetic_bag.add_arguments(command)
         command.set_defaults(run=synthetic_bag.run)
 
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        # argparse leaves positional arguments behind options over: in `study loss --out there steps=10` the last one.
+        if not hasattr(options, "overrides") or any(text.startswith("-") for text in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides = [*options.overrides, *rest]
     try:
         return options.run(options)
     except (ValueError, OSError, RuntimeError) as error:
@@ -53,53 +95,70 @@ def _train(options: argparse.Namespace) -> int:
     from seg_training.config import load_config
     from seg_training.train import train
 
-    print(f"trained: {train(load_config(options.config, options.overrides))}")
+    folder = train(load_config(options.config, options.overrides))
+    # A launcher starts one process for each device, and numbers them so.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"trained: {folder}")
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
     from seg_training.export import export_run, record_metrics
+    from seg_training.provenance import parse_roots
 
-    bundle = export_run(options.run_folder, options.out, options.precision)
+    roots = ({"camvid": options.data} if options.data else {}) | parse_roots(options.root)
+    bundle = export_run(options.run_folder, options.out, options.precision, roots, options.max_loss)
     if options.data:
-        metrics = _scores(str(options.out), options.data, "onnxruntime")
+        metrics = _scores(str(options.out), {"dataset": "camvid", "root": options.data, "split": "val"})
         bundle = record_metrics(bundle, "camvid_val", metrics)
-        _print_scores(bundle.name, metrics)
+        print(_table(bundle.name, metrics))
     print(f"exported: {bundle.path}")
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    metrics = _scores(options.bundle, options.data, options.engine)
-    if options.json:
-        print(json.dumps(metrics))
-    else:
-        _print_scores(options.bundle, metrics)
+    part = {"split": "train", "drives": options.drives} if options.drives else {"split": options.split}
+    spec = {"dataset": options.dataset, "root": options.data, **part}
+    figures = _scores(options.bundle, spec, options.engine, options.block, options.plots)
+    print(json.dumps(figures) if options.json else _table(options.bundle, figures))
     return 0
 
 
-def _scores(bundle: str, data: str, engine: str) -> dict:
-    """Scores on CamVid val in percent with the two decimals that a manifest keeps."""
+def _scores(
+    bundle: str, spec: dict, engine: str = "onnxruntime", block: int = BLOCK, plots: Path | None = None
+) -> dict:
+    """What ``evaluate`` prints and a manifest keeps: the figures of ``quality.summarise``, on what, and with what.
+
+    Args:
+        bundle: name or folder.
+        spec: of the data set, see ``datasets.open_dataset``.
+        engine: see ``create_engine``.
+        block: see ``quality.intervals``.
+        plots: folder to write plots into.
+    """
     from seg_node.core.bundle import load_bundle
     from seg_node.core.engines import create_engine
-    from seg_node.core.metrics import scores
-    from seg_training.datasets.camvid import CamVid
-    from seg_training.evaluate import evaluate
+    from seg_training.datasets import open_dataset
+    from seg_training.evaluate import observe
+    from seg_training.quality import summarise
 
+    if block < 1:
+        raise ValueError(f"--block is {block}; give a number of images, at least 1")
+    dataset = open_dataset(spec)
     runner = create_engine(load_bundle(bundle), engine)
-    samples = CamVid(data, "val")
-    result = scores(evaluate(lambda image: runner.infer(image)[0], (samples[i] for i in range(len(samples)))))
-    iou = {name: value if value is None else round(value, 2) for name, value in result["iou"].items()}
-    figures = {name: round(result[name], 2) for name in ("miou_7", "miou_8", "pixel_accuracy")}
-    return {"images": len(samples), "engine": engine, **figures, "iou": iou}
+    observations = observe(runner, (dataset[i] for i in range(len(dataset))), len(dataset))
+    figures = {"data": dataset.description, "engine": runner.name, **summarise(observations, block)}
+    if plots:
+        from seg_training.evaluation_plots import write_plots
+
+        write_plots(plots, figures, observations, runner, dataset)
+    return figures
 
 
-def _print_scores(name: str, metrics: dict) -> None:
-    print(f"{name} on CamVid val, {metrics['images']} images, {metrics['engine']}, percent")
-    for key in ("miou_7", "miou_8", "pixel_accuracy"):
-        print(f"  {key:<16}{metrics[key]:6.2f}")
-    for category, value in metrics["iou"].items():
-        print(f"  IoU {category:<12}" + ("     -" if value is None else f"{value:6.2f}"))
+def _table(name: str, figures: dict) -> str:
+    from seg_training.evaluate import table
+
+    return table(f"{name} on {figures['data']}, {figures['engine']}", figures)
 
 
 if __name__ == "__main__":

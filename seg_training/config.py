@@ -48,7 +48,7 @@ class TrainingConfig:
     encoder_weights: str = "none"
     """``none`` (random), ``imagenet`` (from a model hub), or the path of a safetensors file."""
     start_from: str = ""
-    """Folder of a finished run whose averaged weights are the start; empty for the start that ``encoder_weights`` says."""
+    """Folder of a finished run whose averaged weights are the start; empty for what ``encoder_weights`` says."""
     loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
     """Weight of each term, see ``losses.make_loss``."""
     weight_softness: float = 1.1
@@ -93,7 +93,9 @@ class TrainingConfig:
         if not self.stages or abs(sum(s.share for s in self.stages) - 1) > 1e-6:
             raise ValueError(f"the stages' shares must add up to 1, not {sum(s.share for s in self.stages)}")
         for stage in self.stages:
-            if stage.mix is not None and (len(stage.mix) != len(self.train) or min(stage.mix) < 0 or not any(stage.mix)):
+            if stage.mix is not None and (
+                len(stage.mix) != len(self.train) or min(stage.mix) < 0 or not any(stage.mix)
+            ):
                 raise ValueError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
         for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("schedule", ("poly", "cosine"))):
             if getattr(self, name) not in allowed:

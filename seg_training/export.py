@@ -2,8 +2,10 @@
 
 import dataclasses
 import datetime
-import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -12,11 +14,22 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
-from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD, STRIDE, SegmentationNetwork
+from seg_node.core.engines import Engine, create_engine, present_engines
+from seg_node.core.metrics import scores
+from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD, STRIDE, FrameSegmenter, SegmentationNetwork
 from seg_training.config import load_config
+from seg_training.datasets import Dataset, open_dataset
+from seg_training.datasets.synthetic import SyntheticScenes
+from seg_training.evaluate import evaluate
+from seg_training.provenance import describe_run, gflops, licence, parameters, with_roots
+from seg_training.quantise import METHOD, quantise
 from seg_training.train import averaged_weights
 
 OPSET = 20
+PARITY = 99.5
+"""Percentage of pixels on which an engine must agree with torch."""
+MAX_LOSS = 2.0
+"""``miou_7`` points that int8 may cost."""
 
 _PRE = """
 <ir_version: 10, opset_import: ["": {opset}]>
@@ -181,44 +194,154 @@ def _strip_metadata(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]
 
 
-def export_run(run: Path, out: Path, precision: str = "fp16") -> Bundle:
-    """Export the averaged weights of a finished training run.
+def export_run(
+    run: Path,
+    out: Path,
+    precision: str = "fp16",
+    roots: Mapping[str, str] = MappingProxyType({}),
+    max_loss: float = MAX_LOSS,
+) -> Bundle:
+    """Export the averaged weights of a finished training run; nothing is written unless every check passes.
 
     Args:
         run: folder that ``train`` wrote.
         out: folder of the bundle.
-        precision: ``fp32`` or ``fp16``, of the stored weights.
+        precision: ``fp32`` or ``fp16``, of the stored weights, or ``int8``, see ``quantise.quantise``.
+        roots: folder of each kind of data set; those of the run's configuration for the rest.
+        max_loss: ``miou_7`` points that an ``int8`` bundle may lose on the first of the run's val sets.
 
     Raises:
-        ValueError: the run is not finished.
+        ValueError: the run is not finished, an engine does not give the masks that torch gives, or int8 costs too much.
     """
     config = load_config(run / "config.yaml")
+    input_size = tuple(config.input_size)
     network = SegmentationNetwork(config.encoder)
     network.load_state_dict(averaged_weights(run))
-    graph = export_graph(network.eval(), tuple(config.input_size), half=precision == "fp16")
-    environment = json.loads((run / "environment.json").read_text())
+    network.eval()
     manifest = Manifest(
         name=config.name,
         decoder="fpn",
         backbone=config.encoder,
-        input_size=tuple(config.input_size),
+        input_size=input_size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         files={},
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        precision=precision,
-        training={"data": "CamVid train (367 images), from scratch", "recipes": recipes(run), **environment},
-        licence="Apache-2.0; trained from scratch on CamVid, whose images are for research use",
+        precision="fp16" if precision == "fp16" else "fp32",
+        parameters=parameters(network),
+        gflops=gflops(network, input_size),
+        training=describe_run(run),
+        licence=licence(run),
     )
+    val_sets = _open_present(with_roots(config.val, roots))
+    bundle = Bundle(out, manifest, export_graph(network, input_size, half=precision == "fp16"))
+    manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
+    graph = bundle.graph
+    if precision == "int8":
+        if not val_sets:
+            raise ValueError(
+                "int8 is calibrated and scored on the run's val sets; give their folders, --root KIND=FOLDER"
+            )
+        graph, quantisation = quantise_bundle(bundle, val_sets[0], max_loss)
+        manifest = dataclasses.replace(
+            manifest, name=f"{config.name}_int8", precision="int8", quantisation=quantisation
+        )
     return write_bundle(out, manifest, graph)
 
 
-def recipes(run: Path) -> list[dict]:
-    """Configurations of a run and of those that it started from, the first one first."""
-    config = load_config(run / "config.yaml")
-    local = ("data", "runs", "threads", "start_from")
-    recipe = {name: value for name, value in dataclasses.asdict(config).items() if name not in local}
-    return [*(recipes(Path(config.start_from)) if config.start_from else []), recipe]
+def check_parity(bundle: Bundle, network: SegmentationNetwork, data: Sequence[Dataset], count: int = 12) -> dict:
+    """Compare the masks of every installed engine with those of the network itself, in fp32, pixel by pixel.
+
+    Args:
+        bundle: of fp32 or fp16 weights.
+        network: on the CPU, in ``eval`` mode.
+        data: sets to take frames from; made-up scenes where there are none.
+        count: frames.
+
+    Returns:
+        ``frames``, where they are from, and the percentage of equal pixels by engine, for the manifest.
+
+    Raises:
+        ValueError: fewer than ``PARITY`` percent are equal.
+    """
+    data = data or [SyntheticScenes(range(count), size=(360, 640))]
+    frames = [one[i][0] for one in data for i in _spread(len(one), -(-count // len(data)))]
+    segmenter = FrameSegmenter(network, bundle.manifest.input_size)
+    with torch.inference_mode():
+        expected = [segmenter(torch.from_numpy(frame))[0].numpy() for frame in frames]
+    result = {"frames": f"{len(frames)} of {', '.join(one.description for one in data)}"}
+    for name in _checked_engines():
+        engine = create_engine(bundle, name, precision="fp32")
+        equal = sum(int((engine.infer(f)[0] == mask).sum()) for f, mask in zip(frames, expected, strict=True))
+        result[name] = round(100 * equal / sum(mask.size for mask in expected), 3)
+        if result[name] < PARITY:
+            raise ValueError(
+                f"export refused: {name} gives {result[name]:.2f} % of the pixels the category that torch gives them,"
+                f" and at least {PARITY} % are asked; try --precision fp32, or train longer: a network that knows no"
+                " answer yet changes it with every rounding"
+            )
+    return result
+
+
+def quantise_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int = 32) -> tuple[bytes, dict]:
+    """Make an int8 graph, and measure what it costs.
+
+    Args:
+        bundle: of fp32 weights.
+        data: set to calibrate on, and to score both on.
+        max_loss: ``miou_7`` points.
+        count: frames to calibrate on.
+
+    Returns:
+        The graph, and what the manifest says about it: by engine ``miou_7`` before and after.
+
+    Raises:
+        ValueError: an engine loses more than ``max_loss``.
+    """
+    chosen = _spread(len(data), count)
+    graph = quantise(bundle.graph, (data[i][0] for i in chosen))
+    small = dataclasses.replace(bundle, graph=graph)
+    samples = [data[i] for i in range(len(data))]
+    result: dict = {
+        "method": METHOD,
+        "calibrated_on": f"{len(chosen)} images of {data.description}",
+        "scored_on": data.description,
+    }
+    for name in _checked_engines():
+        before, after = (
+            scores(evaluate(_masks(create_engine(one, name)), samples))["miou_7"] for one in (bundle, small)
+        )
+        result[name] = {"miou_7_float": round(before, 2), "miou_7": round(after, 2), "loss": round(before - after, 2)}
+        if before - after > max_loss:
+            raise ValueError(
+                f"export refused: int8 on {name} has miou_7 {after:.2f} on {data.description}, {before - after:.2f}"
+                f" points less than {before:.2f}, and at most {max_loss} may be lost; raise --max-loss to accept that"
+            )
+    return graph, result
+
+
+def _masks(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda frame: engine.infer(frame)[0]
+
+
+def _checked_engines() -> list[str]:
+    return [name for name in present_engines() if name != "torch"]
+
+
+def _open_present(specs: list[dict]) -> list[Dataset]:
+    """Those data sets that are on this machine."""
+    found = []
+    for spec in specs:
+        try:
+            found.append(open_dataset({"check": "quick", **spec}, progress=False))
+        except (OSError, ValueError) as error:
+            print(f"not used for checks: {error}", file=sys.stderr)
+    return found
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """At most so many indices, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, count).astype(int)).tolist()
 
 
 def record_metrics(bundle: Bundle, data_set: str, metrics: dict) -> Bundle:

@@ -21,7 +21,7 @@ def make_loss(terms: dict[str, float], category_shares: np.ndarray, softness: fl
       divided by eight.
     * ``focal``: see ``Focal``.
     * ``lovasz``: Berman et al., "The Lovasz-Softmax loss", CVPR 2018, over the batch as a whole and the categories that
-      its labels hold: the convex extension of 1 - IoU, hence the nearest to the metric.
+      its labels hold: the convex extension of 1 - IoU, hence the nearest to the metric; see ``SparseLovasz``.
     * ``ohem``: see ``HardExamples``.
     * ``boundary``: see ``Boundary``.
 
@@ -194,31 +194,6 @@ def _labelled_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of each labelled pixel, float [P]."""
     surprise = functional.cross_entropy(logits, target, ignore_index=NO_LABEL, reduction="none")
     return surprise[target != NO_LABEL]
-
-
-class CrossEntropyDice(nn.Module):
-    """Cross-entropy for calibrated pixels plus Dice for the categories of few pixels, equally weighted.
-
-    Dice is that of Milletari et al., "V-Net", 3DV 2016, over the categories present in the batch.
-
-    Args:
-        weight: float32 [8], weight of each category in the cross-entropy; ``None`` for equal weights.
-    """
-
-    def __init__(self, weight: Tensor | None = None):
-        super().__init__()
-        self.cross_entropy = nn.CrossEntropyLoss(weight, ignore_index=NO_LABEL)
-        self.dice = DiceLoss("multiclass", ignore_index=NO_LABEL)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss in float32, which half precision logits would drown in rounding.
-
-        Args:
-            logits: float [N, 8, H, W].
-            target: int64 [N, H, W], categories, 255 ignored.
-        """
-        logits = logits.float()
-        return self.cross_entropy(logits, target) + self.dice(logits, target)
 
 
 def category_weights(shares: np.ndarray, softness: float) -> Tensor:

@@ -1,11 +1,10 @@
 """Which samples a run sees, in which order and how they are augmented: all of it a function of the configuration."""
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seg_training.augmentation import Augmentation
+from seg_training.augmentation import Augmentation, AugmentationConfig
 from seg_training.config import TrainingConfig
 
 
@@ -36,6 +35,16 @@ def plan(sizes: list[int], config: TrainingConfig) -> np.ndarray:
     return result
 
 
+def positions(config: TrainingConfig, first_step: int, rank: int, ranks: int) -> list[int]:
+    """Positions in the run of the samples that one of several processes takes, from a step on.
+
+    Every step's batch is cut into equal parts, one for each process.
+    """
+    share = config.batch_size // ranks
+    starts = (step * config.batch_size + rank * share for step in range(first_step, config.steps))
+    return [start + i for start in starts for i in range(share)]
+
+
 class Samples(Dataset):
     """The augmented samples of a run by their position in it.
 
@@ -47,6 +56,7 @@ class Samples(Dataset):
 
     def __init__(self, datasets: list, order: np.ndarray, config: TrainingConfig):
         self._datasets, self._order, self._config = datasets, order, config
+        self._augmentation = AugmentationConfig.of(config.augmentation)
         self._kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -55,7 +65,7 @@ class Samples(Dataset):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """uint8 [3, h, w] BGR image and int64 [h, w] categories of the crop that the position's stage asks for."""
         stage = self._config.stage(position // self._config.batch_size)
-        augment = Augmentation(tuple(stage.crop), tuple(stage.scale))
+        augment = Augmentation(tuple(stage.crop), tuple(stage.scale), self._augmentation)
         return augment(*self._read(*map(int, self._order[position])), self._config.seed * 1_000_003 + position)
 
     def _read(self, dataset: int, index: int) -> tuple[np.ndarray, np.ndarray]:

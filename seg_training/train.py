@@ -26,15 +26,21 @@ from seg_training.config import ENCODER_WEIGHTS, TrainingConfig, dump_config, lo
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import evaluate
 from seg_training.losses import make_loss
-from seg_training.sampling import Samples, plan
+from seg_training.provenance import hardware
+from seg_training.sampling import Samples, plan, positions
+from seg_training.tracking import Tracker
 
 
-def train(config: TrainingConfig) -> Path:
+def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     """Train a network, or go on where an earlier call with the same configuration stopped.
 
     Runs on one device, or on several where a launcher (``torchrun``, ``accelerate launch``) starts one process for
     each. Writes into ``config.runs/config.name``: ``config.yaml``, ``environment.json``, ``log.jsonl``, and
     ``checkpoint.pt``, which holds tensors and plain values only and is read without running code.
+
+    Args:
+        config: of the run.
+        progress: bar to advance by each step, in place of one of the run's own.
 
     Returns:
         The run's folder. The averaged weights of its checkpoint are the result.
@@ -53,10 +59,11 @@ def train(config: TrainingConfig) -> Path:
     if config.batch_size % (ranks * config.accumulate):
         raise ValueError(f"batch_size {config.batch_size} cannot be split among {ranks} processes, {config.accumulate}")
 
+    tracker = Tracker(config, active=main)
+    network = start(config)
     datasets = [open_dataset(spec) for spec in config.train]
     val_sets = [open_dataset(spec) for spec in config.val]
     folder = prepare_folder(config, [d.description for d in datasets]) if main else run_folder(config)
-    network = start(config)
     ema = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (config.ema * config.steps))), use_buffers=True
     ).to(accelerator.device)
@@ -75,21 +82,26 @@ def train(config: TrainingConfig) -> Path:
 
     samples = Samples(datasets, plan([len(d) for d in datasets], config), config)
     share = config.batch_size // ranks
-    mine = range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    positions = [s * config.batch_size + i for s in range(step, config.steps) for i in mine]
-    loader = DataLoader(samples, share // config.accumulate, sampler=positions, num_workers=config.workers)
+    mine = positions(config, step, accelerator.process_index, ranks)
+    loader = DataLoader(samples, share // config.accumulate, sampler=mine, num_workers=config.workers)
     network.to(accelerator.device, memory_format=torch.channels_last).train()
     model, optimizer = accelerator.prepare(network, optimizer)
     if config.compile:
         model.compile()
 
     log = (folder / "log.jsonl").open("a") if main else None
-    progress = tqdm(total=config.steps, initial=step, desc=config.name, unit="step", disable=not main)
+    tracker.start(folder)
+    if progress is None:
+        progress = tqdm(total=config.steps, initial=step, desc=config.name, unit="step", disable=not main)
+    else:
+        progress.update(step)
     batches = iter(loader)
     while step < config.steps:
         started = time.monotonic()
-        # Drop path is the one random choice left: drawn from the step, a resumed run repeats it without stored states.
-        torch.manual_seed(int(np.random.SeedSequence((config.seed, step, accelerator.process_index)).generate_state(1)[0]))
+        # Dropout and drop path are the random choices left: seeded by the step, a resumed run repeats them.
+        torch.manual_seed(
+            int(np.random.SeedSequence((config.seed, step, accelerator.process_index)).generate_state(1)[0])
+        )
         total = 0.0
         for part in range(config.accumulate):
             images, target = (tensor.to(accelerator.device, non_blocking=True) for tensor in next(batches))
@@ -114,7 +126,9 @@ def train(config: TrainingConfig) -> Path:
             record["seconds"] = time.monotonic() - started
             if step % config.evaluate_every == 0 and not done:
                 record["val_few"] = [scores(evaluate(ema.module, _few(d), progress=False)) for d in val_sets]
+                tracker.pictures(ema.module, [_few(d)[0] for d in val_sets], step)
             print(json.dumps(record), file=log, flush=True)
+            tracker.log(record)
             progress.set_postfix(loss=f"{total:.3f}")
             progress.update()
             if step % config.checkpoint_every == 0 or done or stopping:
@@ -124,6 +138,7 @@ def train(config: TrainingConfig) -> Path:
         if stopping and not done:
             raise KeyboardInterrupt
     accelerator.wait_for_everyone()
+    tracker.finish(folder)
     return folder
 
 
@@ -239,7 +254,7 @@ def prepare_folder(config: TrainingConfig, data: list[str]) -> Path:
     written.write_text(text)
     names = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "accelerate", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
-    environment = {"data": data, "versions": versions, "commit": git_commit()}
+    environment = {"data": data, "versions": versions, "commit": git_commit(), "machine": hardware()}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2))
     return folder
 

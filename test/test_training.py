@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -17,16 +16,13 @@ import yaml
 torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
 
 from seg_node.core.bundle import load_bundle, shipped_bundles  # noqa: E402
-from seg_node.core.taxonomy import NO_LABEL, Category  # noqa: E402
-from seg_training.augmentation import Augmentation  # noqa: E402
 from seg_training.config import load_config  # noqa: E402
 from seg_training.datasets.camvid import CLASSES, CamVid  # noqa: E402
-from seg_training.losses import CrossEntropyDice, category_weights  # noqa: E402
-from seg_training.train import batch_indices  # noqa: E402
+from seg_training.sampling import Samples, plan  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "config" / "training").glob("*.yaml"))
-BASE = "fpn_resnet50_base"
+BASE = "fpn_resnet50"
 BASE_CONFIG = str(REPOSITORY / "config" / "training" / f"{BASE}.yaml")
 
 
@@ -54,7 +50,8 @@ def data(tmp_path_factory):
 
 def _overrides(data, runs, **changes):
     values = {
-        "data": str(data),
+        "train": [{"dataset": "camvid", "root": str(data), "split": "train"}],
+        "val": [{"dataset": "camvid", "root": str(data), "split": "val"}],
         "runs": str(runs),
         "encoder": "resnet18",
         "input_size": [72, 96],
@@ -80,118 +77,70 @@ def _losses(run):
     return [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_camvid_classes(data):
-    image, mask = CamVid(data, "val")[0]
-    assert image.shape == (72, 96, 3)
-    assert set(np.unique(mask)) == {NO_LABEL, Category.SKY, Category.CONSTRUCTION, Category.FLAT, Category.VEHICLE}
-    assert mask[0, 0] == NO_LABEL
-    assert mask[0, 5] == Category.SKY
+TWO = ["train=[{dataset: a}, {dataset: b}]", "batch_size=4", "seed=3"]
+"""Overrides for two made-up data sets."""
+STAGE = "crop: [32, 32], scale: [1, 1]"
 
 
-def test_camvid_errors(data, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        CamVid(tmp_path / "nowhere", "train")
-    for kind in ("images", "labels"):
-        (tmp_path / "train" / kind).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="holds no"):
-        CamVid(tmp_path, "train")
-    image = tmp_path / "train" / "images" / "a.png"
-    label = tmp_path / "train" / "labels" / "a.png"
-    cv2.imwrite(str(image), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(FileNotFoundError, match="1 of 1 images have no label.*a.png"):
-        CamVid(tmp_path, "train")
-    cv2.imwrite(str(label), np.full((4, 4), 12, np.uint8))
-    with pytest.raises(ValueError, match="a.png holds class id 12"):
-        CamVid(tmp_path, "train")[0]
-    cv2.imwrite(str(label), np.zeros((4, 5), np.uint8))
-    with pytest.raises(ValueError, match=r"a.png is \(4, 5\)"):
-        CamVid(tmp_path, "train")[0]
-    label.write_bytes(b"junk")
-    with pytest.raises(ValueError, match="cannot decode .*labels/a.png"):
-        CamVid(tmp_path, "train")[0]
+def test_every_sample_comes_once_before_any_comes_again():
+    config = load_config(BASE_CONFIG, [*TWO, "steps=25", f"stages=[{{share: 1, {STAGE}}}]"])
+    order = plan([10, 30], config)
+    assert order.shape == (100, 2)
+    for number, size in ((0, 10), (1, 30)):
+        drawn = order[order[:, 0] == number, 1]
+        assert sorted(drawn[:size]) == list(range(size))
+    # In proportion to the sizes where no mixture is asked for: 25 of 100, with a standard deviation of 4.3.
+    assert 8 < np.count_nonzero(order[:, 0] == 0) < 42
+    assert np.array_equal(order, plan([10, 30], config))
+    assert not np.array_equal(order, plan([10, 30], load_config(BASE_CONFIG, [*TWO, "steps=25", "seed=4", *STAGES])))
 
 
-def test_real_camvid(data_dir):
-    """Shares of the categories in train, from the class shares that the data set's page gives."""
-    samples = CamVid(data_dir / "camvid", "train")
-    assert len(samples) == 367
-    counts = sum(np.bincount(samples[i][1].ravel(), minlength=256) for i in range(0, 367, 8))
-    shares = counts / counts.sum()
-    assert shares[NO_LABEL] == pytest.approx(0.040, abs=0.02)
-    assert shares[Category.FLAT] == pytest.approx(0.362, abs=0.03)
-    assert shares[Category.SKY] == pytest.approx(0.169, abs=0.03)
+STAGES = [f"stages=[{{share: 0.5, {STAGE}, mix: [0, 1]}}, {{share: 0.5, {STAGE}, mix: [1, 0]}}]"]
 
 
-def test_loss_of_a_hand_computed_case():
-    # Two pixels, of which the second is ignored; the first is flat with probability 1/2, as is construction.
-    logits = torch.full((1, 8, 1, 2), -30.0)
-    logits[0, [Category.FLAT, Category.CONSTRUCTION]] = 0.0
-    target = torch.tensor([[[Category.FLAT, NO_LABEL]]])
-    # Cross-entropy ln 2; Dice of the one category that is there: 1 - 2 * 0.5 / (0.5 + 1), over eight categories.
-    expected = np.log(2) + (1 - 2 * 0.5 / 1.5) / 8
-    assert CrossEntropyDice()(logits, target).item() == pytest.approx(expected, abs=1e-4)
+def test_stages_choose_their_mixture():
+    order = plan([10, 30], load_config(BASE_CONFIG, [*TWO, "steps=10", *STAGES]))
+    assert order[:20, 0].tolist() == [1] * 20
+    assert order[20:, 0].tolist() == [0] * 20
 
 
-def test_category_weights():
-    shares = np.array([0, 0.5, 0.5, 0, 0, 0, 0, 0])
-    weights = category_weights(shares, 1.1)
-    assert weights.tolist() == pytest.approx([1] * 8)
-    uneven = category_weights(np.array([0, 0.9, 0.1, 0, 0, 0, 0, 0]), 1.1)
-    assert uneven[2] / uneven[1] == pytest.approx(np.log(2.0) / np.log(1.2))
-    assert 0.9 * uneven[1] + 0.1 * uneven[2] == pytest.approx(1)
-    with pytest.raises(ValueError, match="softness"):
-        category_weights(shares, 1.0)
+def test_samples_are_read_once_and_cropped_as_their_stage_says(data):
+    class Counted(CamVid):
+        reads = 0
 
+        def __getitem__(self, index):
+            self.reads += 1
+            return super().__getitem__(index)
 
-def test_augmentation_moves_image_and_mask_together():
-    image = np.zeros((60, 80, 3), np.uint8)
-    mask = np.ones((60, 80), np.uint8)
-    image[:, 40:], mask[:, 40:] = 255, 2
-    augment = Augmentation((48, 64), (0.8, 1.2))
-    seen = set()
-    for seed in range(8):
-        out, target = augment(image, mask, seed)
-        assert out.shape == (3, 48, 64)
-        assert target.shape == (48, 64)
-        bright = out.float().mean(0) > 100
-        inside = (target == 1) | (target == 2)
-        agreement = (bright == (target == 2))[inside].float().mean()
-        assert agreement > 0.9
-        seen.add(target.numpy().tobytes())
-    assert len(seen) > 1
-    again, _ = augment(image, mask, 3)
-    assert torch.equal(again, augment(image, mask, 3)[0])
-
-
-def test_every_sample_once_per_epoch():
-    config = load_config(CONFIGS[0], ["batch_size=4"])
-    drawn = [index for step in range(5) for index, _ in batch_indices(step, 10, config)]
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10] != drawn[10:]
+    config = load_config(BASE_CONFIG, _overrides(data, "runs"))
+    camvid = Counted(data, "train")
+    samples = Samples([camvid], plan([len(camvid)], config), config)
+    shapes = [samples[i][0].shape for i in range(len(samples))]
+    assert shapes == [(3, 32, 32)] * 6 + [(3, 64, 64)] * 6
+    assert camvid.reads == 6
+    assert torch.equal(samples[7][0], Samples([camvid], plan([len(camvid)], config), config)[7][0])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations(path):
     config = load_config(path)
     assert config.name == path.stem
-    assert {BASE, *shipped_bundles()} == {path.stem for path in CONFIGS}
+    assert set(shipped_bundles()) <= {path.stem for path in CONFIGS}
 
 
 @pytest.mark.parametrize("model", shipped_bundles())
 def test_shipped_bundles_were_trained_as_configured(model):
-    """The recipes of a manifest are those of config/training, the starting run's first."""
+    """The last recipe of a manifest is that of config/training."""
+    from seg_training.provenance import recipe
+
     manifest = load_bundle(model).manifest
     config = load_config(REPOSITORY / "config" / "training" / f"{model}.yaml")
-    expected = [config]
-    if config.start_from:
-        expected.insert(0, load_config(REPOSITORY / "config" / "training" / f"{Path(config.start_from).name}.yaml"))
-    assert len(manifest.training["recipes"]) == len(expected)
-    for recipe, one in zip(manifest.training["recipes"], expected, strict=True):
-        values = asdict(one)
-        assert json.loads(json.dumps(recipe)) == {name: values[name] for name in recipe}
-        assert set(values) - set(recipe) == {"data", "runs", "threads", "start_from"}
     assert manifest.backbone == config.encoder
     assert list(manifest.input_size) == config.input_size
+    shipped = manifest.training["recipes"][-1]
+    if "train" not in shipped:
+        pytest.skip(f"{model} was trained by the loop before this one; its recipe stands in its manifest alone")
+    assert shipped == json.loads(json.dumps(recipe(config)))
 
 
 @pytest.mark.parametrize(
@@ -202,13 +151,99 @@ def test_shipped_bundles_were_trained_as_configured(model):
         ("steps=0", "steps and batch_size must be positive, not 0"),
         ("precision=fp8", "precision is 'fp8'"),
         ("stages=[{share: .5, crop: [8, 8], scale: [1, 1]}]", "add up to 1, not 0.5"),
+        ("stages=[{share: 1, crop: [8, 8], scale: [1, 1], mix: [1]}]", "mix is [1]; expected 2 shares"),
+        ("schedule=linear", "schedule is 'linear'; expected poly, cosine"),
+        ("accumulate=3", "batch_size 8 cannot be split into 3 equal parts"),
+        ("train.5.root=/data", "'train.5.root' leads nowhere"),
+        ("train.0.dataset=kitti", "unknown dataset 'kitti'"),
+        ("encoder_weights=resnet.safetensors", "neither none, imagenet nor a file"),
     ],
 )
 def test_configuration_errors(override, message, capsys):
     from seg_training.__main__ import main
 
-    assert main(["train", str(CONFIGS[0]), override]) == 2
+    assert main(["train", BASE_CONFIG, override, "val=[]"]) == 2
     assert message in capsys.readouterr().err
+
+
+def _network_state(run):
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    return state["step"], {f"{part}.{name}": v for part in ("network", "ema") for name, v in state[part].items()}
+
+
+def test_accumulated_parts_make_the_same_step_as_the_whole_batch(data, tmp_path):
+    """On an encoder whose normalisation does not look at the batch: the gradient of a mean is the mean of gradients."""
+    from seg_training.__main__ import main
+
+    encoder = {"encoder": "tu-convnextv2_atto", "loss": {"cross_entropy": 1.0}, "steps": 1, "batch_size": 4}
+    train = [{"dataset": "synthetic", "seeds": [0, 4], "size": [64, 96]}]
+    states = []
+    for accumulate in (1, 2):
+        changes = encoder | {"train": train, "accumulate": accumulate}
+        assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path / str(accumulate), **changes)]) == 0
+        states.append(_network_state(tmp_path / str(accumulate) / BASE)[1])
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], atol=2e-3), name
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_processes_share_every_batch(data, ranks):
+    from seg_training.sampling import positions
+
+    config = load_config(BASE_CONFIG, ["steps=3", "batch_size=8"])
+    shares = [positions(config, 1, rank, ranks) for rank in range(ranks)]
+    for step in (1, 2):
+        batch = [p for share in shares for p in share[(step - 1) * 8 // ranks : step * 8 // ranks]]
+        assert batch == list(range(step * 8, step * 8 + 8))
+
+
+def test_two_processes_train_one_network(data, tmp_path):
+    """With gloo, by torchrun: one log, one checkpoint, and a run that one process can go on with."""
+    overrides = _overrides(data, tmp_path, steps=3, batch_size=4, checkpoint_every=1)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    command = [*launch, "-m", "seg_training", "train", BASE_CONFIG, *overrides]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=600
+    )
+    assert done.stdout.count("trained:") == 1
+    assert len(_losses(tmp_path / BASE)) == 3
+    step, state = _network_state(tmp_path / BASE)
+    assert step == 3
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_learning_rates_by_depth_and_no_decay_on_scales_and_offsets():
+    from seg_node.core.network import SegmentationNetwork
+    from seg_training.train import parameter_groups
+
+    config = load_config(BASE_CONFIG, ["layer_decay=0.5", "learning_rate=1.0", "weight_decay=0.1"])
+    for encoder in ("resnet18", "tu-convnextv2_atto"):
+        network = SegmentationNetwork(encoder)
+        groups = parameter_groups(network, config)
+        found = {id(p): group for group in groups for p in group["params"]}
+        assert len(found) == len(list(network.parameters()))
+        rates = set()
+        for name, parameter in network.named_parameters():
+            group = found[id(parameter)]
+            scale_or_offset = parameter.ndim == 1 or ".grn." in name
+            assert group["weight_decay"] == (0.0 if scale_or_offset else 0.1), name
+            rates.add(group["lr"])
+            if not name.startswith("fpn.encoder."):
+                assert group["lr"] == 1.0
+        assert sorted(rates) == [0.5**5, 0.5**4, 0.5**3, 0.5**2, 0.5, 1.0], encoder
+
+
+@pytest.mark.parametrize(("schedule", "middle"), [("poly", 0.5**0.9), ("cosine", 0.5)])
+def test_learning_rate_rises_then_falls_to_zero(schedule, middle):
+    from seg_training.train import learning_rate_factor
+
+    config = load_config(BASE_CONFIG, [f"schedule={schedule}", "steps=110", "warmup=0.0909"])
+    factors = [learning_rate_factor(step, config) for step in range(111)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[60] == pytest.approx(middle)
+    assert factors[110] == 0.0
+    assert max(factors) == 1.0
 
 
 def test_interrupted_run_resumes_to_the_same_weights(data, tmp_path):
@@ -288,17 +323,3 @@ def test_unfinished_run_is_not_exported(data, tmp_path, capsys):
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 5}))
     assert main(["export", str(run), str(tmp_path / "bundle")]) == 2
     assert "stopped at step 1 of 5" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("model", ["fpn_convnextv2", "fpn_resnet50"])
-def test_shipped_metrics(data_dir, model, capsys):
-    """The manifest's figures on CamVid val are those that the documented command prints."""
-    from seg_training.__main__ import main
-
-    assert main(["evaluate", model, "--data", str(data_dir / "camvid"), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    shipped = load_bundle(model).manifest.metrics["camvid_val"]
-    assert printed["images"] == shipped["images"] == 101
-    # Another processor rounds some sums differently, which moves a few pixels in a million.
-    for name in ("miou_7", "miou_8", "pixel_accuracy"):
-        assert printed[name] == pytest.approx(shipped[name], abs=0.05)

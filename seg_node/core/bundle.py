@@ -17,6 +17,8 @@ SCHEMA = 1
 MANIFEST = "manifest.yaml"
 GRAPH = "model.onnx"
 DEFAULT_MODEL = "fpn_resnet50"
+STORED_PRECISIONS = ("fp32", "fp16", "int8")
+"""What ``Manifest.precision`` may be."""
 
 
 class BundleError(ValueError):
@@ -42,7 +44,16 @@ class Manifest:
     date: str
     """Of the export, ISO 8601."""
     precision: str = "fp32"
-    """Of the stored weights: ``fp32`` or ``fp16``; computation is fp32 unless an engine says otherwise."""
+    """Of the stored weights: ``fp32`` or ``fp16``, whose computation is fp32 unless an engine says otherwise, or
+    ``int8``, whose convolutions and matrix products are computed in it."""
+    parameters: int = 0
+    """Of the network, as it was trained."""
+    gflops: float = 0.0
+    """Of the network on a frame of the input size: a multiplication with its addition counts two."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Pixels, percent, on which each engine agreed with the trained network when the bundle was made."""
+    quantisation: dict[str, Any] = field(default_factory=dict)
+    """How an ``int8`` bundle was made, and what that cost."""
     training: dict[str, Any] = field(default_factory=dict)
     """Data, configuration and commit that made the weights."""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -153,7 +164,7 @@ def _read_manifest(file: Path) -> Manifest:
         (isinstance(manifest.name, str) and manifest.name, "name"),
         (isinstance(manifest.backbone, str) and manifest.backbone, "backbone"),
         (manifest.decoder == "fpn", "decoder"),
-        (manifest.precision in ("fp32", "fp16"), "precision"),
+        (manifest.precision in STORED_PRECISIONS, "precision"),
         (
             _numbers(manifest.input_size, 2) and all(isinstance(v, int) and v > 0 for v in manifest.input_size),
             "input_size",

@@ -40,30 +40,56 @@ def scores(confusion: np.ndarray) -> dict[str, float | dict[str, float | None]]:
     does not enter the mean.
 
     Args:
-        confusion: int64 [8, 8] as ``confusion_matrix`` returns it.
+        confusion: int64 [8, 8] as ``confusion_matrix`` returns it, or [8, 9] where a last column counts the pixels of
+            each truth that got no answer: misses of their category and false positives of none.
 
     Returns:
         ``miou_7``, ``miou_8``, ``pixel_accuracy`` and ``iou``, a dict from category name (void is scored by
         the rule of ``miou_8``, the rest by that of ``miou_7``). NaN where nothing was labelled.
     """
-    without_void = confusion.copy()
-    without_void[Category.VOID] = 0
-    iou_7 = _iou(without_void)
-    iou_8 = _iou(confusion)
-    iou = np.concatenate([iou_8[:1], iou_7[1:]])
-    total = without_void.sum()
+    rates = category_scores(confusion)
+    iou = rates["iou"]
+    without_void = confusion[1:].sum()
     return {
-        "miou_7": _mean(iou_7[list(SCORED_CATEGORIES)]),
-        "miou_8": _mean(iou_8),
-        "pixel_accuracy": float(100 * np.trace(without_void) / total) if total else float("nan"),
+        "miou_7": _mean(iou[list(SCORED_CATEGORIES)]),
+        "miou_8": _mean(_iou(confusion)),
+        "pixel_accuracy": float(100 * np.trace(confusion[1:, 1:]) / without_void) if without_void else float("nan"),
         "iou": {name: None if np.isnan(v) else float(v) for name, v in zip(CATEGORY_NAMES, iou, strict=True)},
+    }
+
+
+def category_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Rates of each category, in percent, by the rules of ``scores``.
+
+    Precision is TP / (TP + FP), recall TP / (TP + FN), F1 (which is the Dice coefficient of hard masks) 2 TP / (2 TP +
+    FP + FN).
+
+    Args:
+        confusion: int64 [..., 8, 8] or [..., 8, 9], see ``scores``; leading axes are those of the results.
+
+    Returns:
+        ``iou``, ``precision``, ``recall`` and ``f1``, each float64 [..., 8]; NaN where the denominator is zero.
+    """
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    truth = confusion.sum(-1)
+    # Pixels whose truth is void are false positives of nothing but void.
+    prediction = confusion[..., 1:, :_N].sum(-2)
+    prediction[..., Category.VOID] = confusion[..., Category.VOID].sum(-1)
+    return {
+        "iou": _percent(hit, truth + prediction - hit),
+        "precision": _percent(hit, prediction),
+        "recall": _percent(hit, truth),
+        "f1": _percent(2 * hit, truth + prediction),
     }
 
 
 def _iou(confusion: np.ndarray) -> np.ndarray:
     hit = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hit
-    return np.where(union > 0, 100 * hit / np.maximum(union, 1), np.nan)
+    return _percent(hit, confusion.sum(0)[:_N] + confusion.sum(1) - hit)
+
+
+def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, 100 * part / np.maximum(whole, 1), np.nan)
 
 
 def _mean(values: np.ndarray) -> float:

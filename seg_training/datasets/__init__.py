@@ -1,7 +1,7 @@
 """Datasets: each yields BGR images with masks of the eight categories."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,22 +27,26 @@ class Dataset(Protocol):
         """uint8 [H, W, 3] BGR image and uint8 [H, W] mask of categories, 255 where there is no label."""
 
 
-def synthetic(seeds: list[int], **options: Any) -> SyntheticScenes:
-    """Frames of made-up drives, for which ``seeds`` gives the first seed and the one after the last."""
-    if not isinstance(seeds, list) or len(seeds) != 2 or not all(type(seed) is int for seed in seeds):
+def synthetic(
+    seeds: Sequence[int],
+    frames: int = 1,
+    stride: int = 30,
+    size: Sequence[int] = (360, 640),
+    weather: str | None = None,
+    light: str | None = None,
+) -> SyntheticScenes:
+    """Frames of made-up drives; ``seeds`` are the first and the one after the last, the rest as ``SyntheticScenes``."""
+    if not isinstance(seeds, Sequence) or len(seeds) != 2 or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"seeds is {seeds!r}; expected the first and the one after the last, such as [1000, 1300]")
-    if size := options.get("size"):
-        options["size"] = tuple(size)
-    return SyntheticScenes(range(*seeds), **options)
+    return SyntheticScenes(range(*seeds), frames, stride, tuple(size), weather, light)
 
 
-_DATASETS: dict[str, tuple[type, Callable[..., Dataset]]] = {
-    "camvid": (CamVid, CamVid),
-    "cityscapes": (Cityscapes, Cityscapes),
-    "folder": (LabelledFolder, LabelledFolder),
-    "synthetic": (SyntheticScenes, synthetic),
+_DATASETS: dict[str, Callable[..., Dataset]] = {
+    "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "folder": LabelledFolder,
+    "synthetic": synthetic,
 }
-"""Class that declares the keys of each kind of data, and what makes one of them."""
 
 _CHECKS = ("full", "quick")
 
@@ -51,8 +55,8 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
     """Open what one entry of ``train`` or ``val`` of a configuration names, and check its files.
 
     Args:
-        spec: ``dataset`` is the kind, and the rest are arguments of its class. With ``check: full``, the default, every
-            mask on disk is decoded and its values are looked up; with ``check: quick`` files and sizes are checked only.
+        spec: ``dataset`` is the kind, and the rest are arguments of its class. With ``check: full``, the default,
+            every mask on disk is decoded and its values are looked up; with ``check: quick`` files and sizes only.
         progress: show a progress bar.
 
     Raises:
@@ -65,8 +69,8 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
         raise ValueError(f"unknown dataset {kind!r}; there are {', '.join(_DATASETS)}")
     if check not in _CHECKS:
         raise ValueError(f"dataset {kind}: check is {check!r}; expected {' or '.join(_CHECKS)}")
-    declared, make = _DATASETS[kind]
-    keys = inspect.signature(declared).parameters
+    make = _DATASETS[kind]
+    keys = inspect.signature(make).parameters
     if unknown := [key for key in options if key not in keys]:
         raise ValueError(f"dataset {kind}: unknown key {', '.join(unknown)}; there are {', '.join(keys)}, check")
     missing = [name for name, key in keys.items() if key.default is key.empty and name not in options]
@@ -74,7 +78,7 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
         raise ValueError(f"dataset {kind}: missing {', '.join(missing)}")
     try:
         dataset = make(**options)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"dataset {kind}: {error}") from error
     if isinstance(dataset, ImagePairs):
         dataset.check(check == "full", progress)

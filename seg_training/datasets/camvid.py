@@ -48,9 +48,7 @@ class CamVid(ImagePairs):
         ValueError: a drive is not there, or none is left.
     """
 
-    def __init__(
-        self, root: str | Path, split: str, drives: Sequence[str] | None = None, exclude: Sequence[str] = ()
-    ):
+    def __init__(self, root: str | Path, split: str, drives: Sequence[str] | None = None, exclude: Sequence[str] = ()):
         folder = Path(root) / split
         if not (folder / "images").is_dir():
             raise FileNotFoundError(

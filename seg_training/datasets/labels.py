@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, Category
+from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL
 
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0..255."""
@@ -28,18 +28,18 @@ class LabelTable:
 
     def __init__(self, name: str, categories: Mapping[int, int] | Mapping[Colour, int]):
         self.name = name
-        self.values = sorted(categories)
-        """Ids or colours that the table has."""
-        self.coloured = bool(categories) and all(isinstance(value, tuple) for value in categories)
-        ids = [value for value in categories if not isinstance(value, tuple)]
-        if not categories or (ids and len(ids) < len(categories)):
+        self.coloured = any(isinstance(value, tuple) for value in categories)
+        """Whether label images hold RGB colours, not ids."""
+        if not categories or not all(isinstance(value, tuple) == self.coloured for value in categories):
             raise ValueError(f"{name}: expected label ids, or else colours, got {list(categories) or 'none'}")
         for value in categories:
-            if any(not 0 <= part <= 255 for part in (value if isinstance(value, tuple) else (value,))):
-                raise ValueError(f"{name}: label value {value} is out of range; ids and colours have parts in 0..255")
+            if not all(0 <= part <= 255 for part in (value if self.coloured else [value])):
+                raise ValueError(f"{name}: label value {value} is out of range; ids and parts of colours are 0..255")
+        self.values = sorted(categories)
+        """Ids or colours that the table has."""
         self._table = np.full(2**24 if self.coloured else 2**8, _UNKNOWN, np.uint8)
         for value, category in categories.items():
-            self._table[_code(np.array(value))] = category
+            self._table[_packed(np.array(value)) if self.coloured else value] = category
 
     def to_categories(self, label: np.ndarray) -> np.ndarray:
         """Translate a label image.
@@ -57,11 +57,11 @@ class LabelTable:
             expected = "RGB colours of 8 bits" if self.coloured else "one channel of 8-bit ids"
             channels = label.shape[2] if label.ndim == 3 else 1
             raise ValueError(f"has {channels} channels of {label.dtype}; {self.name} needs {expected}")
-        codes = _code(label)
+        codes = _packed(label) if self.coloured else label
         categories = self._table[codes]
         if (categories == _UNKNOWN).any():
             values = np.unique(codes[categories == _UNKNOWN]).tolist()
-            shown = [_colour(value) if self.coloured else value for value in values[:8]]
+            shown = [_unpacked(value) if self.coloured else value for value in values[:8]]
             raise ValueError(
                 f"holds {'colour' if self.coloured else 'id'} {', '.join(map(str, shown))}"
                 f"{', ...' if len(values) > len(shown) else ''}; {self.name} has {self._summary()}"
@@ -75,22 +75,21 @@ class LabelTable:
         return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
-def _code(label: np.ndarray) -> np.ndarray:
-    """One number for each pixel: its id, or its colour as 0xRRGGBB."""
-    if not label.shape or label.shape[-1] != 3 or label.ndim == 2:
-        return label
-    red, green, blue = (label[..., channel].astype(np.int32) for channel in range(3))
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """0xRRGGBB of [..., 3] RGB."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
 
-def _colour(code: int) -> Colour:
+def _unpacked(code: int) -> Colour:
     return code >> 16, code >> 8 & 255, code & 255
 
 
 def load_label_table(path: str | Path) -> LabelTable:
-    """Read a table from YAML: ``labels`` lists mappings of ``id`` or ``colour``, ``category`` and, for the reader, ``name``.
+    """Read a table from YAML, such as those in ``config/labels/``.
 
-    ``config/labels/`` holds examples.
+    ``labels`` lists mappings with ``id`` or ``colour`` (red, green, blue), ``category`` (one of the eight, or
+    ``ignore``) and, for the reader, ``name``.
 
     Raises:
         OSError: the file cannot be read.
@@ -115,18 +114,19 @@ def load_label_table(path: str | Path) -> LabelTable:
 
 
 def _entry(entry: object) -> tuple[int | Colour, int]:
+    """Label value of an entry, and its category or ``NO_LABEL``."""
     if not isinstance(entry, dict) or not {"category"} < set(entry) <= {"id", "colour", "category", "name"}:
         raise ValueError("expected the keys id or colour, category and, where wished, name")
     if ("id" in entry) == ("colour" in entry):
         raise ValueError("expected either id or colour")
-    value = entry.get("id", entry.get("colour"))
-    parts = value if "colour" in entry else [value]
+    parts = entry["colour"] if "colour" in entry else [entry["id"]]
     if not isinstance(parts, list) or not all(type(part) is int for part in parts):
         raise ValueError("id is a number, colour a list of three: red, green, blue")
     if "colour" in entry and len(parts) != 3:
         raise ValueError(f"colour has {len(parts)} parts, not red, green, blue")
+    value = tuple(parts) if "colour" in entry else parts[0]
     if entry["category"] == "ignore":
-        return (tuple(parts) if "colour" in entry else value), NO_LABEL
+        return value, NO_LABEL
     if entry["category"] not in CATEGORY_NAMES:
         raise ValueError(f"category is {entry['category']!r}; there are {', '.join(CATEGORY_NAMES)}, ignore")
-    return (tuple(parts) if "colour" in entry else value), Category[entry["category"].upper()]
+    return value, CATEGORY_NAMES.index(entry["category"])

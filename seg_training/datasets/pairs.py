@@ -11,8 +11,6 @@ from tqdm import tqdm
 
 from seg_training.datasets.labels import LabelTable
 
-Image.MAX_IMAGE_PIXELS = None  # Label images are the user's own: a large one is no attack.
-
 
 class ImagePairs:
     """Random access to pairs of image and mask.
@@ -127,7 +125,8 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _size_error(label: Path, label_size: Iterable[int], image: Path, image_size: Iterable[int]) -> ValueError:
-    return ValueError(f"{label} is {'x'.join(map(str, label_size))}, its image {image} {'x'.join(map(str, image_size))}")
+    (label_width, label_height), (width, height) = label_size, image_size
+    return ValueError(f"{label} is {label_width}x{label_height}, its image {image} {width}x{height}")
 
 
 def _check_all(check: Callable[[int], object], count: int, what: str, progress: bool) -> None:
@@ -138,6 +137,6 @@ def _check_all(check: Callable[[int], object], count: int, what: str, progress: 
             return str(error)
 
     with ThreadPoolExecutor() as pool:
-        found = [m for m in tqdm(pool.map(message, range(count)), what, count, disable=not progress) if m]
+        found = [m for m in tqdm(pool.map(message, range(count)), what, count, leave=False, disable=not progress) if m]
     if found:
         raise ValueError(f"{len(found)} of {count} label files are unusable, first: {found[0]}")

@@ -19,6 +19,8 @@ class TorchEngine(Engine):
         if threads:
             torch.set_num_threads(threads)
         manifest = bundle.manifest
+        if manifest.precision == "int8":
+            raise EngineError(f"{bundle.name}: torch runs no int8 weights; use onnxruntime or openvino")
         try:
             network = SegmentationNetwork(manifest.backbone, manifest.mean, manifest.std)
             network.fpn.load_state_dict(graph_weights(bundle.graph, network.fpn), strict=True)

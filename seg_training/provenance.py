@@ -1,0 +1,140 @@
+"""Where the weights of a run come from: what a bundle's manifest says about data, recipes, cost and licence."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from segmentation_models_pytorch.encoders import encoders
+from torch.utils.flop_counter import FlopCounterMode
+
+from seg_node.core.machine import machine
+from seg_node.core.network import STRIDE, SegmentationNetwork
+from seg_training.config import TrainingConfig, load_config
+
+LOCAL = ("runs", "threads", "workers", "start_from", "mlflow")
+"""Values of a configuration that belong to the machine, not to the result."""
+
+TERMS = {
+    "camvid": "CamVid, whose images are for research use",
+    "cityscapes": "Cityscapes, whose terms allow no commercial use",
+    "synthetic": "made-up scenes",
+    "folder": "images of its maker",
+}
+"""What a licence says about each kind of data set."""
+
+
+def describe_run(run: Path) -> dict[str, Any]:
+    """All that a manifest's ``training`` holds.
+
+    Args:
+        run: folder that ``train`` wrote.
+
+    Returns:
+        ``data``, a line for each data set, ``recipes``, see there, ``minutes`` of the updates, waits included,
+        ``machine``, ``commit`` and ``versions``. Runs that this one started from count in data and minutes.
+    """
+    chain = runs_of(run)
+    environments = [json.loads((folder / "environment.json").read_text()) for folder in chain]
+    seconds = sum(
+        json.loads(line)["seconds"] for folder in chain for line in (folder / "log.jsonl").read_text().splitlines()
+    )
+    data = [line for environment in environments for line in environment["data"]]
+    return {
+        "data": list(dict.fromkeys(data)),
+        "recipes": [recipe(load_config(folder / "config.yaml")) for folder in chain],
+        "minutes": round(seconds / 60, 1),
+        "machine": environments[-1].get("machine", hardware()),
+        "commit": environments[-1]["commit"],
+        "versions": environments[-1]["versions"],
+    }
+
+
+def runs_of(run: Path) -> list[Path]:
+    """Folders of a run and of those that it started from, the first one first."""
+    start = load_config(run / "config.yaml").start_from
+    return [*(runs_of(Path(start)) if start else []), run]
+
+
+def recipe(config: TrainingConfig) -> dict[str, Any]:
+    """A configuration without what belongs to the machine it ran on; ``with_roots`` and ``runs`` complete it again."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in LOCAL}
+    for part in ("train", "val"):
+        values[part] = [{key: value for key, value in spec.items() if key != "root"} for spec in values[part]]
+    # Of weights from a file, its name; licence and checksum are its maker's.
+    values["encoder_weights"] = Path(config.encoder_weights).name
+    return values
+
+
+def with_roots(specs: list[dict[str, Any]], roots: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Specifications of data sets with the root folders of this machine.
+
+    Args:
+        specs: see ``datasets.open_dataset``.
+        roots: folder of each kind of data set; kinds that are not named keep what they have.
+    """
+    return [spec | ({"root": roots[spec["dataset"]]} if spec.get("dataset") in roots else {}) for spec in specs]
+
+
+def parse_roots(texts: list[str]) -> dict[str, str]:
+    """Read ``KIND=FOLDER`` of a command line.
+
+    Raises:
+        ValueError: a text is not of that form.
+    """
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [text for text, (kind, _, folder) in zip(texts, pairs, strict=True) if not kind or not folder]:
+        raise ValueError(f"--root {wrong[0]!r} is not of the form KIND=FOLDER, such as camvid=/data/camvid")
+    return {kind: folder for kind, _, folder in pairs}
+
+
+def licence(run: Path) -> str:
+    """Terms of the weights of a run: those of pretrained weights where it began with some, and of its data."""
+    configs = [load_config(folder / "config.yaml") for folder in runs_of(run)]
+    kinds = dict.fromkeys(spec["dataset"] for config in configs for spec in config.train)
+    data = ", ".join(TERMS.get(kind, kind) for kind in kinds)
+    pretrained = next((c for c in configs if c.encoder_weights != "none"), None)
+    if not pretrained:
+        return f"Apache-2.0; trained from scratch on {data}"
+    return f"{pretrained_licence(pretrained)}; trained on {data}"
+
+
+def pretrained_licence(config: TrainingConfig) -> str:
+    """Terms of the encoder weights that a run began with."""
+    if config.encoder_weights != "imagenet":
+        return f"that of the encoder weights {Path(config.encoder_weights).name}"
+    if config.encoder.startswith("tu-"):
+        weights = timm.get_pretrained_cfg(config.encoder.removeprefix("tu-"))
+        return f"{weights.license or 'unknown licence'}, that of the encoder weights {weights.hf_hub_id}"
+    source = encoders[config.encoder]["pretrained_settings"]["imagenet"]["repo_id"]
+    return f"that of the encoder weights https://huggingface.co/{source}"
+
+
+def hardware() -> str:
+    """What this process computes on, for people."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    here = machine()
+    return f"{here['cpu']}, {here['cores']} cores"
+
+
+def parameters(network: SegmentationNetwork) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def gflops(network: SegmentationNetwork, input_size: tuple[int, int]) -> float:
+    """Operations of one frame, 1e9: each multiplication and each addition of the convolutions and matrix products.
+
+    Args:
+        network: on the CPU.
+        input_size: (height, width) in pixels; as everywhere, sides are padded to multiples of 32.
+    """
+    height, width = (side + -side % STRIDE for side in input_size)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, height, width))
+    return round(counter.get_total_flops() / 1e9, 2)

@@ -1,0 +1,205 @@
+"""From a run to a bundle: the checks before it is written, what its manifest tells, int8, and training it again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
+
+from seg_node.core.bundle import load_bundle, write_bundle  # noqa: E402
+from seg_node.core.engines import EngineError, create_engine  # noqa: E402
+from seg_node.core.metrics import confusion_matrix, scores  # noqa: E402
+from seg_node.core.network import SegmentationNetwork  # noqa: E402
+from seg_training import export  # noqa: E402
+from seg_training.__main__ import main  # noqa: E402
+from seg_training.config import dump_config, load_config  # noqa: E402
+from seg_training.datasets import open_dataset  # noqa: E402
+from seg_training.provenance import gflops, licence, parse_roots, with_roots  # noqa: E402
+from seg_training.train import averaged_weights  # noqa: E402
+
+CONFIG = str(Path(__file__).parents[1] / "config" / "training" / "fpn_resnet50.yaml")
+SCENES = {"dataset": "synthetic", "seeds": [0, 6], "size": [72, 96]}
+HELD_OUT = {"dataset": "synthetic", "seeds": [6, 10], "size": [72, 96]}
+
+
+def _train(runs, **changes):
+    values = {
+        "name": "tiny",
+        "encoder": "resnet18",
+        "train": [SCENES],
+        "val": [HELD_OUT],
+        "runs": str(runs),
+        "input_size": [72, 96],
+        "stages": [{"share": 1, "crop": [64, 96], "scale": [1, 1]}],
+        "steps": 6,
+        "batch_size": 2,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (values | changes).items()]
+    assert main(["train", CONFIG, *overrides]) == 0
+    return Path(runs) / (values | changes)["name"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few steps, enough for masks of more than one category."""
+    return _train(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_manifest(run, tmp_path, precision):
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", precision]) == 0
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert manifest.precision == precision
+    assert manifest.parity["frames"].startswith("4 of made-up drives, seeds 6 to 9")
+    assert min(manifest.parity["onnxruntime"], manifest.parity["openvino"]) >= 99.5
+    network = SegmentationNetwork("resnet18")
+    assert manifest.parameters == sum(p.numel() for p in network.parameters())
+    training = manifest.training
+    assert training["data"] == ["made-up drives, seeds 0 to 5 (6 images)"]
+    seconds = [json.loads(line)["seconds"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert training["minutes"] == round(sum(seconds) / 60, 1)
+    assert training["machine"]
+    assert "torch" in training["versions"]
+    assert str(run.parent) not in (tmp_path / "bundle" / "manifest.yaml").read_text()
+    assert manifest.licence == "Apache-2.0; trained from scratch on made-up scenes"
+
+
+def test_gflops_are_those_of_the_convolutions():
+    """Two for each multiplication of a kernel with its window, counted layer by layer."""
+    network = SegmentationNetwork("resnet18").eval()
+    counted = []
+
+    def count(layer, _, output):
+        counted.append(2 * output.numel() * layer.weight[0].numel())
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    # 70 x 90 is padded to 96 x 96.
+    network(torch.zeros(1, 3, 96, 96))
+    assert gflops(SegmentationNetwork("resnet18"), (70, 90)) == pytest.approx(sum(counted) / 1e9, abs=0.006)
+
+
+def test_recipes_name_no_folders(tmp_path):
+    config = load_config(CONFIG, ["train.0.root=/secret/a", "val.0.root=/secret/b", "runs=/secret/c", "workers=3"])
+    from seg_training.provenance import recipe
+
+    assert "secret" not in json.dumps(recipe(config))
+    assert "workers" not in recipe(config)
+    specs = with_roots(recipe(config)["train"], parse_roots(["camvid=/there"]))
+    assert [spec.get("root") for spec in specs] == ["/there", None]
+    with pytest.raises(ValueError, match="'/there' is not of the form KIND=FOLDER"):
+        parse_roots(["/there"])
+
+
+def test_a_graph_of_other_masks_is_refused(run, tmp_path, monkeypatch, capsys):
+    """Nothing is written, not even the folder."""
+    make = export.export_graph
+
+    def wrong(network, *args, **options):
+        broken = SegmentationNetwork("resnet18").eval()
+        broken.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            broken.fpn.segmentation_head[0].bias += torch.linspace(-20, 20, 8)
+        return make(broken, *args, **options)
+
+    monkeypatch.setattr(export, "export_graph", wrong)
+    assert main(["export", str(run), str(tmp_path / "bundle")]) == 2
+    assert "export refused: onnxruntime gives" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_parity_is_checked_on_made_up_scenes_where_val_is_missing(run, tmp_path, capsys):
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["val"] = [{"dataset": "camvid", "root": str(tmp_path / "gone"), "split": "val"}]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", "fp32"]) == 0
+    assert "gone" in capsys.readouterr().err
+    assert load_bundle(tmp_path / "bundle").manifest.parity["frames"].startswith("12 of made-up drives")
+    assert main(["export", str(run), str(tmp_path / "small"), "--precision", "int8"]) == 2
+    assert "--root KIND=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnextv2_atto"])
+def test_int8(run, tmp_path, encoder):
+    if encoder != "resnet18":
+        run = _train(tmp_path, encoder=encoder)
+    out = tmp_path / "bundle"
+    assert main(["export", str(run), str(out), "--precision", "int8", "--max-loss", "20"]) == 0
+    assert main(["export", str(run), str(tmp_path / "float"), "--precision", "fp32"]) == 0
+    bundle, reference = load_bundle(out), load_bundle(tmp_path / "float")
+    assert (bundle.name, bundle.manifest.precision) == ("tiny_int8", "int8")
+    assert len(bundle.graph) < 0.4 * len(reference.graph)
+    graph = onnx.load_from_string(bundle.graph).graph
+    stored = {i.name: i.data_type for i in graph.initializer}
+    assert stored["segmentation_head.0.weight"] == onnx.TensorProto.FLOAT
+    assert list(stored.values()).count(onnx.TensorProto.INT8) > 20
+    told = bundle.manifest.quantisation
+    assert told["calibrated_on"].startswith("4 images of made-up drives, seeds 6 to 9")
+    samples = open_dataset(HELD_OUT, progress=False)
+    for name in ("onnxruntime", "openvino"):
+        for one, key in ((reference, "miou_7_float"), (bundle, "miou_7")):
+            engine = create_engine(one, name)
+            confusion = sum(confusion_matrix(truth, engine.infer(image)[0]) for image, truth in samples)
+            assert told[name][key] == pytest.approx(scores(confusion)["miou_7"], abs=0.01)
+    with pytest.raises(EngineError, match="torch runs no int8 weights; use onnxruntime or openvino"):
+        create_engine(bundle, "torch")
+
+
+def test_int8_that_costs_too_much_is_refused(run, tmp_path, capsys):
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", "int8", "--max-loss=-100"]) == 2
+    assert "at most -100.0 may be lost" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["train=[{dataset: camvid, root: a, split: train}]"], "Apache-2.0; trained from scratch on CamVid"),
+        (["train=[{dataset: cityscapes, root: a}]"], "Cityscapes, whose terms allow no commercial use"),
+        (["encoder=tu-convnextv2_tiny", "encoder_weights=imagenet"], "cc-by-nc-4.0, that of the encoder weights timm/"),
+        (["encoder=tu-resnet50", "encoder_weights=imagenet"], "apache-2.0, that of the encoder weights timm/resnet50"),
+        (["encoder_weights=imagenet"], "that of the encoder weights https://huggingface.co/smp-hub/resnet50"),
+        (["encoder_weights=/home/me/mine.safetensors"], "that of the encoder weights mine.safetensors; trained on"),
+    ],
+)
+def test_licence(tmp_path, changes, expected):
+    stages = "stages=[{share: 1, crop: [64, 64], scale: [1, 1]}]"
+    (tmp_path / "config.yaml").write_text(dump_config(load_config(CONFIG, [*changes, stages])))
+    assert expected in licence(tmp_path)
+    assert "/home" not in licence(tmp_path)
+
+
+def test_reproduce(run, tmp_path, capsys):
+    """A run that starts from another, trained again from its manifest: the same weights, bit by bit."""
+    second = _train(tmp_path / "runs", name="second", start_from=str(run), steps=3)
+    first_bundle = tmp_path / "bundle"
+    assert main(["export", str(second), str(first_bundle)]) == 0
+    command = ["reproduce", str(first_bundle), "--runs", str(tmp_path / "again"), "threads=1"]
+    assert main(command) == 0
+    assert f"equal to {first_bundle} bit by bit" in capsys.readouterr().out
+    for name, folder in (("tiny", run), ("second", second)):
+        again = averaged_weights(tmp_path / "again" / name)
+        assert all(torch.equal(value, again[key]) for key, value in averaged_weights(folder).items())
+    assert load_bundle(tmp_path / "again" / "second.bundle").graph == load_bundle(first_bundle).graph
+
+
+def test_reproduce_tells_what_differs_and_refuses_old_recipes(run, tmp_path, capsys):
+    assert main(["export", str(run), str(tmp_path / "bundle")]) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    bundle.manifest.training["versions"]["numpy"] = "0.1"
+    bundle.manifest.training["recipes"] = [{"name": "old", "encoder": "resnet18", "steps": 1}]
+    write_bundle(tmp_path / "bundle", bundle.manifest, bundle.graph)
+    capsys.readouterr()
+    assert main(["reproduce", str(tmp_path / "bundle"), "--runs", str(tmp_path / "again")]) == 2
+    printed = capsys.readouterr()
+    assert f"differs: numpy was 0.1, is {np.__version__}" in printed.out
+    assert "recipe 'old' has no train and no val: an older version" in printed.err

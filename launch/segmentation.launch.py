@@ -6,7 +6,7 @@ from pathlib import Path
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -82,7 +82,7 @@ def profile_environment(profile: str) -> dict[str, str]:
     return dict.fromkeys(PROFILE_VARIABLES, profile)
 
 
-def start_node(context: LaunchContext) -> list[Node]:
+def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """The node, with the parameters that were given."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     for argument in ("params_file", "fastdds_profile"):
@@ -90,10 +90,14 @@ def start_node(context: LaunchContext) -> list[Node]:
             raise FileNotFoundError(f"{argument} is {given[argument]!r}: there is no such file")
     parameters = [given["params_file"]] if given["params_file"] else []
     parameters += [
-        {name: ParameterValue(given[name], value_type=kind)} for name, kind in PARAMETER_TYPES.items() if given[name]
+        # Not the text itself, of which launch_ros makes no other type.
+        {name: ParameterValue(LaunchConfiguration(name), value_type=kind)}
+        for name, kind in PARAMETER_TYPES.items()
+        if given[name]
     ]
     return [
-        Node(
+        # Not simply a Node: launch files that include this one hear of its transitions.
+        LifecycleNode(
             package="seg_node",
             executable="segmentation",
             name="segmentation",

@@ -11,7 +11,16 @@ from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
 from seg_node.replay import bag_command
-from seg_node.replay.bag import BagError, BagWriter, CameraInfo, list_topics, open_drive
+from seg_node.replay.bag import (
+    BagError,
+    BagWriter,
+    CameraInfo,
+    TopicQos,
+    bag_hash,
+    list_topics,
+    open_drive,
+    open_drives,
+)
 
 DATA = Path(os.environ.get("SEG_NODE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 HIGHWAY = DATA / "drives" / "highway_solid_white.mp4"
@@ -283,3 +292,213 @@ def test_highway_video(tmp_path):
     assert len(drive.frames) == 221
     assert drive.rate == pytest.approx(25, abs=0.01)
     assert cv2.imdecode(drive.frames[220].image.data, cv2.IMREAD_COLOR).shape == (540, 960, 3)
+
+
+def read_back(path: Path, frames: int = 4) -> None:
+    drive = open_drive(path)
+    assert [f.stamp for f in drive.frames] == [stamp(i) for i in range(frames)]
+    np.testing.assert_array_equal(drive.masks[stamp(1)], truth(1))
+
+
+def copy(source: Path, path: Path, change=lambda message: message, qos=(), **options) -> Path:
+    """Write a rosbag2 again, message by message; ``options`` are those of ``rosbag2.Writer``, and ``compress``."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    compress = options.pop("compress", None)
+    writer = rosbag2.Writer(path, version=9, **options)
+    if compress:
+        writer.set_compression(rosbag2.CompressionMode[compress], rosbag2.CompressionFormat.ZSTD)
+    with rosbag2.Reader(source) as reader, writer:
+        added = {
+            c.topic: writer.add_connection(c.topic, c.msgtype, typestore=store, offered_qos_profiles=qos)
+            for c in reader.connections
+        }
+        for connection, time, data in reader.messages():
+            message = change(store.deserialize_cdr(data, connection.msgtype))
+            if message is not None:
+                writer.write(added[connection.topic], time, store.serialize_cdr(message, connection.msgtype))
+    return path
+
+
+MCAP, SQLITE3 = rosbag2.StoragePlugin.MCAP, rosbag2.StoragePlugin.SQLITE3
+
+
+@pytest.mark.parametrize(
+    ("storage", "compress"),
+    [(MCAP, "FILE"), (MCAP, "MESSAGE"), (MCAP, "STORAGE"), (SQLITE3, "FILE"), (SQLITE3, "MESSAGE")],
+)
+def test_compressed_bags_open(tmp_path, storage, compress):
+    read_back(copy(write(tmp_path / "plain"), tmp_path / "packed", storage_plugin=storage, compress=compress))
+
+
+def split(tmp_path: Path, storage: str) -> Path:
+    """A rosbag2 folder of two files with two frames each, as ``ros2 bag record --max-bag-duration`` leaves it."""
+    import yaml
+
+    kind = {"mcap": MCAP, "sqlite3": SQLITE3}[storage]
+    plain = write(tmp_path / "plain", storage)
+    late = stamp(2)
+    halves = [
+        copy(plain, tmp_path / name, lambda m, keep=keep: m if keep(time_of(m)) else None, storage_plugin=kind)
+        for name, keep in (("one", lambda time: time < late), ("two", lambda time: time >= late))
+    ]
+    folder = tmp_path / "split"
+    folder.mkdir()
+    about = yaml.safe_load((plain / "metadata.yaml").read_text())
+    files = [next(half.glob("*.mcap" if storage == "mcap" else "*.db3")) for half in halves]
+    about["rosbag2_bagfile_information"]["relative_file_paths"] = [file.name for file in files]
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(about))
+    for file in files:
+        file.rename(folder / file.name)
+    return folder
+
+
+def time_of(message) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_split_bags_open_and_miss_no_file(tmp_path, storage):
+    folder = split(tmp_path, storage)
+    read_back(folder)
+    next(folder.glob("two*")).unlink()
+    with pytest.raises(BagError, match=r"files are missing: .*two\.\w+.*it holds .*/camera/image/compressed \(sensor"):
+        open_drive(folder)
+
+
+def test_folder_without_metadata_tells_what_its_files_hold(tmp_path):
+    folder = split(tmp_path, "mcap")
+    (folder / "metadata.yaml").unlink()
+    wanted = r"no metadata.yaml \(`ros2 bag reindex .*split` makes one\).*/camera/mask/compressed \(\S+, 4 messages\)"
+    with pytest.raises(BagError, match=wanted):
+        open_drive(folder)
+
+
+def test_mcap_without_footer_tells_what_it_holds(tmp_path):
+    folder = copy(write(tmp_path / "plain", frames=12), tmp_path / "packed", storage_plugin=MCAP, compress="STORAGE")
+    file = next(folder.glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[:-40])
+    wanted = r"end magic is invalid; .*/camera/image/compressed \(sensor_msgs/msg/CompressedImage, 12 .*`mcap recover"
+    with pytest.raises(BagError, match=wanted):
+        open_drive(file)
+
+
+def test_unindexed_ros1_bag_tells_what_it_holds(tmp_path):
+    file = as_ros1(write(tmp_path / "plain"), tmp_path / "old.bag")
+    data = file.read_bytes()
+    # A recorder that is killed leaves the position of the index at 0, and no index.
+    at = data.index(b"index_pos=") + len(b"index_pos=")
+    index = int.from_bytes(data[at : at + 8], "little")
+    file.write_bytes(data[:at] + bytes(8) + data[at + 8 : index])
+    wanted = r"not indexed, .*/camera/image/compressed \(sensor_msgs/msg/CompressedImage, 4 messages\).*`rosbag reindex"
+    with pytest.raises(BagError, match=wanted):
+        open_drive(file)
+
+
+def test_start_and_duration_are_seconds_of_the_bag(tmp_path):
+    path = write(tmp_path / "drive", frames=10)
+    kept = open_drive(path, start=0.1, duration=0.1)
+    # A nanosecond less than 0.1 s, 0.133 s, ..., a little less than 0.2 s.
+    assert [f.stamp for f in kept.frames] == [stamp(i) for i in (4, 5, 6)]
+    assert set(kept.masks) == {f.stamp for f in kept.frames}
+    assert kept.camera_info is not None
+    assert len(open_drive(path, duration=0.05).frames) == 2
+    with pytest.raises(BagError, match="no messages from 7 s; the bag holds"):
+        open_drive(path, start=7)
+    with pytest.raises(BagError, match="duration more than 0 s, not 0 and 0"):
+        open_drive(path, duration=0)
+
+
+def test_stamps_that_repeat_are_kept_and_have_no_ground_truth(tmp_path):
+    stamps = iter([1, 1, 3, 2] * 3)
+
+    def restamp(message):
+        if hasattr(message, "format"):
+            message.header.stamp.sec, message.header.stamp.nanosec = 0, next(stamps)
+        return message
+
+    path = tmp_path / "plain"
+    with BagWriter(path) as bag:
+        for i in range(4):
+            bag.write_image(stamp(i), picture(i))
+        for i in range(4):
+            bag.write_mask(stamp(i + 4), truth(i))
+    drive = open_drive(copy(path, tmp_path / "odd", restamp, storage_plugin=MCAP))
+
+    assert [f.stamp for f in drive.frames] == [1, 1, 3, 2]
+    assert set(drive.masks) == {2, 3}
+    np.testing.assert_array_equal(drive.masks[3], truth(2))
+
+
+def test_recorded_qos(tmp_path):
+    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
+    forever = QosTime(0, 0)
+    offered = Qos(
+        QosHistory.KEEP_LAST,
+        7,
+        QosReliability.RELIABLE,
+        QosDurability.TRANSIENT_LOCAL,
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )
+    plain = write(tmp_path / "plain")
+    for storage, name in ((MCAP, "mcap"), (SQLITE3, "sqlite3")):
+        path = copy(plain, tmp_path / name, qos=[offered], storage_plugin=storage)
+        for source in (path, next(path.glob("*.mcap" if name == "mcap" else "*.db3"))):
+            assert open_drive(source).qos == TopicQos("reliable", "transient_local", 7)
+    assert open_drive(plain).qos is None
+
+
+def test_several_cameras_each_with_the_masks_of_its_namespace(tmp_path):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    with rosbag2.Writer(tmp_path / "two", version=9, storage_plugin=MCAP) as writer:
+        for value, name in enumerate(("/left/image", "/right/image", "/right/mask"), 1):
+            connection = writer.add_connection(name, "sensor_msgs/msg/Image", typestore=store)
+            header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](5, 6), "front")
+            pixels = np.full(48 * 64, value, np.uint8)
+            message = types["sensor_msgs/msg/Image"](header, 48, 64, "mono8", 0, 64, pixels)
+            writer.write(connection, 7, store.serialize_cdr(message, "sensor_msgs/msg/Image"))
+
+    left, right = open_drives(tmp_path / "two", ["/left/image", "/right/image"])
+
+    assert [d.frames[0].image.data[0] for d in (left, right)] == [1, 2]
+    assert (left.mask_topic, right.mask_topic) == (None, "/right/mask")
+
+
+def test_hash_is_of_what_the_bag_holds(tmp_path):
+    path = write(tmp_path / "drive")
+    before = bag_hash(path)
+    path = path.rename(tmp_path / "moved")
+    file = next(path.glob("*.mcap"))
+    assert bag_hash(path) == before != bag_hash(file)
+    assert len(before) == 64
+    data = bytearray(file.read_bytes())
+    data[1000] ^= 1
+    file.write_bytes(data)
+    assert bag_hash(path) != before
+
+
+def test_masks_are_the_same_from_every_kind_of_bag(tmp_path):
+    """What the node makes of a drive does not depend on how the drive is stored."""
+    from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
+    from seg_node.core.engines import create_engine
+    from seg_node.replay.images import decode
+
+    shipped = Path(__file__).parents[1] / "rosbags" / "synthetic_drive"
+    drive = open_drive(shipped, duration=0.09)
+    plain = tmp_path / "mcap"
+    with BagWriter(plain) as bag:
+        for frame in drive.frames:
+            bag.write_image(frame.stamp, cv2.resize(decode(frame), (160, 90)))
+    bags = [plain, copy(plain, tmp_path / "sqlite3", storage_plugin=SQLITE3), as_ros1(plain, tmp_path / "ros1.bag")]
+    engine = create_engine(load_bundle(DEFAULT_MODEL), "onnxruntime", 1)
+
+    masks = [[engine.infer(decode(frame), False)[0] for frame in open_drive(bag).frames] for bag in bags]
+
+    assert len(masks[0]) == 3 and len(np.unique(masks[0][0])) > 1
+    for other in masks[1:]:
+        np.testing.assert_array_equal(masks[0], other)

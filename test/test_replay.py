@@ -14,6 +14,7 @@ from seg_node.core.timing import DROPS, FrameRecord, Outcome, Stage
 from seg_node.replay import command
 from seg_node.replay.bag import CompressedImage, Drive, Frame, Masks, RawImage
 from seg_node.replay.node_process import NodeError, NodeProcess, default_profile_environment
+from seg_node.replay.observation import ArrivedMask, FrameObservation, Run
 from seg_node.replay.scoring import Distribution, score_masks, summarise
 
 REPOSITORY = Path(__file__).parents[1]
@@ -26,22 +27,31 @@ def record(outcome: Outcome, inference: float | None = None, late: bool = False)
     return FrameRecord(outcome, "model", stages, total=sum(stages.values()), late=late)
 
 
-def counters(received: int, masked: int, pending: int = 0, **dropped: int) -> dict[str, str]:
+def counters(received: int, masked: int, pending: int = 0, **dropped: int) -> dict[str, int]:
     values = {"received": received, "masked": masked, "pending": pending}
-    values |= {f"dropped.{reason.value}": dropped.get(reason.value, 0) for reason in DROPS}
-    return {key: str(value) for key, value in values.items()}
+    return values | {f"dropped.{reason.value}": dropped.get(reason.value, 0) for reason in DROPS}
+
+
+def frame(stamp: int, end: FrameRecord | None, latency_ms: int | None) -> FrameObservation:
+    """A frame of a drive at 10 Hz, and a mask that arrived so much later."""
+    at = stamp * 100 * MS
+    mask = None if latency_ms is None else ArrivedMask(at + latency_ms * MS, (1, 1), b"")
+    return FrameObservation(stamp - 1, stamp - 1, stamp, at, at, end, end and at, mask)
 
 
 # Five frames sent 100 ms apart: one lost on its way, two masked, one superseded, one failed.
-PUBLISHED = {stamp: stamp * 100 * MS for stamp in range(1, 6)}
-RECORDS = {
-    1: record(Outcome.MASKED, 50.0),
-    2: record(Outcome.SUPERSEDED),
-    4: record(Outcome.FAILED),
-    5: record(Outcome.MASKED, 70.0, late=True),
-}
-ARRIVALS = {1: PUBLISHED[1] + 60 * MS, 5: PUBLISHED[5] + 80 * MS}
+FRAMES = [
+    frame(1, record(Outcome.MASKED, 50.0), 60),
+    frame(2, record(Outcome.SUPERSEDED), None),
+    frame(3, None, None),
+    frame(4, record(Outcome.FAILED), None),
+    frame(5, record(Outcome.MASKED, 70.0, late=True), 80),
+]
 COUNTERS = counters(received=4, masked=2, superseded=1, failed=1)
+
+
+def run_of(frames=FRAMES, counters=COUNTERS, **values) -> Run:
+    return Run({}, frames, counters, **values)
 
 
 def test_percentiles_interpolate_and_empty_is_none():
@@ -51,7 +61,7 @@ def test_percentiles_interpolate_and_empty_is_none():
 
 
 def test_summary_of_a_replay_that_adds_up():
-    result = summarise(PUBLISHED, RECORDS, ARRIVALS, COUNTERS)
+    result = summarise(run_of())
 
     assert result.faults == []
     assert (result.sent, result.received, result.lost, result.masked) == (5, 4, 1, 2)
@@ -66,33 +76,29 @@ def test_summary_of_a_replay_that_adds_up():
     }
 
 
-def without(mapping: dict, key: int) -> dict:
-    return {k: v for k, v in mapping.items() if k != key}
+def without_record(index: int, latency_ms: int | None = None) -> list[FrameObservation]:
+    return [*FRAMES[:index], frame(index + 1, None, latency_ms), *FRAMES[index + 1 :]]
 
 
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
-        ({"records": without(RECORDS, 2)}, "counted 1 frames superseded, its timing records 0"),
-        ({"counters": COUNTERS | {"received": "5"}}, "received 5 frames, which is not 2 masked + 1 superseded"),
-        ({"counters": COUNTERS | {"received": "5", "pending": "1"}}, "1 frames were still pending"),
-        ({"published": without(without(PUBLISHED, 3), 2)}, "received 4 frames but only 3 were sent"),
+        ({"frames": without_record(1)}, "counted 1 frames superseded, its timing records 0"),
+        ({"counters": COUNTERS | {"received": 5}}, "received 5 frames, which is not 2 masked + 1 superseded"),
+        ({"counters": COUNTERS | {"received": 5, "pending": 1}}, "1 frames were still pending"),
+        ({"frames": FRAMES[:3]}, "received 4 frames but only 3 were sent"),
+        ({"strangers": 1}, "1 records or masks bear a header stamp that was never sent"),
         (
-            {"records": RECORDS | {9: record(Outcome.STALE)}},
-            "1 records or masks bear a header stamp that was never sent",
-        ),
-        (
-            {"arrivals": ARRIVALS | {2: PUBLISHED[2]}},
+            {"frames": [*FRAMES[:1], frame(2, record(Outcome.SUPERSEDED), 5), *FRAMES[2:]]},
             "1 masks arrived for frames that the node does not report as masked",
         ),
+        ({"frames": without_record(0, 60)}, "1 masks arrived for frames that the node does not report as masked"),
         ({"repeated": 2}, "2 records or masks came twice"),
         ({"counters": {}}, "/diagnostics never arrived"),
     ],
 )
 def test_counts_that_do_not_add_up_are_named(changed, fault):
-    arguments = {"published": PUBLISHED, "records": RECORDS, "arrivals": ARRIVALS, "counters": COUNTERS} | changed
-
-    result = summarise(**arguments)
+    result = summarise(run_of(**changed))
 
     assert any(fault in text for text in result.faults), result.faults
 
@@ -116,7 +122,7 @@ def test_json_has_null_where_nothing_was_labelled():
     unlabelled = np.full((2, 2), 255, np.uint8)
     accuracy = score_masks([(unlabelled, np.zeros((2, 2), np.uint8))])
 
-    values = json.loads(summarise(PUBLISHED, RECORDS, ARRIVALS, COUNTERS, accuracy=accuracy).to_json())
+    values = json.loads(summarise(run_of(), accuracy).to_json())
 
     assert values["accuracy"]["miou_7"] is None
     assert values["camera_to_mask"]["p50"] == 70.0
@@ -135,8 +141,6 @@ def drive_of(images: list[np.ndarray], masks: dict[int, np.ndarray] | None = Non
 
 
 def arrived_mask(category: int, arrived: int):
-    from seg_node.replay.monitor import ArrivedMask
-
     return ArrivedMask(arrived, (64, 96), zlib.compress(np.full((64, 96), category, np.uint8).tobytes()))
 
 
@@ -240,6 +244,11 @@ def test_profile_of_the_user_wins(monkeypatch):
         (["--bag", str(DRIVE), "--model", "fpn_resnet5000"], "no bundle 'fpn_resnet5000'"),
         (["--bag", str(DRIVE), "--topic", "/lidar"], "there is no topic /lidar"),
         (["--bag", str(DRIVE), "--frames", "0"], "--frames must be at least 1"),
+        (["--bag", str(DRIVE), "--loop", "0"], "--loop must be at least 1"),
+        (["--bag", str(DRIVE), "--start", "3600"], "no messages from 3600 s"),
+        (["--bag", str(DRIVE), "--alongside", "/rear"], "there is no topic /rear"),
+        (["--bag", str(DRIVE), "--attach", "segmentation"], "--attach needs the node's full name"),
+        (["--video", __file__, "--start", "1"], "--start, --duration and --alongside are for bags"),
         (["--video", __file__], "cannot be decoded as a video"),
     ],
 )
@@ -254,26 +263,27 @@ def test_missing_ros_is_named(monkeypatch, capsys):
     assert "pip install ros-jazzy-rclpy" in capsys.readouterr().err
 
 
-def test_repeated_header_stamps_are_refused(monkeypatch, ros, tmp_path, capsys):
-    drive = drive_of([np.zeros((4, 4, 3), np.uint8)] * 2)
-    twice = Drive(drive.path, drive.topic, drive.frames[:1] * 2, None, None, Masks({}))
-    monkeypatch.setattr(command, "open_drive", lambda *arguments: twice)
-    assert command.main(["--bag", "made_up", "--out", str(tmp_path)]) == 2
-    assert "header stamps of /camera/image repeat" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["0", "-3", "nan", "fast"])
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "fast", "0x", "1.5y"])
 def test_rate_is_positive(text):
     parser = argparse.ArgumentParser(exit_on_error=False)
     command.add_arguments(parser)
-    with pytest.raises(argparse.ArgumentError, match="neither 'recorded' nor a positive number"):
+    with pytest.raises(argparse.ArgumentError, match="is no rate; expected 'recorded', a positive number"):
         parser.parse_args(["--bag", "b", "--rate", text])
 
 
 @pytest.mark.parametrize(
-    ("frames", "options"), [(30, []), (8, ["--image-transport", "raw", "--rate", "4", "--model", "fpn_convnextv2"])]
+    ("frames", "options"),
+    [
+        (30, []),
+        (
+            8,
+            ["--image-transport", "raw", "--rate", "4", "--model", "fpn_convnextv2"]
+            + ["--loop", "2", "--clock", "--qos", "reliable"],
+        ),
+    ],
 )
 def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
+    sent = frames * (2 if "--loop" in options else 1)
     arguments = ["--bag", str(DRIVE), "--frames", str(frames), "--out", str(tmp_path), *options]
     run = subprocess.run(
         [sys.executable, "-m", "seg_node", "replay", *arguments], cwd=REPOSITORY, capture_output=True, text=True
@@ -282,11 +292,14 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
 
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["faults"] == []
-    assert result["sent"] == frames == result["received"] + result["lost"]
+    assert result["sent"] == sent == result["received"] + result["lost"]
     assert result["received"] == result["masked"] + sum(result["dropped"].values())
     assert 0 < result["masked"] == result["masks_arrived"]
     assert result["setup"]["transport"] == ("raw" if "raw" in options else "compressed")
     assert result["camera_to_mask"]["p50"] >= result["stages"]["inference"]["p50"]
+    assert result["camera_to_mask"]["max"] >= result["age_at_publish"]["max"] > 0
+    assert result["longest_blind"] > 0 and result["masks_per_second"] > 0
+    assert result["usage"]["rss_peak_bytes"] > 2**26 and result["usage"]["cpu_cores"] > 0
     assert result["accuracy"]["frames"] == result["masked"]
     assert "received" in run.stdout and str(tmp_path / "contact_sheet.png") in run.stdout
 
@@ -295,6 +308,23 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
     assert sum(capture.read()[0] for _ in range(frames + 1)) == frames
     page = (tmp_path / "report.html").read_text()
     assert "data:image/jpeg;base64," in page and "camera to mask" in page
+
+
+def test_replay_into_a_node_that_runs_already(node_process, tmp_path):
+    process = node_process({"autostart": True, "image_transport": "compressed"}, namespace="/car")
+    arguments = ["--bag", str(DRIVE), "--frames", "4", "--rate", "2", "--out", str(tmp_path / "out"), "--no-video"]
+    replay = [sys.executable, "-m", "seg_node", "replay", *arguments, "--attach", process.full_name]
+    run = subprocess.run(replay, cwd=REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["faults"], result["sent"], result["usage"]) == ([], 4, None)
+    assert result["masked"] > 0 and result["setup"]["model"] == "fpn_resnet50" and result["setup"]["attached"]
+    assert process.exit_code is None
+
+    raw = subprocess.run([*replay, "--image-transport", "raw"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert raw.returncode == 1
+    assert "subscribes to /car/image/compressed" in raw.stderr and "choose the other --image-transport" in raw.stderr
 
 
 def test_node_process_fixture_reaches_each_wanted_state(node_process):

@@ -60,6 +60,8 @@ def generate_test_description(image_transport):
         "params_file": str(parameters),
         "model": DEFAULT_MODEL,
         "engine": "onnxruntime",
+        "autostart": "True",
+        "use_sim_time": "false",
     }
     return LaunchDescription(
         [

@@ -1,7 +1,9 @@
 """Reading and writing recorded drives without ROS: rosbag2 (sqlite3, mcap) and ROS 1 bags, through ``rosbags``."""
 
+import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -10,9 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 from rosbags import rosbag1, rosbag2
+from rosbags.interfaces import Connection, QosDurability, QosHistory, QosReliability
 from rosbags.typesys import Stores, get_typestore
 
 from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.replay.observation import stamp_ns
+from seg_node.replay.salvage import readable_topics, repair
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -46,9 +51,14 @@ class Topic:
         return self.type in (IMAGE, COMPRESSED_IMAGE)
 
     @property
+    def is_output(self) -> bool:
+        """Whether a part of the name says that the images come from a segmentation node: no camera, no ground truth."""
+        return self.is_image and "segmentation" in PurePosixPath(self.name).parts
+
+    @property
     def is_mask(self) -> bool:
         """Whether a part of the name says that the images are ground truth."""
-        return self.is_image and "mask" in PurePosixPath(self.name).parts
+        return self.is_image and not self.is_output and "mask" in PurePosixPath(self.name).parts
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,18 @@ class Masks(Mapping[int, np.ndarray]):
 
 
 @dataclass(frozen=True)
+class TopicQos:
+    """The part of a recorded publisher's QoS that a player can have, too."""
+
+    reliability: str
+    """``reliable`` or ``best_effort``."""
+    durability: str
+    """``volatile`` or ``transient_local``."""
+    depth: int
+    """0 where everything was kept."""
+
+
+@dataclass(frozen=True)
 class Drive:
     """The images of one camera of a bag, in memory, in the order in which they were recorded."""
 
@@ -158,6 +180,8 @@ class Drive:
     mask_topic: str | None
     masks: Masks
     """Ground truth; empty where the bag has none."""
+    qos: "TopicQos | None" = None
+    """What the camera's driver offered; None where the bag does not say."""
 
     @property
     def duration(self) -> float:
@@ -170,20 +194,29 @@ class Drive:
         return (len(self.frames) - 1) / self.duration if self.duration > 0 else 0.0
 
 
-class _Bag:
-    """A bag open for reading; turns whatever a broken file causes into ``BagError``."""
+class BagReader:
+    """A bag open for reading, a context manager; turns whatever a broken file causes into ``BagError``.
+
+    Attributes:
+        topics: by name.
+        ros1: whether it is a bag of ROS 1.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.exists():
             raise BagError(f"{self.path} does not exist")
         if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise BagError(f"{self.path} is no rosbag2 folder: it has no metadata.yaml (`ros2 bag reindex` makes one)")
+            raise BagError(
+                f"{self.path} is no whole rosbag2 folder: it has no metadata.yaml (`{repair(self.path)}` makes one);"
+                f" {self._salvaged()}"
+            )
         if self.path.is_file() and self.path.suffix not in (".bag", ".mcap", ".db3"):
             raise BagError(f"{self.path} is no bag; expected a rosbag2 folder or a .mcap, .db3 or .bag file")
         # Fixed definitions instead of the bag's own: image messages are alike in every distribution, and the
         # definition of some unrelated topic cannot make the bag unreadable.
-        if self.path.suffix == ".bag" and self.path.is_file():
+        self.ros1 = self.path.suffix == ".bag" and self.path.is_file()
+        if self.ros1:
             self._deserialize = get_typestore(Stores.ROS1_NOETIC).deserialize_ros1
             reader = rosbag1.Reader
         else:
@@ -199,7 +232,7 @@ class _Bag:
             for name, info in sorted(self._reader.topics.items())
         ]
 
-    def __enter__(self) -> "_Bag":
+    def __enter__(self) -> "BagReader":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,10 +240,18 @@ class _Bag:
 
     def _broken(self, error: Exception) -> BagError:
         # rosbags raises errors of many types on damaged files, failed assertions and struct.error among them.
-        reason = str(error) or type(error).__name__
-        return BagError(f"{self.path} cannot be read, it is no bag or was cut off: {reason}")
+        reason = str(error).rstrip(".") or type(error).__name__
+        return BagError(
+            f"{self.path} cannot be read, it is no bag or was cut off: {reason}; {self._salvaged()}."
+            f" If it was cut off, `{repair(self.path)}` may repair it"
+        )
+
+    def _salvaged(self) -> str:
+        topics = [Topic(name, *about) for name, about in sorted(readable_topics(self.path).items())]
+        return f"as far as it can be read it holds {'; '.join(map(str, topics)) or 'nothing'}"
 
     def error(self, problem: str) -> BagError:
+        """An error that ends with what the bag holds."""
         held = "; ".join(map(str, self.topics)) or "no topics"
         return BagError(f"{self.path}: {problem}; the bag holds {held}")
 
@@ -222,11 +263,64 @@ class _Bag:
                 return topic
         raise self.error(f"there is no topic {name}")
 
-    def messages(self, names: set[str]) -> Iterator[tuple[str, str, int, object]]:
+    def messages(
+        self, names: set[str], start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[str, str, int, Any]]:
+        """Topic, type, log time and content of the messages of some topics, in the order of recording.
+
+        Args:
+            names: of the topics.
+            start: log time in nanoseconds of the first message.
+            stop: log time before which the last message was recorded.
+        """
         connections = [c for c in self._reader.connections if c.topic in names]
+        if not connections:
+            return
+        count = 0
         try:
-            for connection, log_time, data in self._reader.messages(connections):
+            for connection, log_time, data in self._reader.messages(connections, start, stop):
                 yield connection.topic, connection.msgtype, log_time, self._deserialize(data, connection.msgtype)
+                count += 1
+        except Exception as error:
+            raise self._broken(error) from error
+        counted = sum(topic.count for topic in self.topics if topic.name in names)
+        if start is None and stop is None and count < counted:
+            raise self.error(f"only {count} of {counted} messages of {', '.join(sorted(names))} can be read")
+
+    @property
+    def start_time(self) -> int:
+        """Log time of the first message of all topics, in nanoseconds."""
+        return self._reader.start_time
+
+    def qos(self, name: str) -> TopicQos | None:
+        """What the recorded publisher of a topic offered; None where the bag does not say."""
+        for connection in self._reader.connections:
+            for offered in getattr(connection.ext, "offered_qos_profiles", []) if connection.topic == name else []:
+                reliable = offered.reliability == QosReliability.RELIABLE
+                latched = offered.durability == QosDurability.TRANSIENT_LOCAL
+                return TopicQos(
+                    "reliable" if reliable else "best_effort",
+                    "transient_local" if latched else "volatile",
+                    offered.depth if offered.history == QosHistory.KEEP_LAST else 0,
+                )
+        return None
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Topics as ``rosbags`` gives them, with their message definitions."""
+        return self._reader.connections
+
+    def raw_messages(self) -> Iterator[tuple[Connection, int, bytes]]:
+        """All messages in the order of recording: topic, log time in nanoseconds and serialised message."""
+        try:
+            yield from self._reader.messages()
+        except Exception as error:
+            raise self._broken(error) from error
+
+    def deserialize(self, connection: Connection, data: bytes) -> Any:
+        """A message from its serialised form, with the names of its fields in ROS 2 or, in a bag of it, ROS 1."""
+        try:
+            return self._deserialize(data, connection.msgtype)
         except Exception as error:
             raise self._broken(error) from error
 
@@ -237,62 +331,121 @@ def list_topics(path: str | Path) -> list[Topic]:
     Raises:
         BagError: the path is missing, or no bag, or a damaged one.
     """
-    with _Bag(path) as bag:
+    with BagReader(path) as bag:
         return bag.topics
 
 
-def open_drive(path: str | Path, image_topic: str | None = None, mask_topic: str | None = None) -> Drive:
+def bag_hash(path: str | Path) -> str:
+    """Hash of all that a bag holds: sha256 over name and content of each of its files by name, hexadecimal.
+
+    The name of the folder, or of a bag that is one file, does not matter.
+
+    Raises:
+        BagError: a file cannot be read.
+    """
+    path = Path(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    try:
+        for file in files:
+            digest = hashlib.sha256()
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+            total.update(f"{digest.hexdigest()} {file.relative_to(path).as_posix()}\n".encode())
+    except OSError as error:
+        raise BagError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return total.hexdigest()
+
+
+def open_drive(
+    path: str | Path,
+    image_topic: str | None = None,
+    mask_topic: str | None = None,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Drive:
     """Load one camera's images of a bag into memory.
+
+    Header stamps may repeat or go backward. A stamp that several frames or several masks bear has no ground truth: it
+    does not say which mask is whose.
 
     Args:
         path: rosbag2 folder, or one ``.mcap``, ``.db3`` or (ROS 1) ``.bag`` file.
         image_topic: topic of type Image or CompressedImage; None takes the only one that is no mask.
         mask_topic: topic with ground truth, category ids as mono8 Image or PNG CompressedImage; None takes the only
-            image topic that has ``mask`` as a part of its name, if there is one.
+            image topic that has ``mask`` as a part of its name, if there is one, and in a bag of several cameras or
+            masks only one in the camera's namespace.
+        start: seconds by log time from the bag's first message of any topic; frames before are left out.
+        duration: seconds from there; None goes on to the end.
 
     Raises:
         BagError: the path is missing, no bag or a damaged one; a topic is missing, ambiguous, without messages or not
-            of an image type. The message lists what the bag holds.
+            of an image type; there is no frame between ``start`` and its end. The message lists what the bag holds.
     """
-    with _Bag(path) as bag:
-        image_topic = bag.topic(image_topic).name if image_topic else _only_image_topic(bag)
-        if mask_topic:
-            mask_topic = bag.topic(mask_topic).name
-        else:
-            masks = [topic.name for topic in bag.topics if topic.is_mask and topic.name != image_topic]
-            mask_topic = masks[0] if len(masks) == 1 else None
+    if start < 0 or (duration is not None and duration <= 0):
+        raise BagError(f"start must be at least 0 s and duration more than 0 s, not {start:g} and {duration}")
+    with BagReader(path) as bag:
+        image_topic = bag.topic(image_topic).name if image_topic else only_image_topic(bag)
+        mask_topic = bag.topic(mask_topic).name if mask_topic else _mask_topic(bag.topics, image_topic)
         info_topic = _camera_info_topic(bag.topics, image_topic)
 
-        frames: list[Frame] = []
+        begin = bag.start_time + round(start * 1e9) if start else None
+        end = None if duration is None else bag.start_time + round((start + duration) * 1e9)
+        frames = [
+            Frame(log_time, stamp_ns(message.header), message.header.frame_id, _image(msgtype, message))
+            for _, msgtype, log_time, message in bag.messages({image_topic}, begin, end)
+        ]
+        if not frames and (begin or end):
+            raise bag.error(f"topic {image_topic} has no messages from {start:g} s" + f" for {duration} s" * bool(end))
+        if not frames:
+            raise bag.error(f"topic {image_topic} has no messages")
+        stamps = Counter(frame.stamp for frame in frames)
         truth: dict[int, RawImage | CompressedImage] = {}
         camera_info = None
-        for topic, msgtype, log_time, message in bag.messages({image_topic, mask_topic, info_topic} - {None}):
+        for topic, msgtype, _, message in bag.messages({mask_topic, info_topic} - {None}):
             if topic == info_topic:
                 camera_info = camera_info or _camera_info(message)
                 continue
             stamp = stamp_ns(message.header)
-            if topic == mask_topic:
+            if stamp in truth:
+                stamps[stamp] += 1
+            if stamps[stamp] == 1:
                 truth[stamp] = _image(msgtype, message)
-            else:
-                frames.append(Frame(log_time, stamp, message.header.frame_id, _image(msgtype, message)))
-        if not frames:
-            raise bag.error(f"topic {image_topic} has no messages")
+        truth = {stamp: image for stamp, image in truth.items() if stamps[stamp] == 1}
+        qos = bag.qos(image_topic)
     frames.sort(key=lambda frame: frame.log_time)
-    return Drive(Path(path), image_topic, frames, camera_info, mask_topic, Masks(truth))
+    return Drive(Path(path), image_topic, frames, camera_info, mask_topic, Masks(truth), qos)
 
 
-def stamp_ns(header: Any) -> int:
-    """Stamp of a ``std_msgs/Header``, of ROS or of ``rosbags``, in nanoseconds."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
+def open_drives(
+    path: str | Path, topics: Sequence[str], start: float = 0.0, duration: float | None = None
+) -> list[Drive]:
+    """Load several cameras of a bag; see ``open_drive``."""
+    return [open_drive(path, topic, start=start, duration=duration) for topic in topics]
 
 
-def _only_image_topic(bag: _Bag) -> str:
-    images = [topic.name for topic in bag.topics if topic.is_image and not topic.is_mask]
+def only_image_topic(bag: BagReader) -> str:
+    """Name of the one camera topic that a bag holds.
+
+    Raises:
+        BagError: there is none, or there are several.
+    """
+    images = [topic.name for topic in bag.topics if topic.is_image and not topic.is_mask and not topic.is_output]
     if not images:
         raise bag.error("there is no image topic")
     if len(images) > 1:
         raise bag.error(f"there are {len(images)} image topics ({', '.join(images)}), choose one")
     return images[0]
+
+
+def _mask_topic(topics: list[Topic], image_topic: str) -> str | None:
+    masks = [topic.name for topic in topics if topic.is_mask and topic.name != image_topic]
+    cameras = [topic.name for topic in topics if topic.is_image and not topic.is_mask and not topic.is_output]
+    if len(masks) > 1 or len(cameras) > 1:
+        # /left/mask/compressed belongs to /left/image/compressed.
+        masks = [name for name in masks if image_topic.startswith(name.rpartition("/mask")[0] + "/")]
+    return masks[0] if len(masks) == 1 else None
 
 
 def _camera_info_topic(topics: list[Topic], image_topic: str) -> str | None:

@@ -121,7 +121,7 @@ def describe(path: str | Path) -> str:
     width = max((len(topic.name) for topic in topics), default=0)
     lines = [f"{path}", *(f"  {t.name:{width}}  {t.count:6d}  {t.type}" for t in topics)]
     for topic in topics:
-        if not topic.is_image or topic.is_mask or not topic.count:
+        if not topic.is_image or topic.is_mask or topic.is_output or not topic.count:
             continue
         drive = open_drive(path, topic.name)
         lines.append(f"{topic.name}: {drive.duration:.2f} s, {drive.rate:.2f} Hz, {_size(drive.frames[0].image)}")

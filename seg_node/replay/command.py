@@ -3,31 +3,26 @@
 import argparse
 import dataclasses
 import importlib.util
-import math
 import os
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
 from seg_node.core.engines import ENGINES, present_engines
 from seg_node.core.share import shared_path
-from seg_node.core.timing import Outcome
-from seg_node.replay.bag import BagError, CompressedImage, Drive, Frame, RawImage, open_drive
+from seg_node.replay.bag import BagError, Drive, bag_hash, open_drive
 from seg_node.replay.bag_command import from_video
-from seg_node.replay.node_process import NodeError, NodeProcess, default_environment
+from seg_node.replay.monitor_process import MonitorError, Seen
+from seg_node.replay.node_process import NodeError, NodeProcess
+from seg_node.replay.schedule import RECORDED, Rate, make_schedule
 
 _SHIPPED_DRIVE = "rosbags/synthetic_drive"
-_DISCOVERY_S = 20.0
-_SETTLE_S = 60.0
-_IN_FLIGHT_S = 0.5
 
 
 class ReplayError(ValueError):
@@ -36,27 +31,70 @@ class ReplayError(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    source = parser.add_mutually_exclusive_group()
+    drive = parser.add_argument_group("what to play")
+    source = drive.add_mutually_exclusive_group()
     source.add_argument(
         "--bag", type=Path, help="rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file (default: the shipped drive)"
     )
     source.add_argument("--video", type=Path, help="any video that OpenCV reads")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
-    parser.add_argument("--rate", type=_rate, default=None, metavar="recorded|HZ", help="default: recorded")
-    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
-    parser.add_argument(
+    drive.add_argument("--topic", help="image topic of the bag (default: the only one)")
+    drive.add_argument(
+        "--alongside", nargs="+", default=[], metavar="TOPIC", help="other cameras of the bag, played too, as load"
+    )
+    drive.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
+    drive.add_argument("--start", type=float, default=0.0, metavar="S", help="skip the bag's first S seconds")
+    drive.add_argument("--duration", type=float, metavar="S", help="play S seconds of the bag (default: to its end)")
+    drive.add_argument("--frames", type=int, metavar="N", help="play only so many frames")
+
+    how = parser.add_argument_group("how to play it")
+    how.add_argument(
+        "--rate",
+        type=_rate,
+        default=RECORDED,
+        metavar="R",
+        help="'recorded'; frames per second such as 10; a factor of the recorded rate such as 1.5x; or 'max', back to"
+        " back (default: recorded)",
+    )
+    how.add_argument("--loop", type=int, default=1, metavar="N", help="play it N times (default: 1)")
+    how.add_argument(
+        "--qos",
+        default="recorded",
+        choices=["recorded", "best_effort", "reliable"],
+        help="reliability of the images; best effort where the bag does not say (default: recorded)",
+    )
+    how.add_argument("--clock", action="store_true", help="publish /clock; the node then runs on that time")
+    how.add_argument(
         "--image-transport",
         default="auto",
         choices=["auto", "raw", "compressed"],
         help="auto plays what the bag holds, JPEG for a video; otherwise images are converted first",
     )
-    parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
-    parser.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
-    parser.add_argument("--frames", type=int, help="play only so many frames")
-    parser.add_argument("--deadline-ms", type=float, default=0.0, help="count masks later than this as late (0: off)")
+
+    node = parser.add_argument_group("the node")
+    node.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
+    node.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    node.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
+    node.add_argument("--deadline-ms", type=float, default=0.0, help="count masks later than this as late (0: off)")
+    node.add_argument(
+        "--attach",
+        metavar="NODE",
+        help="measure a node that runs already, such as /segmentation, on this machine or another, instead of starting"
+        " one; the four options above are then that node's own affair",
+    )
+    node.add_argument(
+        "--topic-out", metavar="TOPIC", help="where to publish (default: the image topic to which the node subscribes)"
+    )
+
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
+    parser.add_argument(
+        "--write-bag", type=Path, metavar="BAG", help="write the drive with masks, overlays and timing as a bag, too"
+    )
     parser.add_argument("--no-video", action="store_true", help="do not write the overlay video")
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="instead, measure how fast player and monitor are by themselves, and stop",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     except (ReplayError, BagError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NodeError as error:
+    except (NodeError, MonitorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -83,96 +121,89 @@ def main(args: list[str] | None = None) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     _check(options)
-    model = load_bundle(options.model).name
+    if options.self_test:
+        return _self_test()
+    if not options.attach:
+        load_bundle(options.model)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReplayError(f"{options.out} cannot be made: {error.strerror}") from error
     drive = _load(options)
-    height, width = _size(drive)
-    truth = next((drive.masks[frame.stamp] for frame in drive.frames if frame.stamp in drive.masks), None)
-    if truth is not None and truth.shape != (height, width):
-        found = f"{truth.shape[1]}x{truth.shape[0]}"
-        raise ReplayError(f"{drive.path}: {drive.mask_topic} is {found} but the images are {width}x{height}")
+    try:
+        schedule = make_schedule(drive, options.rate, options.loop)
+    except ValueError as error:
+        raise ReplayError(str(error)) from error
 
-    # Fast DDS reads its profile when the first participant is made.
-    os.environ.update(default_environment())
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    from seg_node.replay.monitor import Monitor
-    from seg_node.replay.player import Player
+    from seg_node.replay.annotated_bag import write_annotated_bag
+    from seg_node.replay.images import frame_size, with_transport
     from seg_node.replay.report import to_text, write_report
+    from seg_node.replay.run import AttachedNode, replay_once
     from seg_node.replay.scoring import score_masks, summarise
 
-    transport = "raw" if drive.frames[0].kind == "image" else "compressed"
-    # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
-    namespace = f"/replay_{os.getpid()}"
-    process = NodeProcess(
-        options.out / "node.log",
-        namespace=namespace,
-        parameters={
-            "model": options.model if "/" not in options.model else str(Path(options.model).resolve()),
-            "engine": options.engine,
-            "threads": options.threads,
-            "image_transport": transport,
-            "deadline_ms": options.deadline_ms,
-            "warm_up_size": [height, width],
-            "autostart": True,
-        },
-    )
+    if options.image_transport != "auto":
+        drive = with_transport(drive, options.image_transport)
+    size = frame_size(drive)
+    truth = next(iter(drive.masks.values()), None)
+    if truth is not None and truth.shape != size:
+        found = f"{truth.shape[1]}x{truth.shape[0]}"
+        raise ReplayError(f"{drive.path}: {drive.mask_topic} is {found} but the images are {size[1]}x{size[0]}")
+
+    target = AttachedNode(options.attach) if options.attach else _node(options, drive, size)
+    alongside = [open_drive(drive.path, topic, None, options.start, options.duration) for topic in options.alongside]
     # An end by SIGTERM must stop the node, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Without rclpy's signal handlers, so that Ctrl-C ends the replay and not only its context.
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        with process:
-            print(f"starting the node with {model}: loading, compiling, warming up", flush=True)
-            process.wait_for("active")
-            node = rclpy.create_node("replay", namespace=namespace, start_parameter_services=False)
-            topic = f"{namespace}/image" + ("/compressed" if transport == "compressed" else "")
-            player = Player(node, drive, topic)
-            monitor = Monitor(node, process.full_name)
-            _wait(lambda: player.matched and monitor.matched, process, _DISCOVERY_S, "did not connect")
-            published = _play(player, monitor, process, options.rate, len(drive.frames))
-            since = time.monotonic_ns() + round(_IN_FLIGHT_S * 1e9)
-            try:
-                _wait(lambda: monitor.settled(since), process, _SETTLE_S, "did not finish its frames")
-            except TimeoutError as error:
-                # Not an end: what is missing appears in the report, by name.
-                print(f"warning: {error}", file=sys.stderr)
-            monitor.close()
-    except TimeoutError as error:
-        raise NodeError(f"{error}; its last output ({process.log}):\n{process.last_output()}") from error
-    finally:
-        rclpy.try_shutdown()
+    what = f"waiting for {options.attach}" if options.attach else f"starting the node with {options.model}: loading,"
+    print(what + " compiling, warming up" * (not options.attach), flush=True)
+    with _bar(len(schedule.frames)) as progress:
+        run = replay_once(
+            drive,
+            target,
+            schedule,
+            options.out,
+            progress=progress,
+            topic=options.topic_out,
+            qos=options.qos,
+            clock=options.clock,
+            alongside=alongside,
+        )
+    run.setup["bag_sha256"] = bag_hash(drive.path)
 
-    masks = monitor.masks
-    result = summarise(
-        published,
-        monitor.records,
-        {stamp: mask.arrived for stamp, mask in masks.items()},
-        monitor.counters,
-        monitor.repeated,
-        score_masks((drive.masks[s], masks[s].decode()) for s in published if s in masks and s in drive.masks),
-        {
-            "drive": str(drive.path),
-            "topic": drive.topic,
-            "frames": len(drive.frames),
-            "height": height,
-            "width": width,
-            "transport": transport,
-            "rate": "recorded" if options.rate is None else "fixed",
-            "rate_hz": options.rate or drive.rate,
-            "model": model,
-            "engine": monitor.counters.get("engine", options.engine),
-        },
+    scored = [frame for frame in run.frames if frame.mask and frame.stamp in drive.masks]
+    result = summarise(run, score_masks((drive.masks[f.stamp], f.mask.decode()) for f in scored))
+    # The pictures show each recorded frame once: as it went when it was first played, and told apart by its stamp.
+    first = {frame.stamp: frame for frame in reversed(run.frames)}
+    shown = dataclasses.replace(drive, frames=[drive.frames[f.frame] for f in reversed(first.values())])
+    files = write_report(
+        options.out,
+        result,
+        shown,
+        {stamp: frame.sent for stamp, frame in first.items()},
+        {stamp: frame.mask for stamp, frame in first.items() if frame.mask},
+        video=not options.no_video,
     )
-    files = write_report(options.out, result, drive, published, masks, video=not options.no_video)
+    if options.write_bag:
+        write_annotated_bag(options.write_bag, drive, run)
+        files.append(options.write_bag)
+    logs = [options.out / name for name in ("node.log", "monitor.log") if (options.out / name).is_file()]
     print(f"\n{to_text(result)}\n\nwritten:")
-    for file in [*files, process.log]:
+    for file in [*files, *logs]:
         print(f"  {file}")
     return 1 if result.faults else 0
+
+
+def _self_test() -> int:
+    from seg_node.replay.self_test import SIZES, self_test
+
+    print("raw bgr8 images to a node that only answers them, and its masks back:")
+    for height, width in SIZES:
+        found = self_test((height, width))
+        best = found["probes"][-1 if found["probes"][-1]["rate"] == found["sustained_hz"] else -2]
+        print(
+            f"{width}x{height}: every frame accounted for up to {found['sustained_hz']:g} Hz,"
+            f" camera to mask {best['p50_ms']:.1f} ms (p50), {best['p99_ms']:.1f} ms (p99)"
+        )
+    return 0
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -182,26 +213,29 @@ def _check(options: argparse.Namespace) -> None:
             " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces)"
         )
     present = present_engines()
-    if not present or options.engine not in ("auto", *present):
+    if not options.attach and (not present or options.engine not in ("auto", *present)):
         raise ReplayError(f"engine {options.engine} is not installed; installed: {', '.join(present) or 'none'}")
-    if options.frames is not None and options.frames < 1:
-        raise ReplayError(f"--frames must be at least 1, not {options.frames}")
+    if options.write_bag and options.write_bag.exists():
+        raise ReplayError(f"--write-bag: {options.write_bag} exists already; remove it or choose another name")
+    for name in ("frames", "loop"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ReplayError(f"--{name} must be at least 1, not {value}")
+    if options.attach and not options.attach.startswith("/"):
+        raise ReplayError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
+    if options.video and (options.start or options.duration or options.alongside):
+        raise ReplayError("--start, --duration and --alongside are for bags; make one with `python -m seg_node bag`")
 
 
-def _rate(text: str) -> float | None:
-    if text == "recorded":
-        return None
+def _rate(text: str) -> Rate:
     try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'recorded' nor a positive number of frames per second")
-    return rate
+        return Rate.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _load(options: argparse.Namespace) -> Drive:
-    """The drive to play, in memory, cut and converted as asked for."""
+    """The drive to play, in memory, cut as asked for."""
     if options.video:
         with tempfile.TemporaryDirectory(dir=options.out) as folder:
             bag = Path(folder) / "drive"
@@ -211,68 +245,41 @@ def _load(options: argparse.Namespace) -> Drive:
         bag = options.bag or shared_path(_SHIPPED_DRIVE)
         if bag is None:
             raise ReplayError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
-        drive = open_drive(bag, options.topic, options.mask_topic)
-    frames = drive.frames[: options.frames]
-    if len({frame.stamp for frame in frames}) < len(frames):
-        raise ReplayError(f"{drive.path}: header stamps of {drive.topic} repeat, so masks cannot be told apart by them")
-    if options.image_transport == "raw":
-        frames = [_as_raw(frame) for frame in frames]
-    elif options.image_transport == "compressed":
-        frames = [_as_jpeg(frame) for frame in frames]
-    return dataclasses.replace(drive, frames=frames)
+        drive = open_drive(bag, options.topic, options.mask_topic, options.start, options.duration)
+    return dataclasses.replace(drive, frames=drive.frames[: options.frames])
 
 
-def _as_raw(frame: Frame) -> Frame:
-    if frame.kind == "image":
-        return frame
-    bgr = _decoded(frame)
-    height, width = bgr.shape[:2]
-    return dataclasses.replace(frame, image=RawImage(height, width, "bgr8", 0, width * 3, bgr.ravel()))
+def _node(options: argparse.Namespace, drive: Drive, size: tuple[int, int]) -> NodeProcess:
+    return NodeProcess(
+        options.out / "node.log",
+        # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
+        namespace=f"/replay_{os.getpid()}",
+        parameters={
+            "model": options.model if "/" not in options.model else str(Path(options.model).resolve()),
+            "engine": options.engine,
+            "threads": options.threads,
+            "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
+            "deadline_ms": options.deadline_ms,
+            "warm_up_size": list(size),
+            "use_sim_time": options.clock,
+            "autostart": True,
+        },
+    )
 
 
-def _as_jpeg(frame: Frame) -> Frame:
-    if frame.kind == "compressed":
-        return frame
-    data = cv2.imencode(".jpg", _decoded(frame), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].ravel()
-    return dataclasses.replace(frame, image=CompressedImage("bgr8; jpeg compressed bgr8", data))
+@contextmanager
+def _bar(frames: int) -> Iterator[Callable[[int, Seen], None]]:
+    """A progress bar that appears with the first frame."""
+    bar: tqdm | None = None
 
+    def show(sent: int, seen: Seen) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=frames, desc="playing", unit="frame")
+        bar.set_postfix(masked=seen.masks, dropped=max(seen.records - seen.masks, 0), refresh=False)
+        bar.update(sent - bar.n)
 
-def _decoded(frame: Frame) -> np.ndarray:
-    from seg_node.replay.report import decode
-
-    bgr = decode(frame)
-    if bgr is None:
-        raise ReplayError(f"the image stamped {frame.stamp} ns cannot be decoded, so it cannot be converted")
-    return bgr
-
-
-def _size(drive: Drive) -> tuple[int, int]:
-    """Height and width in pixels of the first frame that can be read."""
-    from seg_node.replay.report import decode
-
-    for frame in drive.frames:
-        bgr = decode(frame)
-        if bgr is not None:
-            return bgr.shape[:2]
-    raise ReplayError(f"{drive.path}: no image of {drive.topic} can be decoded")
-
-
-def _play(player, monitor, process: NodeProcess, rate: float | None, frames: int) -> dict[int, int]:
-    with tqdm(total=frames, desc="playing", unit="frame") as bar:
-
-        def show(sent: int) -> None:
-            process.check()
-            masked = monitor.outcomes[Outcome.MASKED]
-            bar.set_postfix(masked=masked, dropped=len(monitor.records) - masked, refresh=False)
-            bar.update(sent - bar.n)
-
-        return player.play(rate, show)
-
-
-def _wait(condition: Callable[[], bool], process: NodeProcess, timeout: float, problem: str) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        process.check()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the node {process.full_name} {problem} within {timeout:.0f} s")
-        time.sleep(0.02)
+    try:
+        yield show
+    finally:
+        if bar:
+            bar.close()

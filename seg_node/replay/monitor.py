@@ -1,118 +1,143 @@
-"""Hears what the node publishes during a replay and matches it to the frames by their header stamps."""
+"""Hears what a segmentation node publishes during a run, in a process of its own so that it delays no player.
 
-import contextlib
+    python -m seg_node.replay.monitor /segmentation [PID]
+
+Started by ``MonitorProcess``, which documents what goes over stdin and stdout.
+"""
+
+import json
+import os
+import sys
 import threading
 import time
 import zlib
-from collections import Counter
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from seg_node.core.timing import FrameRecord, Outcome, Stage
-from seg_node.replay.bag import stamp_ns
+from seg_node.replay.monitor_process import Seen
+from seg_node.replay.observation import ArrivedMask, UsageSample, stamp_ns
+from seg_node.replay.observed import Observed
+from seg_node.replay.usage import ProcessUsage
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
+_PERIOD_S = 0.2
+"""Between two samples of the usage, and about four of the reports of what was seen."""
 
-@dataclass(frozen=True)
-class ArrivedMask:
-    """A mask as it arrived, compressed."""
-
-    arrived: int
-    """``time.monotonic_ns`` of the arrival."""
-    shape: tuple[int, int]
-    """Height and width."""
-    data: bytes
-    """zlib-compressed rows without padding."""
-
-    def decode(self) -> np.ndarray:
-        """The mask, uint8 [H, W]."""
-        return np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(self.shape)
+_RAW_BYTES = 512 * 2**20
+"""Masks are held as they came, and compressed at the end, until they fill so much memory."""
 
 
-class Monitor:
-    """Collects masks, timing records and diagnostics of one segmentation node, in a thread of its own.
+class Monitor(Node):
+    """Collects masks, timing records and diagnostics of one segmentation node.
+
+    The callbacks only note the time and keep the serialised message: reading and compressing wait for the end.
 
     Args:
-        node: ROS node that gets the subscriptions; the monitor spins it.
         target: fully qualified name of the segmentation node.
-
-    Attributes:
-        masks: by header stamp in nanoseconds.
-        records: timing records by header stamp in nanoseconds.
-        outcomes: how many records there are of each outcome.
-        repeated: how many masks and records came for a stamp that had one already.
-        counters: values of the node's latest status on ``/diagnostics``, empty before the first.
-        counted: ``time.monotonic_ns`` at which it arrived.
+        pid: of its process, where it runs on this machine.
     """
 
-    def __init__(self, node: Node, target: str):
-        self.masks: dict[int, ArrivedMask] = {}
-        self.records: dict[int, FrameRecord] = {}
-        self.outcomes: Counter[Outcome] = Counter()
-        self.repeated = 0
-        self.counters: dict[str, str] = {}
-        self.counted = 0
+    def __init__(self, target: str, pid: int | None):
+        super().__init__(f"monitor_{os.getpid()}", start_parameter_services=False)
+        self._usage = ProcessUsage(pid) if pid else None
         self._status_name = f"{target}: segmentation"
-        self._subscriptions = [
-            node.create_subscription(Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS),
-            node.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS),
+        self._counted, self._status, self._model = 0, {}, ""
+        self._newest = 0
+        self._lock = threading.Lock()
+        # Source timestamps are of the system's clock.
+        self._since_epoch = time.time_ns() - time.monotonic_ns()
+        self.begin()
+        self._watched = [
+            self.create_subscription(Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS, raw=True),
+            self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS, raw=True),
         ]
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
-        self._thread = threading.Thread(target=self._spin, name="monitor", daemon=True)
-        self._thread.start()
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
 
-    @property
-    def matched(self) -> bool:
-        """Whether the node's publishers are connected and its first diagnostics have arrived."""
-        return bool(self.counters) and all(s.get_publisher_count() > 0 for s in self._subscriptions)
+    def begin(self) -> None:
+        """Forget what was seen so far."""
+        with self._lock:
+            self._raw_masks: deque[tuple[int, int, bytes]] = deque()
+            self._arrived_bytes = self._compressed_bytes = 0
+            self._masks: list[tuple[int, ArrivedMask]] = []
+            self._mask_count = 0
+            self._records: list[tuple[int, bytes]] = []
+            self._samples: list[UsageSample] = []
 
-    def settled(self, since: int) -> bool:
-        """Whether the node says, later than ``since`` (``time.monotonic_ns``), that no frame is under way in it."""
-        received = self.counters.get("received")
-        return self.counted > since and self.counters.get("pending") == "0" and received == str(len(self.records))
+    def seen(self) -> Seen:
+        """What there is so far."""
+        return Seen(
+            matched=bool(self._status) and all(s.get_publisher_count() > 0 for s in self._watched),
+            masks=self._mask_count,
+            records=len(self._records),
+            newest=self._newest,
+            counted=self._counted,
+            status=self._status,
+            model=self._model,
+        )
 
-    def close(self) -> None:
-        """Stop listening."""
-        self._executor.shutdown()
-        self._thread.join()
+    def sample(self) -> None:
+        """Measure the usage of the node's process now."""
+        if self._usage and (sample := self._usage.sample()):
+            self._samples.append(sample)
 
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+    def shrink(self) -> None:
+        """Compress the oldest masks while they fill too much memory."""
+        while self._arrived_bytes - self._compressed_bytes > _RAW_BYTES:
+            with self._lock:
+                self._compress_oldest()
 
-    def _on_mask(self, message: Image) -> None:
-        arrived = time.monotonic_ns()
-        stamp = stamp_ns(message.header)
-        if stamp in self.masks:
-            self.repeated += 1
+    def observed(self) -> Observed:
+        """What was seen since ``begin``, read and compressed."""
+        with self._lock:
+            while self._raw_masks:
+                self._compress_oldest()
+        records = []
+        for arrived, data in self._records:
+            message = deserialize_message(data, DiagnosticArray)
+            records.append((stamp_ns(message.header), arrived, frame_record(message.status[0])))
+        return Observed(self._masks, records, self._samples)
+
+    def _compress_oldest(self) -> None:
+        if not self._raw_masks:
             return
+        arrived, source_time, data = self._raw_masks.popleft()
+        self._compressed_bytes += len(data)
+        message = deserialize_message(data, Image)
         rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : message.width]
-        data = zlib.compress(rows.tobytes(), 1)
-        self.masks[stamp] = ArrivedMask(arrived, (message.height, message.width), data)
+        published = source_time - self._since_epoch if source_time else None
+        mask = ArrivedMask(arrived, (message.height, message.width), zlib.compress(rows.tobytes(), 1), published)
+        self._masks.append((stamp_ns(message.header), mask))
 
-    def _on_timing(self, message: DiagnosticArray) -> None:
-        stamp = stamp_ns(message.header)
-        if stamp in self.records:
-            self.repeated += 1
-            return
-        record = self.records[stamp] = frame_record(message.status[0])
-        self.outcomes[record.outcome] += 1
+    def _on_mask(self, data: bytes, info: dict) -> None:
+        self._newest = time.monotonic_ns()
+        self._mask_count += 1
+        self._arrived_bytes += len(data)
+        self._raw_masks.append((self._newest, info["source_timestamp"], data))
+
+    def _on_timing(self, data: bytes) -> None:
+        self._newest = time.monotonic_ns()
+        self._records.append((self._newest, data))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == self._status_name:
-                self.counters = {item.key: item.value for item in status.values}
-                self.counted = time.monotonic_ns()
+                self._status = {item.key: item.value for item in status.values}
+                self._model = status.hardware_id
+                self._counted = time.monotonic_ns()
 
 
 def frame_record(status: DiagnosticStatus) -> FrameRecord:
@@ -127,3 +152,66 @@ def frame_record(status: DiagnosticStatus) -> FrameRecord:
         late=values.get("late") == "true",
         detail=values.get("detail", ""),
     )
+
+
+class _Reporter:
+    """Writes lines to stdout, from several threads."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+
+    def write(self, event: str, **values: object) -> None:
+        with self._lock:
+            print(json.dumps({"event": event, **values}), flush=True)
+
+
+def _watch(monitor: Monitor, reporter: _Reporter) -> None:
+    """Report and sample until the process ends."""
+    for tick in range(sys.maxsize):
+        if tick % 4 == 0:
+            monitor.sample()
+        monitor.shrink()
+        reporter.write("seen", **asdict(monitor.seen()))
+        time.sleep(_PERIOD_S / 4)
+
+
+def main(arguments: list[str]) -> int:
+    """Run until stdin is closed; returns the exit status."""
+    target, pid = arguments[0], int(arguments[1]) if arguments[1:] else None
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    monitor = Monitor(target, pid)
+    executor = SingleThreadedExecutor()
+    executor.add_node(monitor)
+    commands: deque[list[str]] = deque()
+    closed = threading.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            commands.append(line.split(maxsplit=1))
+        closed.set()
+
+    reporter = _Reporter()
+    threading.Thread(target=listen, name="commands", daemon=True).start()
+    threading.Thread(target=_watch, args=(monitor, reporter), name="watch", daemon=True).start()
+    try:
+        while not closed.is_set():
+            executor.spin_once(timeout_sec=0.05)
+            if commands:
+                command, *rest = commands.popleft()
+                if command == "begin":
+                    monitor.begin()
+                    monitor.sample()
+                    reporter.write("begun")
+                else:
+                    monitor.sample()
+                    monitor.observed().save(Path(rest[0].strip()))
+                    reporter.write("ended")
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    # The parent has what it wants or is gone. Nothing is left to clean up but threads that wait.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

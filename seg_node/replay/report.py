@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
-from seg_node.replay.bag import CompressedImage, Drive, Frame
-from seg_node.replay.monitor import ArrivedMask
+from seg_node.replay.bag import Drive
+from seg_node.replay.images import decode
+from seg_node.replay.observation import ArrivedMask
 from seg_node.replay.scoring import Result
-from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
 
 _CELL_WIDTH = 420
 _VIDEO_WIDTH = 960
@@ -22,16 +21,6 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Table = tuple[list[str], list[list[str]]]
 """Header and rows; the first column is text, the others are numbers."""
-
-
-def decode(frame: Frame) -> np.ndarray | None:
-    """Image of a frame, uint8 [H, W, 3] BGR; None where it cannot be read."""
-    # The messages' fields are the same as those of the bag's images.
-    to_bgr = compressed_to_bgr if isinstance(frame.image, CompressedImage) else image_to_bgr
-    try:
-        return to_bgr(frame.image)
-    except UndecodableError:
-        return None
 
 
 def tables(result: Result) -> list[Table]:
@@ -44,7 +33,12 @@ def tables(result: Result) -> list[Table]:
         **result.dropped,
         "late": result.late,
     }
-    latencies = {**result.stages, "camera to mask": result.camera_to_mask}
+    latencies = {
+        **result.stages,
+        "age at publish": result.age_at_publish,
+        "camera to mask": result.camera_to_mask,
+        "mask to mask": result.mask_interval,
+    }
     found: list[Table] = [
         (["", *counts], [["frames", *map(str, counts.values())]]),
         (
@@ -56,6 +50,7 @@ def tables(result: Result) -> list[Table]:
             ],
         ),
     ]
+    found.append(_load_table(result))
     if result.accuracy:
         scores = {name: result.accuracy[name] for name in ("miou_7", "miou_8")} | result.accuracy["iou"]
         found.append(
@@ -70,6 +65,24 @@ def tables(result: Result) -> list[Table]:
             )
         )
     return found
+
+
+def _load_table(result: Result) -> Table:
+    """How regular the masks came, and what the node's process used."""
+    usage = result.usage or {}
+    values = {
+        "masks/s": (result.masks_per_second, "{:.1f}", 1),
+        "jitter ms": (result.jitter, "{:.1f}", 1),
+        "delay variation ms": (result.delay_variation, "{:.1f}", 1),
+        "longest blind ms": (result.longest_blind, "{:.0f}", 1),
+        "CPU cores": (usage.get("cpu_cores"), "{:.2f}", 1),
+        "idle": (usage.get("idle_cpu_cores"), "{:.2f}", 1),
+        "memory MiB": (usage.get("rss_peak_bytes"), "{:.0f}", 2**20),
+        "GPU %": (usage.get("gpu_percent"), "{:.0f}", 1),
+        "GPU MiB": (usage.get("gpu_peak_bytes"), "{:.0f}", 2**20),
+    }
+    shown = {name: form.format(value / unit) for name, (value, form, unit) in values.items() if value is not None}
+    return ["", *shown], [["load", *shown.values()]]
 
 
 def caption(result: Result) -> list[str]:

@@ -6,18 +6,20 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seg_node.core.machine import machine
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.core.taxonomy import Category
-from seg_node.core.timing import DROPS, FrameRecord, Outcome, Stage
+from seg_node.core.timing import DROPS, Outcome, Stage
+from seg_node.replay.observation import FrameObservation, Run, UsageSample
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form of ``Result``."""
 
 
@@ -42,10 +44,13 @@ class Distribution:
 
 @dataclass
 class Result:
-    """One replay of one drive through one model. Durations are in milliseconds, scores in percent."""
+    """One run of one drive through one model. Durations are in milliseconds, scores in percent.
+
+    Counts are of all frames; latencies, intervals, rates and accuracy leave the first ``warm_up`` frames out.
+    """
 
     setup: dict[str, Any]
-    """Drive, frames, size, rate, transport, model, engine."""
+    """See ``Run.setup``."""
     sent: int
     """Frames published."""
     received: int
@@ -67,91 +72,149 @@ class Result:
     """Of masked frames, as the node measured them; ``total`` among them."""
     accuracy: dict[str, Any] | None
     """``core.metrics.scores`` and the number of ``frames`` scored; None without ground truth."""
+    warm_up: int = 0
+    """Frames at the start that only the counts include."""
+    age_at_publish: Distribution | None = None
+    """From publishing a frame until the node published its mask."""
+    mask_interval: Distribution | None = None
+    """Between one mask's arrival and the next one's."""
+    jitter: float | None = None
+    """Standard deviation of ``mask_interval``: the RMS period jitter of JEDEC JESD65B."""
+    delay_variation: float | None = None
+    """99th percentile less minimum of ``camera_to_mask``: the packet delay variation of RFC 5481, section 4.2."""
+    longest_blind: float | None = None
+    """Longest time, while frames were being sent, in which no mask of a newer frame arrived."""
+    masks_per_second: float | None = None
+    """Masks arrived per second of sending."""
+    usage: dict[str, float | None] | None = None
+    """See ``summarise_usage``; None where the process is not known."""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> str:
         """JSON text; what is not a number becomes null."""
-        return json.dumps(_without_nan(asdict(self)), indent=2) + "\n"
+        return json.dumps(without_nan(asdict(self)), indent=2) + "\n"
 
 
-def summarise(
-    published: Mapping[int, int],
-    records: Mapping[int, FrameRecord],
-    arrivals: Mapping[int, int],
-    counters: Mapping[str, str],
-    repeated: int = 0,
-    accuracy: dict[str, Any] | None = None,
-    setup: dict[str, Any] | None = None,
-) -> Result:
+def summarise(run: Run, accuracy: dict[str, Any] | None = None) -> Result:
     """Count and summarise; nothing is assumed to be consistent, what is not is listed in ``faults``.
 
     Args:
-        published: time of publishing each frame, nanoseconds, by header stamp.
-        records: timing record of each frame that the node received, by header stamp.
-        arrivals: time of arrival of each mask, nanoseconds on the clock of ``published``, by header stamp.
-        counters: values of the node's status on ``/diagnostics`` after the last frame; empty if none came.
-        repeated: masks and records that came twice.
+        run: see ``Bench.play``.
         accuracy: of ``score_masks``.
-        setup: see ``Result``.
     """
-    outcomes = {outcome: 0 for outcome in Outcome}
-    for record in records.values():
-        outcomes[record.outcome] += 1
-    masked = [record for record in records.values() if record.outcome is Outcome.MASKED]
-    received = int(counters.get("received", len(records)))
+    outcomes = Counter(frame.record.outcome for frame in run.frames if frame.record)
+    received = run.counters.get("received", outcomes.total())
+    counted = run.frames[run.warm_up :]
+    masked = [f.record for f in counted if f.record and f.record.outcome is Outcome.MASKED]
     stages = {stage.value: Distribution.of(r.stages[stage] for r in masked if stage in r.stages) for stage in Stage}
     stages["total"] = Distribution.of(record.total for record in masked)
+    seen = [frame for frame in counted if frame.mask]
+    latencies = [(frame.mask.arrived - frame.sent) / 1e6 for frame in seen]
+    intervals = np.diff(sorted(frame.mask.arrived for frame in seen)) / 1e6
+    sending = (counted[-1].sent - counted[0].sent) / 1e9 if counted else 0.0
     return Result(
-        setup=setup or {},
-        sent=len(published),
+        setup=run.setup,
+        sent=len(run.frames),
         received=received,
-        lost=len(published) - received,
+        lost=len(run.frames) - received,
         masked=outcomes[Outcome.MASKED],
         dropped={outcome.value: outcomes[outcome] for outcome in DROPS},
-        masks_arrived=len(arrivals),
-        late=sum(record.late for record in masked),
-        faults=_faults(published, records, arrivals, counters, outcomes, repeated),
-        camera_to_mask=Distribution.of((arrivals[s] - published[s]) / 1e6 for s in arrivals if s in published),
+        masks_arrived=sum(frame.mask is not None for frame in run.frames),
+        late=sum(bool(frame.record and frame.record.late) for frame in run.frames),
+        faults=faults(run),
+        camera_to_mask=Distribution.of(latencies),
         stages={name: distribution for name, distribution in stages.items() if distribution},
         accuracy=accuracy,
+        warm_up=run.warm_up,
+        age_at_publish=Distribution.of((f.mask.published - f.sent) / 1e6 for f in seen if f.mask.published is not None),
+        mask_interval=Distribution.of(intervals),
+        jitter=float(np.std(intervals)) if intervals.size else None,
+        delay_variation=float(np.percentile(latencies, 99) - min(latencies)) if latencies else None,
+        longest_blind=longest_blind(counted),
+        # The last frame, too, takes a period.
+        masks_per_second=len(seen) * (len(counted) - 1) / len(counted) / sending if sending > 0 else None,
+        usage=summarise_usage(run),
         machine=machine(),
         versions=versions(),
     )
 
 
-def _faults(
-    published: Mapping[int, int],
-    records: Mapping[int, FrameRecord],
-    arrivals: Mapping[int, int],
-    counters: Mapping[str, str],
-    outcomes: Mapping[Outcome, int],
-    repeated: int,
-) -> list[str]:
-    faults = []
-    if unknown := len((records.keys() | arrivals.keys()) - published.keys()):
-        faults.append(f"{unknown} records or masks bear a header stamp that was never sent")
-    if repeated:
-        faults.append(f"{repeated} records or masks came twice for one header stamp")
-    if unmasked := sum(stamp not in records or records[stamp].outcome is not Outcome.MASKED for stamp in arrivals):
-        faults.append(f"{unmasked} masks arrived for frames that the node does not report as masked")
-    if not counters:
-        return [*faults, "the node's /diagnostics never arrived, so its counts cannot be checked"]
+def faults(run: Run) -> list[str]:
+    """Where the counts of a run do not add up, in words; empty when all is well."""
+    records = [frame.record for frame in run.frames if frame.record]
+    outcomes = Counter(record.outcome for record in records)
+    found = []
+    if run.strangers:
+        found.append(f"{run.strangers} records or masks bear a header stamp that was never sent")
+    if run.repeated:
+        found.append(f"{run.repeated} records or masks came twice for one frame")
+    ends = [frame.record.outcome if frame.record else None for frame in run.frames if frame.mask]
+    if unmasked := sum(end is not Outcome.MASKED for end in ends):
+        found.append(f"{unmasked} masks arrived for frames that the node does not report as masked")
+    if not run.counters:
+        return [*found, "the node's /diagnostics never arrived, so its counts cannot be checked"]
 
-    received, pending = int(counters["received"]), int(counters["pending"])
-    counts = {Outcome.MASKED: int(counters["masked"])} | {o: int(counters[f"dropped.{o.value}"]) for o in DROPS}
-    if received > len(published):
-        faults.append(f"the node received {received} frames but only {len(published)} were sent")
+    received, pending = run.counters["received"], run.counters["pending"]
+    counts = {Outcome.MASKED: run.counters["masked"]} | {o: run.counters[f"dropped.{o.value}"] for o in DROPS}
+    if received > len(run.frames):
+        found.append(f"the node received {received} frames but only {len(run.frames)} were sent")
     if received != sum(counts.values()) + pending:
         sums = " + ".join(f"{count} {outcome.value}" for outcome, count in counts.items())
-        faults.append(f"the node received {received} frames, which is not {sums} + {pending} pending")
+        found.append(f"the node received {received} frames, which is not {sums} + {pending} pending")
     if pending:
-        faults.append(f"{pending} frames were still pending in the node at the end")
+        found.append(f"{pending} frames were still pending in the node at the end")
     for outcome, count in counts.items():
         if outcomes[outcome] != count:
-            faults.append(f"the node counted {count} frames {outcome.value}, its timing records {outcomes[outcome]}")
-    return faults
+            found.append(f"the node counted {count} frames {outcome.value}, its timing records {outcomes[outcome]}")
+    return found
+
+
+def longest_blind(frames: Sequence[FrameObservation]) -> float | None:
+    """Longest time between the first frame sent and the last in which no mask of a newer frame arrived, milliseconds.
+
+    A mask that a newer one has overtaken tells a decision module nothing new, so it ends no blind interval.
+
+    Returns:
+        None without frames.
+    """
+    if not frames:
+        return None
+    begin, end = frames[0].sent, frames[-1].sent
+    instants, newest = [begin], -1
+    for arrived, index in sorted((frame.mask.arrived, frame.index) for frame in frames if frame.mask):
+        if index > newest and arrived < end:
+            newest = index
+            instants.append(arrived)
+    return float(max(np.diff([*instants, end]), default=0)) / 1e6
+
+
+def summarise_usage(run: Run) -> dict[str, float | None] | None:
+    """What the node's process used during the run.
+
+    Returns:
+        ``cpu_cores``, processor seconds per second, and ``idle_cpu_cores``, the same before the first frame;
+        ``rss_peak_bytes``; ``gpu_percent`` (mean) and ``gpu_peak_bytes``. Values that were not measured are None; all
+        is None where nothing was.
+    """
+    if not run.usage:
+        return None
+    percents = [sample.gpu_percent for sample in run.usage if sample.gpu_percent is not None]
+    held = [sample.gpu_bytes for sample in run.usage if sample.gpu_bytes is not None]
+    return {
+        "cpu_cores": _cores(run.usage),
+        "idle_cpu_cores": _cores(run.idle),
+        "rss_peak_bytes": max(sample.rss for sample in run.usage),
+        "gpu_percent": float(np.mean(percents)) if percents else None,
+        "gpu_peak_bytes": max(held, default=None),
+    }
+
+
+def _cores(samples: Sequence[UsageSample]) -> float | None:
+    if len(samples) < 2 or samples[-1].time <= samples[0].time:
+        return None
+    return (samples[-1].cpu_s - samples[0].cpu_s) / ((samples[-1].time - samples[0].time) / 1e9)
 
 
 def score_masks(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any] | None:
@@ -174,17 +237,6 @@ def score_masks(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any
     return {**scores(confusion), "frames": frames} if frames else None
 
 
-def machine() -> dict[str, Any]:
-    """Processor and system that this runs on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
-        model = next(names, model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": model, "cores": cores, "system": platform.platform()}
-
-
 def versions() -> dict[str, str]:
     """Versions of what takes part in a replay and is installed here."""
     found = {"python": platform.python_version()}
@@ -200,9 +252,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """A copy of nested dicts and lists with None for every float that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,6 +7,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -49,7 +50,10 @@ class SegmentationNode(LifecycleNode, FramePort):
         # Frames and diagnostics go on while a service of the default group loads a model.
         self._camera_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0, self._publish_diagnostics, callback_group=MutuallyExclusiveCallbackGroup())
+        # On a steady clock: with use_sim_time the others stand still while no bag plays.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=group, clock=steady)
         initial = (check(self.get_parameter(name), "unconfigured") for name in PARAMETERS)
         if problems := [problem for problem in initial if problem]:
             raise ValueError("; ".join(problems))
@@ -58,7 +62,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._on_change_state
         if self._value("autostart"):
-            self._autostart = self.create_timer(0.0, self._start)
+            self._autostart = self.create_timer(0.0, self._start, clock=steady)
 
     def _value(self, name: str):
         return self.get_parameter(name).value

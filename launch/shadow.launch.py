@@ -1,0 +1,69 @@
+"""Run two models on one camera topic and compare them; ``ros2 launch seg_node shadow.launch.py --show-args``.
+
+Arguments of segmentation.launch.py (engine, params_file, ...) are taken as well, for both nodes.
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SIDES = ("incumbent", "challenger")
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "image", default_value="/image", description="Camera topic; where compressed, its name without /compressed."
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="Subscribe to the camera's raw or compressed topic; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "incumbent", default_value="fpn_resnet50", description="Model bundle that drives: a shipped one or a path."
+    ),
+    DeclareLaunchArgument(
+        "challenger", default_value="fpn_convnextv2", description="Model bundle to compare: a shipped one or a path."
+    ),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the shadow node; the two others lie below that node."
+    ),
+]
+
+
+def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
+    """Both segmentation nodes, below the name of the node that compares them, and that node."""
+    given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    name = "/".join(["", *filter(None, given["namespace"].split("/")), "shadow"])
+    file = PathJoinSubstitution([FindPackageShare("seg_node"), "launch", "segmentation.launch.py"])
+    passed = {name: given[name] for name in ("image", "image_transport")}
+    nodes = [
+        # A group keeps the arguments of one node from the other.
+        GroupAction(
+            [
+                IncludeLaunchDescription(
+                    file, launch_arguments={**passed, "model": given[side], "namespace": f"{name}/{side}"}.items()
+                )
+            ]
+        )
+        for side in SIDES
+    ]
+    compared = [f"{name}/{side}/segmentation" for side in SIDES]
+    return [
+        *nodes,
+        Node(
+            package="seg_node",
+            executable="shadow",
+            name="shadow",
+            namespace=given["namespace"],
+            arguments=["--attach", *compared],
+            output="screen",
+        ),
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments and the nodes."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_nodes)])

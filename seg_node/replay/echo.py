@@ -1,0 +1,84 @@
+"""A node that answers every image at once with an empty mask: what is left is the time of the harness itself.
+
+    python -m seg_node.replay.echo --ros-args -r __node:=segmentation
+
+It speaks the segmentation node's topics without its work. ``seg_node.replay.self_test`` measures it.
+"""
+
+import contextlib
+import struct
+import sys
+import time
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from seg_node.core.slot import Accounting
+from seg_node.core.timing import FrameRecord, Outcome, Stage
+from seg_node.ros.messages import diagnostics, mono8_image, record_to_diagnostics
+
+# Deep: a frame that waits for its turn is the harness's to count, not to lose.
+_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+_CAMERA_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class EchoNode(Node):
+    """Answers Image messages as they come."""
+
+    def __init__(self):
+        super().__init__("segmentation", start_parameter_services=False)
+        self._accounting = Accounting()
+        self._mask = np.zeros((0, 0), np.uint8)
+        self._masks = self.create_publisher(Image, "~/mask", _QOS)
+        self._timing = self.create_publisher(DiagnosticArray, "~/timing", _QOS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", _QOS)
+        self.create_subscription(Image, "image", self._on_image, _CAMERA_QOS, raw=True)
+        self.create_timer(0.5, self._publish_diagnostics)
+
+    def _on_image(self, data: bytes) -> None:
+        began = time.monotonic_ns()
+        self._accounting.receive()
+        header, (height, width) = _header_and_size(data)
+        if self._mask.shape != (height, width):
+            self._mask = np.zeros((height, width), np.uint8)
+        self._masks.publish(mono8_image(self._mask, header))
+        took = (time.monotonic_ns() - began) / 1e6
+        self._accounting.settle(Outcome.MASKED)
+        record = FrameRecord(Outcome.MASKED, "echo", {Stage.PUBLISH: took}, took)
+        self._timing.publish(record_to_diagnostics(record, header, self.get_fully_qualified_name()))
+
+    def _publish_diagnostics(self) -> None:
+        values = {name: str(count) for name, count in self._accounting.snapshot().items()} | {"engine": "none"}
+        name = f"{self.get_fully_qualified_name()}: segmentation"
+        self._diagnostics.publish(diagnostics(Header(), name, DiagnosticStatus.OK, "active", "echo", values))
+
+
+def _header_and_size(data: bytes) -> tuple[Header, tuple[int, int]]:
+    """Header, height and width of a serialised Image, without a copy of its pixels.
+
+    Plain CDR (OMG DDS-XTypes 1.3, section 7.4): four bytes of encapsulation, then the fields, aligned to their size.
+    """
+    order = "<" if data[1] & 1 else ">"
+    sec, nanosec, length = struct.unpack_from(f"{order}iII", data, 4)
+    header = Header(frame_id=data[16 : 16 + length - 1].decode())
+    header.stamp.sec, header.stamp.nanosec = sec, nanosec
+    return header, struct.unpack_from(f"{order}II", data, 16 + -(-length // 4) * 4)
+
+
+def main(arguments: list[str]) -> int:
+    """Answer until interrupted."""
+    rclpy.init(args=arguments)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(EchoNode())
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -49,9 +49,6 @@ FRAMES = 300
 HZ = 30.0
 
 
-# ---- a made-up experiment ------------------------------------------------------------------------------------------
-
-
 def simulated_run(service_ms: float, seed: int, hz: float = HZ, frames: int = 2 * FRAMES, drive: int = FRAMES) -> Run:
     """A node that takes about ``service_ms`` per frame and always goes on with the newest one."""
     rng = np.random.default_rng(seed)
@@ -158,9 +155,6 @@ def experiment(
     comparison.disagreement = Disagreement([0, 1, 30, 31], [10.0, 11.0, 12.0, 13.0])
     comparison.verdicts, comparison.decision = judge(comparison)
     return comparison
-
-
-# ---- statistics ----------------------------------------------------------------------------------------------------
 
 
 def samples(values: np.ndarray, block: np.ndarray, repetition: np.ndarray | None = None) -> Samples:
@@ -288,9 +282,6 @@ def test_mean_iou_is_that_of_the_scores():
     assert np.isnan(mean_iou(np.zeros(7, int), np.zeros(7, int)))
 
 
-# ---- verdicts ------------------------------------------------------------------------------------------------------
-
-
 def winners(comparison: Comparison) -> dict[str, str | None]:
     names = [model.name for model in comparison.models]
     return {v.question: None if v.winner is None else names[v.winner] for v in comparison.verdicts}
@@ -373,9 +364,6 @@ def test_last_frame_of_a_run_does_not_count():
     masks = [m for m in run.frames.mask[30:] if m is not None]
     assert latencies.tolist() == masks[:-1]
     assert len(frames) == len(latencies) and frames[0] == next(i for i in range(30, 600) if run.frames.mask[i]) % FRAMES
-
-
-# ---- files ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -466,9 +454,10 @@ def test_faults_are_shown(found):
 
 
 def test_busy_machine_is_named(found):
-    busy = dataclasses.replace(found, machine=found.machine | {"load": 3.0})
-    assert "something else used this machine, 3.0 processes on 2 cores" in to_text(busy)
-    assert "something else" not in to_text(found)
+    busy = dataclasses.replace(found, machine=found.machine | {"busy_cores": 1.6})
+    assert "other programs kept 1.6 of 2 cores busy" in to_text(busy)
+    assert "other programs kept 1.6 of 2 cores busy" in to_html(busy)
+    assert "other programs" not in to_text(found)
 
 
 def test_page_is_made_again_from_json(found, tmp_path):
@@ -479,9 +468,6 @@ def test_page_is_made_again_from_json(found, tmp_path):
     assert main(["compare", "--from", str(tmp_path / "old.json"), "--out", str(tmp_path / "new")]) == 0
     assert (tmp_path / "new" / "comparison.html").read_text() == to_html(found)
     assert load_comparison(tmp_path / "new" / "comparison.json") == load_comparison(tmp_path / "old.json")
-
-
-# ---- the command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

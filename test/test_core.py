@@ -1,5 +1,6 @@
 """The core without ROS: metrics, slot, accounting, the path of a frame, bundles."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -333,3 +334,14 @@ def test_shipped_bundles_are_whole():
         assert manifest.metrics["camvid_val"]["miou_7"] > 0
         assert manifest.training["data"]
         assert manifest.licence
+
+
+def test_busy_cores_counts_what_other_programs_use():
+    from seg_node.core.machine import busy_cores
+
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        try:
+            busy = busy_cores(0.5)
+        finally:
+            spinning.kill()
+    assert 0.5 < busy <= os.cpu_count() + 0.1

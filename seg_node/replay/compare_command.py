@@ -17,7 +17,7 @@ import numpy as np
 
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, EngineError, present_engines
-from seg_node.core.machine import machine
+from seg_node.core.machine import busy_cores, machine
 from seg_node.core.share import shared_path
 from seg_node.replay.bag import BagError, Drive, bag_hash, open_drive
 from seg_node.replay.bag_command import from_video
@@ -129,7 +129,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
     comparison = Comparison(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        machine=machine() | {"load": round(os.getloadavg()[0], 2)},
+        machine=machine() | {"busy_cores": busy_cores()},
         versions=versions(),
         configuration={
             "engine": options.engine,

@@ -21,7 +21,7 @@ Table = tuple[list[str], list[list[str]]]
 
 _MINUS = "\N{MINUS SIGN}"
 _BUSY = 0.25
-"""Load per core above which the machine was not idle."""
+"""Share of the cores in use above which the machine was not idle."""
 _LEVEL = f"{100 * LEVEL:.0f} %"
 
 
@@ -84,12 +84,12 @@ def to_html(comparison: Comparison) -> str:
 
 def _caution(comparison: Comparison) -> list[str]:
     """What makes the figures doubtful; belongs beside the verdict."""
-    load, cores = comparison.machine.get("load", 0.0), comparison.machine.get("cores", 1)
-    if load <= _BUSY * cores:
+    busy, cores = comparison.machine.get("busy_cores") or 0.0, comparison.machine.get("cores", 1)
+    if busy <= _BUSY * cores:
         return []
     return [
-        f"Caution: at the start something else used this machine, {load:.1f} processes on {cores} cores in the last"
-        " minute. Compare again when it is idle before you trust a latency or a sustained rate."
+        f"Caution: at the start other programs kept {busy:.1f} of {cores} cores busy. Compare again when the machine is"
+        " idle before you trust a latency or a sustained rate."
     ]
 
 
@@ -193,8 +193,8 @@ def _notes(comparison: Comparison) -> list[str]:
             parts.append(f"{_number(busy)} cores busy and {_number(idle, 2)} idle, {memory:.0f} MiB")
         if flicker := next((f for f in comparison.flicker if f.model == i and f.frame), None):
             parts.append(
-                f"flicker {np.mean(flicker.changed):.2f} % of the pixels between neighbouring frames, of which motion"
-                f" leaves {_number(_mean(flicker.unexplained), 2)} % unexplained"
+                f"flicker {np.mean(flicker.changed):.2f} % of the pixels between neighbouring frames,"
+                f" {_number(_mean(flicker.unexplained), 2)} % where they are first moved along the optical flow"
             )
         unanswered = sum(s.unanswered for s in comparison.streaming if s.model == i)
         if unanswered:

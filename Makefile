@@ -8,7 +8,7 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 
-.PHONY: help demo compare test train-smoke lint clean
+.PHONY: help demo compare serve test train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ demo: $(VENV)/.runtime ## replay the shipped drive; or BAG=, VIDEO=, with MODEL=
 compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight minutes; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
+
+serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_OPTIONS="--port 8080 --model PATH"
+	$(VENV)/bin/python -m seg_node serve $(SERVE_OPTIONS)
 
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
@@ -50,9 +53,13 @@ $(VENV)/.runtime: $(VENV)/.$(ROS) setup.py
 	$(PIP_INSTALL) -e $(if $(FROM_PYPI),".[ros]",.)
 	@touch $@
 
+$(VENV)/.serving: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[serving]"
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.runtime
 	@echo "installing what training and tests need, torch among it: several GB"
-	$(PIP_INSTALL) -e ".[training,test]"
+	$(PIP_INSTALL) -e ".[training,serving,test]"
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.runtime

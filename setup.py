@@ -68,11 +68,13 @@ setup(
         "gpu": ["onnxruntime-gpu"],
         # For `label --ray` on several machines.
         "ray": ["ray"],
-        "serving": ["fastapi", "uvicorn"],
+        # fastapi-offline brings the scripts of /docs, which fastapi alone fetches from another server.
+        "serving": ["fastapi", "fastapi-offline", "prometheus-client", "python-multipart", "uvicorn"],
         # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
         "test": [
             "catkin-pkg",
             "colcon-common-extensions",
+            "httpx",
             "pytest-timeout",
             "pytest<9",
             "ray",

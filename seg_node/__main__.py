@@ -9,6 +9,7 @@ COMMANDS = {
     "compare": ("seg_node.replay.compare_command", "decide between two models by replaying a drive through both"),
     "label": ("seg_node.replay.label_command", "write recorded drives again with masks as lossless topics"),
     "shadow": ("seg_node.replay.shadow_command", "run two models on one live topic and publish how they agree"),
+    "serve": ("seg_node.serve.command", "answer HTTP requests with masks of images and videos"),
     "bag": ("seg_node.replay.bag_command", "make a bag from a video, or show what a bag holds"),
 }
 """Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""

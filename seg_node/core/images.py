@@ -1,0 +1,144 @@
+"""Camera images as arrays: every usual raw encoding, JPEG and PNG.
+
+The node, the replay harness and the HTTP API decode here, so that they cannot disagree. ROS is not needed: what is
+decoded is anything with the fields of ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``.
+"""
+
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from seg_node.core.segmenter import UndecodableError
+
+
+class RawImage(Protocol):
+    """Has the fields of ``sensor_msgs/Image``, whose documentation says what they mean."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: bytes
+
+
+class EncodedImage(Protocol):
+    """Has the fields of ``sensor_msgs/CompressedImage``."""
+
+    format: str
+    """For people; the data says itself what it is."""
+    data: bytes
+
+
+_BAYER = {
+    "bayer_rggb": cv2.COLOR_BayerRGGB2BGR,
+    "bayer_bggr": cv2.COLOR_BayerBGGR2BGR,
+    "bayer_gbrg": cv2.COLOR_BayerGBRG2BGR,
+    "bayer_grbg": cv2.COLOR_BayerGRBG2BGR,
+}
+
+_PACKED: dict[str, tuple[int, int, int | None]] = {
+    "bgr8": (1, 3, None),
+    "8UC3": (1, 3, None),
+    "rgb8": (1, 3, cv2.COLOR_RGB2BGR),
+    "bgra8": (1, 4, cv2.COLOR_BGRA2BGR),
+    "rgba8": (1, 4, cv2.COLOR_RGBA2BGR),
+    "mono8": (1, 1, cv2.COLOR_GRAY2BGR),
+    "8UC1": (1, 1, cv2.COLOR_GRAY2BGR),
+    "mono16": (2, 1, cv2.COLOR_GRAY2BGR),
+    "yuv422": (1, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": (1, 2, cv2.COLOR_YUV2BGR_YUYV),
+    **{f"{name}8": (1, 1, code) for name, code in _BAYER.items()},
+    **{f"{name}16": (2, 1, code) for name, code in _BAYER.items()},
+}
+"""Bytes per sample, samples per pixel, and OpenCV's conversion to BGR, by encoding."""
+
+ENCODINGS: tuple[str, ...] = (*_PACKED, "nv12")
+"""Encodings of ``sensor_msgs/Image`` that are decoded here; others are left to cv_bridge, where installed."""
+
+
+def image_to_bgr(message: RawImage) -> np.ndarray:
+    """Decode a raw image.
+
+    Rows may be padded (``step``), 16-bit samples may have either byte order and keep their upper 8 bits.
+
+    Returns:
+        uint8 [H, W, 3], BGR, contiguous; for bgr8 without padding a view of the message's data.
+
+    Raises:
+        UndecodableError: the encoding is unknown, or sizes contradict each other; the message names the values.
+    """
+    height, width, encoding = message.height, message.width, message.encoding
+    if not height or not width:
+        raise UndecodableError(f"image is {width}x{height}; expected at least one pixel")
+    if encoding == "nv12":
+        return _nv12_to_bgr(message)
+    if encoding not in _PACKED:
+        return _cv_bridge_to_bgr(message)
+    sample_bytes, samples, code = _PACKED[encoding]
+    row_bytes = width * samples * sample_bytes
+    rows = _rows(message, height, row_bytes)
+    if sample_bytes == 2:
+        # The upper byte is what an 8-bit camera would have sent.
+        rows = rows[:, 0 if message.is_bigendian else 1 :: 2]
+    if code in (cv2.COLOR_YUV2BGR_UYVY, cv2.COLOR_YUV2BGR_YUYV) and width % 2:
+        raise UndecodableError(f"{encoding} image is {width} wide; two pixels share their colour, so it must be even")
+    if code in _BAYER.values() and (height < 2 or width < 2):
+        raise UndecodableError(f"{encoding} image is {width}x{height}; the pattern is 2x2")
+    pixels = np.ascontiguousarray(rows).reshape((height, width, samples) if samples > 1 else (height, width))
+    return pixels if code is None else cv2.cvtColor(pixels, code)
+
+
+def _rows(message: RawImage, count: int, row_bytes: int) -> np.ndarray:
+    """View of ``count`` rows without their padding, uint8 [count, row_bytes]."""
+    if message.step < row_bytes:
+        raise UndecodableError(
+            f"step is {message.step} bytes, but a row of {message.width} {message.encoding} pixels takes {row_bytes}"
+        )
+    if len(message.data) != message.step * count:
+        raise UndecodableError(
+            f"data is {len(message.data)} bytes, but {count} rows of step {message.step} take {message.step * count}"
+        )
+    return np.frombuffer(message.data, np.uint8).reshape(count, message.step)[:, :row_bytes]
+
+
+def _nv12_to_bgr(message: RawImage) -> np.ndarray:
+    height, width = message.height, message.width
+    if height % 2 or width % 2:
+        raise UndecodableError(f"nv12 image is {width}x{height}; colour is shared by 2x2 pixels, so both must be even")
+    # A full-size plane of luma, then one of half the height with interleaved chroma.
+    rows = _rows(message, height * 3 // 2, width)
+    luma, chroma = rows[:height], rows[height:].reshape(height // 2, width // 2, 2)
+    return cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(chroma), cv2.COLOR_YUV2BGR_NV12)
+
+
+def _cv_bridge_to_bgr(message: RawImage) -> np.ndarray:
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        raise UndecodableError(
+            f"encoding {message.encoding!r} needs cv_bridge, which is not installed; without it: {', '.join(ENCODINGS)}"
+        ) from None
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "bgr8"))
+    except CvBridgeError as error:
+        raise UndecodableError(f"cv_bridge cannot convert {message.encoding!r}: {error}") from error
+
+
+def compressed_to_bgr(message: EncodedImage) -> np.ndarray:
+    """Decode a JPEG or PNG image.
+
+    Returns:
+        uint8 [H, W, 3], BGR, contiguous.
+
+    Raises:
+        UndecodableError: the data is no image.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    # A rotation that EXIF asks for would turn the mask against the camera that CameraInfo describes.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise UndecodableError(f"{data.size} bytes of format {message.format!r} are no image that can be decoded")
+    return image

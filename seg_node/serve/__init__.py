@@ -1,0 +1,1 @@
+"""The HTTP API: the same models, engines and decoding as the node, for those without ROS."""

@@ -114,10 +114,10 @@ def test_cells_differ_in_what_their_variant_says(tmp_path):
     assert {cell.config.steps for cell in grid} == {3}
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies(path, tmp_path):
+@pytest.mark.parametrize("name", ["augmentation", "backbone", "loss"])
+def test_shipped_studies(name, tmp_path):
     """Every variant is a valid configuration, over at least three seeds and both data sets."""
-    study = load_study(path, {"camvid": "/there"})
+    study = load_study(SHIPPED / f"{name}.yaml", {"camvid": "/there"})
     grid = cells(study, tmp_path)
     assert len(grid) == len(study.variants) * len(study.seeds) >= 3 * 7
     assert all(spec["root"] == "/there" for cell in grid for spec in cell.config.train if spec["dataset"] == "camvid")

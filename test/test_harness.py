@@ -389,6 +389,16 @@ def test_monitor_that_dies_during_a_run_is_named(fake, tmp_path):
         bench.play(make_schedule(drive), progress=lambda *_: os.kill(bench.monitor_pid, signal.SIGKILL))
 
 
+def test_what_fast_dds_prints_goes_to_the_log_and_the_monitor_goes_on(ros, tmp_path):
+    profile = tmp_path / "profile.xml"
+    profile.write_text("<dds><profiles><nonsense/></profiles></dds>")
+    variables = dict.fromkeys(["FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"], str(profile))
+    with MonitorProcess("/nobody", None, tmp_path, variables) as monitor:
+        monitor.begin()
+        assert monitor.end().masks == []
+    assert "nonsense" in monitor.log.read_text()
+
+
 def test_monitor_that_hangs_is_named(ros, tmp_path, monkeypatch):
     from seg_node.replay import monitor_process
 

@@ -133,6 +133,11 @@ class MonitorProcess:
 
     def _listen(self) -> None:
         for line in self._process.stdout:
+            if not line.startswith("{"):
+                # Fast DDS complains on stdout, of a profile that it cannot read for instance.
+                with self.log.open("a") as log:
+                    log.write(line)
+                continue
             values = json.loads(line)
             event = values.pop("event")
             if event == "seen":

@@ -8,7 +8,7 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 
-.PHONY: help demo compare serve test train-smoke lint clean
+.PHONY: help demo compare serve bench test train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,10 @@ compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight m
 serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_OPTIONS="--port 8080 --model PATH"
 	$(VENV)/bin/python -m seg_node serve $(SERVE_OPTIONS)
 
+bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
+	$(VENV)/bin/python test/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
+		$(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),bench_output)"
+
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
 
@@ -35,7 +39,7 @@ lint: $(VENV)/.lint ## check style and format
 	$(VENV)/bin/ruff format --check .
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
-	rm -rf $(VENV) build install log *.egg-info demo_output compare_output .pytest_cache .ruff_cache
+	rm -rf $(VENV) build install log *.egg-info demo_output compare_output bench_output .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the environment was made for; for anything else it is made anew.

@@ -1,0 +1,192 @@
+"""The lines that the benchmark is to reach, each with what was measured and whether it holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nodes import Measured, Played, agreement, ratio
+
+_OVERLOAD = "3x"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure, and what it should be."""
+
+    subject: str
+    what: str
+    value: str
+    wanted: str = ""
+    """Empty for a figure that is only stated."""
+    holds: bool | None = None
+    """None where nothing is wanted, or nothing can be said."""
+
+
+def versus_naive(naive: Sequence[Measured], ours: Sequence[Measured]) -> list[Line]:
+    """How much sooner masks arrive than those of the naive node, at 10 Hz and at a rate that each keeps up with."""
+    lines = []
+    for run, at, wanted in (("fixed", "at 10 Hz", 8.0), ("sustained", "at 0.7 of its own rate", None)):
+        slow, fast = _runs(naive, run), _runs(ours, run)
+        for q, name in ((0.5, "p50"), (0.99, "p99")):
+            found = ratio(slow, fast, q)
+            value = (
+                f"{_quantile(slow, q):.0f} / {_quantile(fast, q):.0f} ms = {found['value']:.1f}"
+                f" [{found['low']:.1f}, {found['high']:.1f}]"
+            )
+            holds = None if wanted is None else found["value"] >= wanted
+            what = (
+                f"camera-to-mask {name}, naive / ours, each {at}"
+                if wanted is None
+                else f"camera-to-mask {name}, naive / ours, {at}"
+            )
+            lines.append(Line(ours[0].model, what, value, f">= {wanted:g}" if wanted else "", holds))
+    lines.append(
+        Line(ours[0].model, "masks equal to the naive node's, pixels", f"{agreement(naive[0], ours[0]):.2f} %")
+    )
+    return lines
+
+
+def overhead(ours: Sequence[Measured], echo: Sequence[Measured], bare: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """What a frame costs beyond inference and transport, and how steady it is.
+
+    Medians over the repetitions, each of which measures all three one after the other.
+    """
+    subject = ours[0].model
+    totals = [np.median(run.latency) for run in _runs(ours, "sustained")]
+    rest = [
+        total - np.median(floor.latency) - row["p50_ms"]
+        for total, floor, row in zip(totals, _runs(echo, "fixed"), bare, strict=True)
+    ]
+    share = 100 * float(np.median(rest)) / float(np.median(totals))
+    parts = (
+        f"{np.median(totals):.1f} - {np.median([row['p50_ms'] for row in bare]):.1f}"
+        f" - {np.median([np.median(run.latency) for run in _runs(echo, 'fixed')]):.1f} ms = {share:.1f} %"
+    )
+    inside = np.median([np.median(run.inference) for run in _runs(ours, "sustained")])
+    steady = _quantile(_runs(ours, "sustained"), 0.99) / _quantile(_runs(ours, "sustained"), 0.5)
+    return [
+        Line(subject, "p50 - bare inference - transport floor, of the total", parts, "<= 10 %", share <= 10),
+        Line(subject, "inference inside the node, p50", f"{inside:.1f} ms"),
+        Line(subject, "p99 / p50 at 0.7 of its own rate", f"{steady:.2f}", "<= 1.3", steady <= 1.3),
+    ]
+
+
+def overload(naive: Measured, ours: Measured, bare: Mapping[str, Any], floor: Sequence[Measured]) -> list[Line]:
+    """Throughput and age of the masks when more frames come than fit."""
+    rate = ours.runs[_OVERLOAD].masks_per_s / (1e3 / bare["p50_ms"])
+    subject = ours.model
+    lines = [
+        Line(
+            subject,
+            f"masks/s at {_OVERLOAD} overload / bare inference rate",
+            f"{ours.runs[_OVERLOAD].masks_per_s:.2f} / {1e3 / bare['p50_ms']:.2f} = {rate:.3f}",
+            ">= 0.95",
+            rate >= 0.95,
+        )
+    ]
+    bound = 2 * bare["p50_ms"] + _quantile(_runs(floor, "fixed"), 0.5)
+    for name, run in ours.runs.items():
+        if name.endswith("x"):
+            oldest = float(np.percentile(run.age, 99))
+            other = naive.runs.get(name)
+            value = f"p50 {np.median(run.age):.0f}, p99 {oldest:.0f} ms" + (
+                f"; naive p50 {np.median(other.age):.0f}, p99 {np.percentile(other.age, 99):.0f} ms" if other else ""
+            )
+            lines.append(
+                Line(
+                    subject, f"age of masks at {name} of its own rate", value, f"p99 <= {bound:.0f} ms", oldest <= bound
+                )
+            )
+    return lines
+
+
+def cost(name: str, measured: Sequence[Measured]) -> list[Line]:
+    """Processor, memory and start-up of a node's process."""
+    runs = _runs(measured, "sustained")
+    lines = [
+        Line(
+            name,
+            "1000 masks",
+            f"{np.median([run.cpu_s_per_1000 for run in runs]):.0f} CPU s,"
+            f" {max(run.rss_peak for run in runs) / 2**20:.0f} MiB",
+        )
+    ]
+    idle = [one.idle_cores for one in measured if one.idle_cores is not None]
+    if idle:
+        ours = measured[0].kind == "ours"
+        share = 100 * float(np.median(idle))
+        lines.append(
+            Line(name, "idle", f"{share:.1f} % of a core", "< 1 %" if ours else "", share < 1 if ours else None)
+        )
+    if starts := [one.start_s for one in measured if one.start_s is not None]:
+        lines.append(Line(name, "start until active", f"{min(starts):.1f} to {max(starts):.1f} s"))
+    return lines
+
+
+def transport(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Frames lost, and the round trip, at 30 Hz."""
+    lines = []
+    for row in rows:
+        demanded = row["profile"] == "shipped" and row["reliability"] == "best_effort"
+        trip = "" if row["p50_ms"] is None else f"; {row['p50_ms']:.1f} / {row['p99_ms']:.1f} ms"
+        lines.append(
+            Line(
+                f"{row['width']}x{row['height']}",
+                f"{row['reliability']}, {row['profile']} profile: lost, round trip p50 / p99",
+                f"{row['lost']} of {row['sent']}{trip}",
+                "0" if demanded else "",
+                row["lost"] == 0 if demanded else None,
+            )
+        )
+    return lines
+
+
+def engines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Each engine and precision; int8 is held against the fp32 row of its backbone on the same engine."""
+    lines = []
+    for row in rows:
+        quality = [f"{row['agreement']:.2f} % as torch fp32"] if row["agreement"] is not None else []
+        quality += [f"miou_7 {row['miou_7']:.2f}"] if row["miou_7"] is not None else []
+        value = "; ".join([f"{row['p50_ms']:.1f} / {row['p99_ms']:.1f} ms", *quality])
+        wanted, holds = "", None
+        if row["precision"] == "int8":
+            other = [o for o in rows if o["backbone"] == row["backbone"] and o["engine"] == row["engine"]]
+            full = next((o for o in other if o["precision"] == "fp32"), None)
+            best = min((o["p50_ms"] for o in other if o["precision"] != "int8"), default=None)
+            wanted = "within 1 point of fp32, and faster than it and bf16"
+            if full and best and row["miou_7"] is not None:
+                holds = full["miou_7"] - row["miou_7"] <= 1 and row["p50_ms"] < best
+        lines.append(Line(row["model"], f"{row['engine']} {row['precision']}, p50 / p99", value, wanted, holds))
+    return lines
+
+
+def roofline(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """How near each row of ``engines`` comes to the measured peak of its precision."""
+    return [
+        Line(
+            row["model"],
+            f"{row['engine']} {row['precision']}: GFLOP/s of the measured peak",
+            f"{row['gflops']:.1f} GFLOP; {row['gflops_per_s']:.0f} / {row['peak']:.0f} = {row['ratio']:.2f}",
+        )
+        for row in rows
+    ]
+
+
+def markdown(sections: Mapping[str, Sequence[Line]]) -> str:
+    """One table per section."""
+    text = []
+    for title, lines in sections.items():
+        text += [f"### {title}", "", "| | | measured | wanted | holds |", "|---|---|---|---|---|"]
+        answers = {True: "yes", False: "**no**", None: ""}
+        text += [f"| {x.subject} | {x.what} | {x.value} | {x.wanted} | {answers[x.holds]} |" for x in lines]
+        text.append("")
+    return "\n".join(text)
+
+
+def _runs(measured: Sequence[Measured], name: str) -> list[Played]:
+    return [one.runs[name] for one in measured]
+
+
+def _quantile(runs: Sequence[Played], q: float) -> float:
+    return float(np.quantile(np.concatenate([run.latency for run in runs]), q))

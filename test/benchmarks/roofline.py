@@ -1,0 +1,177 @@
+"""How near inference comes to what these cores can do, and what it spends its time on.
+
+    python test/benchmarks/roofline.py [--models BUNDLE ...]
+
+The peak is measured, not looked up: the fastest large matrix product that torch (oneDNN) or NumPy makes here.
+The ratio to it is the model's floating-point operations over the time of a frame, pre- and post-processing included.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from engines import add_arguments, bare, computed_precision
+from setting import HD, isolated, street
+
+from seg_node.core.bundle import load_bundle
+from seg_node.replay.images import decode
+
+_SIDES = (1024, 2048)
+_STREAM = 2**25
+"""Elements of a float32 array, 128 MiB: several times the last cache."""
+
+
+def peaks() -> dict[str, float]:
+    """Measured limits of this machine, in a fresh process.
+
+    Returns:
+        ``fp32``, ``int8`` and, where it is native, ``bf16``: 10^9 operations a second of the fastest matrix product, a
+        multiplication with its addition counting two; ``memory``: 10^9 bytes a second of a triad, a = b + s c, whose
+        three arrays count once each (McCalpin, STREAM).
+    """
+    return isolated(_peaks)
+
+
+def _peaks() -> dict[str, float]:
+    import torch
+    from engines import _native_bf16
+
+    found = {"fp32": 0.0, "int8": 0.0} | ({"bf16": 0.0} if _native_bf16() else {})
+    for side in _SIDES:
+        work = 2 * side**3 / 1e9
+        a = torch.randn(side, side)
+        array = a.numpy()
+        eight = torch.randint(-127, 127, (side, side), dtype=torch.int8)
+        found["fp32"] = max(found["fp32"], work / _fastest(lambda a=a: a @ a))
+        found["fp32"] = max(found["fp32"], work / _fastest(lambda a=array: a @ a))
+        found["int8"] = max(found["int8"], work / _fastest(lambda a=eight: torch._int_mm(a, a)))
+        if "bf16" in found:
+            half = a.bfloat16()
+            found["bf16"] = max(found["bf16"], work / _fastest(lambda a=half: a @ a))
+    b, c, out = (torch.ones(_STREAM) for _ in range(3))
+    triad = _fastest(lambda: torch.add(b, c, alpha=3.0, out=out))
+    return found | {"memory": 3 * 4 * _STREAM / triad / 1e9}
+
+
+def _fastest(work: Callable[[], Any], repetitions: int = 8) -> float:
+    times = []
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def gflops(model: str) -> float:
+    """10^9 floating-point operations of the network on a 1280x720 frame, counted by torch without computing them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from seg_node.core.network import SegmentationNetwork, network_size
+
+    manifest = load_bundle(model).manifest
+    network = SegmentationNetwork(manifest.backbone).eval().to("meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.empty(1, 3, *network_size(HD, manifest.input_size), device="meta"))
+    return counter.get_total_flops() / 1e9
+
+
+def limits(row: dict[str, Any], model: str, peak: dict[str, float]) -> dict[str, Any]:
+    """How near a row of ``engines.bare`` comes to the peak of its precision.
+
+    Returns:
+        ``model``, ``engine``, ``precision``, ``gflops``, ``gflops_per_s``, ``peak`` and ``ratio``.
+    """
+    work = gflops(model)
+    rate = work / (row["p50_ms"] / 1e3)
+    limit = peak[row["precision"]]
+    return {
+        **{key: row[key] for key in ("model", "engine", "precision")},
+        "gflops": work,
+        "gflops_per_s": rate,
+        "peak": limit,
+        "ratio": rate / limit,
+    }
+
+
+def profile(model: str, inferences: int = 10) -> dict[str, Any]:
+    """Where OpenVINO spends a 1280x720 frame, by its own counters, in a fresh process.
+
+    Returns:
+        ``model``; ``precision``; ``total_ms``, the sum over layers; ``by_type``, milliseconds per kind of layer, and
+        ``top``, the ten longest layers as ``[milliseconds, kind, kernel, name]``, both with the longest first;
+        ``multiply_ms``, of convolutions and matrix products, which hold nearly all operations of ``gflops``;
+        ``multiply_rate``, those operations, 10^9 a second, over that time alone.
+    """
+    return isolated(_profile, model, inferences)
+
+
+_MULTIPLY = ("Convolution", "MatMul", "FullyConnected", "GroupConvolution")
+
+
+def _profile(model: str, inferences: int) -> dict[str, Any]:
+    import openvino
+
+    bundle = load_bundle(model)
+    core = openvino.Core()
+    network = core.read_model(bundle.graph, b"")
+    network = openvino.Model([network.output("mask")], network.get_parameters())
+    network.reshape([*HD, 3])
+    hints = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+    request = core.compile_model(network, "CPU", hints).create_infer_request()
+    frames = [decode(frame) for frame in street(HD, 5).frames]
+    layers: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for i in range(2 + inferences):
+        request.infer([frames[i % len(frames)]], share_inputs=True)
+        for layer in request.profiling_info if i >= 2 else ():
+            key = (layer.node_type, layer.exec_type, layer.node_name)
+            layers[key].append(layer.real_time.total_seconds() * 1e3)
+    means = {key: float(np.sum(times)) / inferences for key, times in layers.items()}
+    by_type: dict[str, float] = defaultdict(float)
+    for (kind, _, _), took in means.items():
+        by_type[kind] += took
+    multiply = sum(by_type.get(kind, 0.0) for kind in _MULTIPLY)
+    longest = sorted(((took, *key) for key, took in means.items()), reverse=True)
+    return {
+        "model": bundle.name,
+        "precision": computed_precision("openvino", bundle.manifest.precision, "auto"),
+        "total_ms": sum(means.values()),
+        "by_type": {kind: took for kind, took in sorted(by_type.items(), key=lambda i: -i[1]) if took > 0.01},
+        "top": [list(layer) for layer in longest[:10]],
+        "multiply_ms": multiply,
+        "multiply_rate": gflops(model) / (multiply / 1e3),
+    }
+
+
+def profile_text(found: dict[str, Any], peak: dict[str, float]) -> str:
+    """A profile for people."""
+    precision = found["precision"]
+    lines = [
+        f"{found['model']}: {found['multiply_ms']:.1f} of {found['total_ms']:.1f} ms in convolutions and matrix"
+        f" products, at {found['multiply_rate']:.0f} of {peak[precision]:.0f} GFLOP/s ({precision})"
+    ]
+    lines += [f"  {took:7.2f} ms  {kind}" for kind, took in list(found["by_type"].items())[:8]]
+    lines += [f"    {took:6.2f} ms  {kind}, {kernel}: {name[:60]}" for took, kind, kernel, name in found["top"]]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    options = parser.parse_args()
+    measured = peaks()
+    print({name: round(value, 1) for name, value in measured.items()}, "10^9 operations or bytes a second")
+    for bundle in options.models:
+        stored = load_bundle(bundle).manifest.precision
+        for engine in options.engine:
+            if stored == "int8" and engine == "torch":
+                continue
+            found = limits(bare(bundle, engine, "auto", 0, 30), bundle, measured)
+            print(
+                f"{found['model']:<22} {engine:<12} {found['precision']}: {found['gflops']:.1f} GFLOP,"
+                f" {found['gflops_per_s']:.0f} of {found['peak']:.0f} GFLOP/s, ratio {found['ratio']:.2f}"
+            )
+        print(profile_text(profile(bundle), measured))

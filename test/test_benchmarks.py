@@ -1,0 +1,125 @@
+"""The benchmark's parts at tiny sizes, with real processes, and its arithmetic by hand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+pytest.importorskip("torch", reason="torch is missing: pip install -e .[training]")
+
+sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))
+
+import engines  # noqa: E402
+import lines  # noqa: E402
+import nodes  # noqa: E402
+import roofline  # noqa: E402
+import transport  # noqa: E402
+from bench import backbones  # noqa: E402
+from setting import isolated  # noqa: E402
+
+from seg_node.core.bundle import BundleError  # noqa: E402
+
+
+def played(latency: list[float], block: list[int], **values) -> nodes.Played:
+    defaults = {"name": "", "hz": 1.0, "sent": 0, "received": 0, "masked": 0, "age": latency, "masks_per_s": 0.0}
+    defaults |= {"cpu_s_per_1000": 1.0, "rss_peak": 2**20, "frame": list(range(len(latency)))}
+    return nodes.Played(latency=latency, block=block, **defaults | values)
+
+
+def measured(kind: str, runs: dict[str, nodes.Played]) -> nodes.Measured:
+    return nodes.Measured(kind, kind, None, 1.0, 0.0, runs, {})
+
+
+@pytest.mark.parametrize("reliability", transport.RELIABILITIES)
+def test_transport_with_the_shipped_profile(reliability):
+    row = transport.measure((120, 160), reliability, "shipped", frames=15)
+    assert row["sent"] == 15
+    # What best effort loses on a busy machine is a figure, not a fault.
+    assert (row["lost"], row["masks_lost"]) == (0, 0) or reliability == "best_effort"
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
+def test_transport_without_a_profile():
+    assert transport.measure((120, 160), "reliable", "default", frames=15)["sent"] == 15
+
+
+def test_engines_are_held_against_torch():
+    row = next(iter(engines.table(["fpn_resnet50"], ["onnxruntime"], inferences=2, every=50, progress=False)))
+    assert row["agreement"] > 99
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert row["bundle"] == "fpn_resnet50" and row["device"]
+
+
+def test_limits_of_the_machine():
+    peak = roofline.peaks()
+    assert all(value > 0 for value in peak.values()) and {"fp32", "int8", "memory"} <= set(peak)
+    row = {"model": "m", "engine": "e", "precision": "fp32", "p50_ms": 500.0}
+    found = roofline.limits(row, "fpn_resnet50", {"fp32": 100.0})
+    assert found["ratio"] == pytest.approx(found["gflops"] / 0.5 / 100)
+
+
+def test_profile_adds_up():
+    found = roofline.profile("fpn_resnet50", inferences=1)
+    assert 0.5 < found["multiply_ms"] / found["total_ms"] < 1
+    assert found["top"] == sorted(found["top"], reverse=True)
+
+
+def test_an_isolated_function_has_its_own_process_and_environment():
+    assert isolated(_variable, "SEG_NODE_TEST", environment={"SEG_NODE_TEST": "1"}) == "1"
+    assert _variable("SEG_NODE_TEST") is None
+
+
+def _variable(name: str) -> str | None:
+    import os
+
+    return os.environ.get(name)
+
+
+def test_ratio_of_quantiles():
+    slow = [played([800.0] * 10, list(range(10))), played([800.0] * 10, list(range(10)))]
+    fast = [played([100.0] * 10, list(range(10))), played([100.0] * 10, list(range(10)))]
+    found = nodes.ratio(slow, fast, 0.5, resamples=50)
+    assert found == pytest.approx({"value": 8.0, "low": 8.0, "high": 8.0})
+
+
+def test_overhead_line():
+    ours = [measured("ours", {"sustained": played([110.0, 110.0, 110.0], [0, 1, 2], inference=[100.0])})]
+    echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
+    share, _, steady = lines.overhead(ours, echo, [{"p50_ms": 96.0}])
+    assert share.value.endswith("= 8.2 %") and share.holds  # (110 - 96 - 5) / 110
+    assert steady.value == "1.00" and steady.holds
+    assert not lines.overhead(ours, echo, [{"p50_ms": 90.0}])[0].holds  # 15 / 110
+
+
+def test_overload_lines():
+    naive = measured("naive", {"3x": played([4000.0, 4000.0], [0, 1])})
+    ours = measured("ours", {"3x": played([199.0, 150.0], [0, 1], masks_per_s=9.6)})
+    echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
+    rate, age = lines.overload(naive, ours, {"p50_ms": 100.0}, echo)
+    assert rate.value == "9.60 / 10.00 = 0.960" and rate.holds
+    assert age.wanted == "p99 <= 205 ms" and age.holds
+
+
+def test_int8_is_held_against_fp32():
+    def row(precision: str, p50: float, miou: float) -> dict:
+        names = {"model": precision, "backbone": "b", "engine": "openvino", "agreement": 99.0}
+        return names | {"precision": precision, "p50_ms": p50, "p99_ms": p50, "miou_7": miou}
+
+    assert lines.engines([row("fp32", 100, 65.0), row("int8", 40, 64.1)])[1].holds
+    assert not lines.engines([row("fp32", 100, 65.0), row("int8", 40, 63.9)])[1].holds
+    assert not lines.engines([row("fp32", 100, 65.0), row("bf16", 30, 65.0), row("int8", 40, 65.0)])[2].holds
+
+
+def test_tables_say_what_does_not_hold():
+    text = lines.markdown({"T": [lines.Line("m", "w", "1", ">= 2", False), lines.Line("m", "x", "3")]})
+    assert "| m | w | 1 | >= 2 | **no** |" in text and "| m | x | 3 |  |  |" in text
+
+
+def test_bundles_share_a_naive_node():
+    assert backbones(["fpn_resnet50", "fpn_convnextv2"]) == {
+        "fpn_resnet50": ["fpn_resnet50"],
+        "fpn_convnextv2": ["fpn_convnextv2"],
+    }
+    with pytest.raises(BundleError, match="nowhere"):
+        backbones(["nowhere"])

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, Category, colorize
+from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, Category
 from seg_training.augmentation import Augmentation, AugmentationConfig
 from seg_training.config import Stage, TrainingConfig, load_config
 from seg_training.datasets import Dataset, open_dataset
@@ -107,7 +108,7 @@ def sample_sheet(dataset: Dataset, count: int = 12) -> np.ndarray:
     pairs = []
     for index in _evenly(len(dataset), count):
         image, mask = dataset[index]
-        painted = cv2.addWeighted(image, 0.25, colorize(mask), 0.75, 0)
+        painted = paint(image, mask, 0.75)
         pairs.append(_captioned(np.hstack([_tile(image), _tile(painted)]), dataset.names[index]))
     return _page(_grid(pairs, 3), dataset.description, _legend())
 

@@ -87,7 +87,8 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     network.to(accelerator.device, memory_format=torch.channels_last).train()
     model, optimizer = accelerator.prepare(network, optimizer)
     if config.compile:
-        model.compile()
+        # Each stage has one size: code for any size would be slower, and torch 2.15 fails to make it.
+        model.compile(dynamic=False)
 
     log = (folder / "log.jsonl").open("a") if main else None
     tracker.start(folder)

@@ -494,7 +494,7 @@ def test_wrong_numbers_are_refused(arguments, capsys):
 
 
 def test_missing_ros_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compare_command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert compare_command.main(["--out", str(tmp_path)]) == 2
     assert "pip install ros-jazzy-rclpy" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """The replay harness: schedules, matching and figures by hand, and real processes whose behaviour is known."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -291,22 +292,24 @@ def test_known_delays_drops_losses_and_reorderings_are_found(fake, tmp_path):
     assert (result.sent, result.received, result.lost, result.masked, result.masks_arrived) == (60, 54, 6, 30, 30)
     assert result.dropped == {"superseded": 6, "stale": 6, "undecodable": 6, "failed": 6}
     published = dict(map(int, line.split()) for line in log.read_text().splitlines())
-    errors, injected = [], []
+    ways_back, surplus = [], collections.defaultdict(list)
     for frame in run.frames:
         outcome, delay = ends[frame.index % 10]
         assert (frame.record.outcome.value if frame.record else "unseen") == outcome
         assert (frame.mask is not None) == (outcome == "masked")
         if frame.mask:
-            found = (frame.mask.arrived - frame.sent) / 1e6
-            errors.append(found - (published[frame.stamp] - frame.sent) / 1e6)
-            injected.append(found - delay)
-    assert min(errors) >= 0 and np.median(errors) < 2
-    # The rest is the way there and back.
-    assert min(injected) >= 0 and np.median(injected) < 2
+            ways_back.append((frame.mask.arrived - published[frame.stamp]) / 1e6)
+            surplus[delay].append((frame.mask.arrived - frame.sent) / 1e6 - delay)
+    # A busy machine holds single frames up and never brings one forward: the quickest of each kind is exact. What
+    # all have beyond the injected delay is the way there and back.
+    assert 0 <= min(ways_back) < 2
+    transport = min(map(min, surplus.values()))
+    assert transport >= 0
+    assert {delay: min(found) - transport < 2 for delay, found in surplus.items()} == dict.fromkeys(surplus, True)
     arrivals = {frame.index: frame.mask.arrived for frame in run.frames if frame.mask}
     assert all(arrivals[i + 2] > arrivals[i + 3] for i in range(0, 60, 10))
     assert [frame.sent - frame.due >= 0 for frame in run.frames] == [True] * 60
-    assert np.median([frame.sent - frame.due for frame in run.frames]) < MS
+    assert min(frame.sent - frame.due for frame in run.frames) < MS
 
 
 def test_loops_with_backward_stamps_are_matched_exactly(fake, tmp_path):

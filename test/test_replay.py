@@ -258,7 +258,7 @@ def test_wrong_input_is_named(ros, tmp_path, capsys, arguments, message):
 
 
 def test_missing_ros_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert command.main(["--bag", str(DRIVE)]) == 2
     assert "pip install ros-jazzy-rclpy" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
-from seg_node.core.taxonomy import colorize
+from seg_node.core.overlay import paint
 from seg_node.replay.bag import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError, Drive, Frame
 from seg_node.replay.images import decode
 from seg_node.replay.observation import Run
@@ -99,7 +99,7 @@ def _overlay(frame: Frame, mask: np.ndarray) -> np.ndarray | None:
     bgr = decode(frame)
     if bgr is None or bgr.shape[:2] != mask.shape:
         return None
-    return cv2.addWeighted(bgr, 0.5, colorize(mask), 0.5, 0)
+    return paint(bgr, mask)
 
 
 def _png(mask: np.ndarray, header: Header) -> CompressedImage:

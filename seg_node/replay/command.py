@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from seg_node.core.share import shared_path
 from seg_node.replay.bag import BagError, Drive, bag_hash, open_drive
 from seg_node.replay.bag_command import from_video
 from seg_node.replay.monitor_process import MonitorError, Seen
-from seg_node.replay.node_process import NodeError, NodeProcess
+from seg_node.replay.node_process import NodeError, NodeProcess, ros_missing
 from seg_node.replay.schedule import RECORDED, Rate, make_schedule
 
 _SHIPPED_DRIVE = "rosbags/synthetic_drive"
@@ -207,11 +206,8 @@ def _self_test() -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if not importlib.util.find_spec("rclpy"):
-        raise ReplayError(
-            "a replay needs ROS 2: source an installation (. /opt/ros/jazzy/setup.bash), or install it from PyPI"
-            " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces)"
-        )
+    if problem := ros_missing("a replay"):
+        raise ReplayError(problem)
     present = present_engines()
     if not options.attach and (not present or options.engine not in ("auto", *present)):
         raise ReplayError(f"engine {options.engine} is not installed; installed: {', '.join(present) or 'none'}")

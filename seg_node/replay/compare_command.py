@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import datetime
 import hashlib
-import importlib.util
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from seg_node.core.share import shared_path
 from seg_node.replay.bag import BagError, Drive, bag_hash, open_drive
 from seg_node.replay.bag_command import from_video
 from seg_node.replay.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
-from seg_node.replay.node_process import NodeError, NodeProcess
+from seg_node.replay.node_process import NodeError, NodeProcess, ros_missing
 from seg_node.replay.page import to_html, to_text
 from seg_node.replay.verdict import judge
 
@@ -99,11 +98,8 @@ def _report(comparison: Comparison, out: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    if not importlib.util.find_spec("rclpy"):
-        raise ComparisonError(
-            "a comparison needs ROS 2: source an installation (. /opt/ros/jazzy/setup.bash), or install it from PyPI"
-            " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces)"
-        )
+    if problem := ros_missing("a comparison"):
+        raise ComparisonError(problem)
     from seg_node.replay.ground_truth import TruthByFrame, check_sizes
     from seg_node.replay.images import frame_size
     from seg_node.replay.measurement import QUICK, Plan, measure_process

@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -38,7 +39,10 @@ class EchoNode(Node):
         self._masks = self.create_publisher(Image, "~/mask", _QOS)
         self._timing = self.create_publisher(DiagnosticArray, "~/timing", _QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", _QOS)
-        self.create_subscription(Image, "image", self._on_image, _CAMERA_QOS, raw=True)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self.create_subscription(
+            Image, "image", self._on_image, _CAMERA_QOS, raw=True, qos_overriding_options=overrides
+        )
         self.create_timer(0.5, self._publish_diagnostics)
 
     def _on_image(self, data: bytes) -> None:

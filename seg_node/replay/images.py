@@ -5,9 +5,9 @@ import dataclasses
 import cv2
 import numpy as np
 
+from seg_node.core.images import compressed_to_bgr, image_to_bgr
 from seg_node.core.segmenter import UndecodableError
 from seg_node.replay.bag import BagError, CompressedImage, Drive, Frame, RawImage
-from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
 
 
 def decode(frame: Frame) -> np.ndarray | None:

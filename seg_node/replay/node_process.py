@@ -1,5 +1,6 @@
 """The segmentation node as a child process, as a launch file would start it."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -18,6 +19,16 @@ _SETTLED_S = 5.0
 
 class NodeError(RuntimeError):
     """The node died or did not come up; the message ends with what it printed last."""
+
+
+def ros_missing(what: str) -> str:
+    """What to tell who wants ``what`` without rclpy; empty where it is installed."""
+    if importlib.util.find_spec("rclpy"):
+        return ""
+    return (
+        f"{what} needs ROS 2: source an installation (. /opt/ros/jazzy/setup.bash), or install it from PyPI"
+        " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces)"
+    )
 
 
 def default_profile_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines import create_engine
 from seg_node.core.metrics import confusion_matrix
-from seg_node.core.taxonomy import colorize
+from seg_node.core.overlay import paint
 from seg_node.replay.bag import Drive
 from seg_node.replay.comparison import Comparison, Disagreement, FlickerColumns, Picture, Scored
 from seg_node.replay.consistency import disagreement, flicker
@@ -22,6 +22,8 @@ _PICTURE_WIDTH = 480
 _PICTURES = 4
 _APART_S = 1.0
 """Pictures show frames at least so far apart."""
+_ALPHA = 0.65
+"""Share of the mask's colours in the pictures."""
 _DIFFERENT_BGR = (0, 159, 230)
 """Orange of Okabe and Ito's palette, which colour-blind people tell apart from grey."""
 
@@ -171,18 +173,14 @@ def _panels(
     bgr = decode(drive.frames[frame])
     panels = {"camera": bgr}
     if truth is not None:
-        panels["ground truth"] = _overlay(bgr, truth)
+        panels["ground truth"] = paint(bgr, truth, _ALPHA)
     for name, mask in zip(names, masks, strict=True):
-        panels[name] = _overlay(bgr, mask)
+        panels[name] = paint(bgr, mask, _ALPHA)
     grey = cv2.cvtColor(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     differs = masks[0] != masks[1]
     grey[differs] = (0.25 * grey[differs] + 0.75 * np.array(_DIFFERENT_BGR)).astype(np.uint8)
     panels["where they disagree"] = grey
     return {title: _jpeg(picture) for title, picture in panels.items()}
-
-
-def _overlay(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return cv2.addWeighted(bgr, 0.35, colorize(mask), 0.65, 0)
 
 
 def _jpeg(bgr: np.ndarray) -> str:

@@ -12,12 +12,10 @@ from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.core.timing import DROPS
 from seg_node.replay.comparison import Comparison, Difference, Verdict
 from seg_node.replay.statistics import LEVEL
+from seg_node.replay.tables import Table, aligned
 
 if TYPE_CHECKING:
     from seg_node.replay.plots import Figure
-
-Table = tuple[list[str], list[list[str]]]
-"""Header and rows of cells; the first column is text."""
 
 _MINUS = "\N{MINUS SIGN}"
 _BUSY = 0.25
@@ -29,9 +27,9 @@ def to_text(comparison: Comparison) -> str:
     """The console report."""
     parts = [
         "\n".join(_caption(comparison)),
-        _aligned(_verdict_table(comparison)),
+        aligned(_verdict_table(comparison)),
         "\n".join(f"{verdict.title}: {verdict.reason}" for verdict in comparison.verdicts),
-        _aligned(_rate_table(comparison)),
+        aligned(_rate_table(comparison)),
         "\n".join(_notes(comparison)),
         f"Which backbone should drive, on this machine, on this drive?\n{comparison.decision.sentence}",
         *_caution(comparison),
@@ -293,16 +291,6 @@ def _html_table(table: Table) -> str:
     top = f"<tr>{head}</tr>" if any(header) else ""
     kind = "" if any(header) else " class=facts"
     return f"<div class=scroll tabindex=0><table{kind}>{top}{lines}</table></div>"
-
-
-def _aligned(table: Table) -> str:
-    header, rows = table
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
 
 
 def _signed(value: float) -> str:

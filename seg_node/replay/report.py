@@ -9,18 +9,17 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
+from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.replay.bag import Drive
 from seg_node.replay.images import decode
 from seg_node.replay.observation import ArrivedMask
 from seg_node.replay.scoring import Result
+from seg_node.replay.tables import Table, aligned
 
 _CELL_WIDTH = 420
 _VIDEO_WIDTH = 960
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-
-Table = tuple[list[str], list[list[str]]]
-"""Header and rows; the first column is text, the others are numbers."""
 
 
 def tables(result: Result) -> list[Table]:
@@ -98,7 +97,7 @@ def caption(result: Result) -> list[str]:
 
 def to_text(result: Result) -> str:
     """The console report."""
-    parts = ["\n".join(caption(result)), *map(_aligned, tables(result))]
+    parts = ["\n".join(caption(result)), *map(aligned, tables(result))]
     if not result.accuracy:
         parts.append("no ground truth for a masked frame: no mIoU")
     if result.masks_arrived < result.masked:
@@ -106,16 +105,6 @@ def to_text(result: Result) -> str:
     closes = "received = masked + dropped, sent = received + lost: the counts add up"
     parts.append("\n".join(f"FAULT: {fault}" for fault in result.faults) or closes)
     return "\n\n".join(parts)
-
-
-def _aligned(table: Table) -> str:
-    header, rows = table
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
 
 
 def write_report(
@@ -154,11 +143,6 @@ def write_report(
     return files
 
 
-def overlay(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Camera image with its mask painted over it half transparent, uint8 [H, W, 3] BGR."""
-    return cv2.addWeighted(bgr, 0.5, colorize(mask), 0.5, 0)
-
-
 def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6) -> np.ndarray | None:
     """Frames spread over the drive: camera, overlay and, where the drive has it, ground truth.
 
@@ -178,10 +162,10 @@ def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6
     rows = [_titles(columns)]
     for frame in picked:
         bgr = decode(frame)
-        cells = [bgr, overlay(bgr, masks[frame.stamp].decode())]
+        cells = [bgr, paint(bgr, masks[frame.stamp].decode())]
         if len(columns) == 3:
             truth = drive.masks.get(frame.stamp)
-            cells.append(np.full_like(bgr, 255) if truth is None else overlay(bgr, truth))
+            cells.append(np.full_like(bgr, 255) if truth is None else paint(bgr, truth))
         row = np.hstack([_fit(cell, _CELL_WIDTH) for cell in cells])
         seconds = (frame.log_time - drive.frames[0].log_time) / 1e9
         rows.append(_label(row, f"{seconds:.2f} s"))
@@ -211,7 +195,7 @@ def write_video(
             continue
         if current is not None:
             mask = masks[current].decode()
-            bgr = overlay(bgr, mask) if mask.shape == bgr.shape[:2] else bgr
+            bgr = paint(bgr, mask) if mask.shape == bgr.shape[:2] else bgr
         label = "no mask yet" if current is None else f"mask of {(frame.stamp - current) / 1e6:.0f} ms ago"
         picture = _label(_fit(bgr, min(_VIDEO_WIDTH, bgr.shape[1])), label)
         picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from seg_node.core.bundle import BundleError, load_bundle
 from seg_node.core.engines import ENGINES
-from seg_node.replay.node_process import NodeError, NodeProcess, default_environment
+from seg_node.replay.node_process import NodeError, NodeProcess, default_environment, ros_missing
 from seg_node.replay.pairing import SIDES
 
 _NAMESPACE = "/shadow"
@@ -36,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare until interrupted; returns the exit status: 0, 1 if a node failed, 2 for wrong input."""
-    if not importlib.util.find_spec("rclpy"):
-        print("error: shadow mode needs ROS 2: source an installation, or install it from PyPI", file=sys.stderr)
+    if problem := ros_missing("shadow mode"):
+        print(f"error: {problem}", file=sys.stderr)
         return 2
     # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
+from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.serve.errors import ApiError
 from seg_node.serve.models import Encoded, Segmented
 from seg_node.serve.shapes import polygons, run_lengths
@@ -157,11 +158,6 @@ def describe(segmented: Segmented, model: str, encoding: str | None) -> dict[str
         low, median = np.percentile(confidence, [5, 50])
         answer["confidence"] = {"mean": _unit(confidence.mean()), "median": _unit(median), "p5": _unit(low)}
     return answer
-
-
-def paint(bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Image with its mask painted over it half transparent, uint8 [H, W, 3] BGR."""
-    return cv2.addWeighted(bgr, 0.5, colorize(mask), 0.5, 0)
 
 
 def picture(pixels: np.ndarray, format: str) -> Encoded:

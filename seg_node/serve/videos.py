@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Literal
 import cv2
 import numpy as np
 
-from seg_node.serve.answers import paint, picture
+from seg_node.core.overlay import paint
+from seg_node.serve.answers import picture
 from seg_node.serve.errors import ApiError
 from seg_node.serve.limits import Limits
 from seg_node.serve.models import Model

@@ -55,10 +55,10 @@ def measure(
 
 def _round_trips(size: tuple[int, int], reliability: str, frames: int, hz: float) -> tuple[list[float], int, int]:
     drive = blank_drive(*size)
-    echo = Path(__file__).with_name("reliable_echo.py")
-    command = [sys.executable, *([str(echo)] if reliability == "reliable" else ["-m", "seg_node.replay.echo"])]
+    command = [sys.executable, "-m", "seg_node.replay.echo"]
+    parameters = {"qos_overrides./floor/image.subscription.reliability": reliability}
     with tempfile.TemporaryDirectory() as folder:
-        node = NodeProcess(Path(folder, "echo.log"), namespace="/floor", command=command)
+        node = NodeProcess(Path(folder, "echo.log"), parameters, namespace="/floor", command=command)
         with node, Bench(drive, node, Path(folder), qos=reliability) as bench:
             run = bench.play(make_schedule(drive, Rate("hz", hz), frames=frames))
     times = [(frame.mask.arrived - frame.sent) / 1e6 for frame in run.frames if frame.mask]

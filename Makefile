@@ -8,7 +8,19 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 
-.PHONY: help demo compare serve bench test train-smoke lint clean
+# LOCKED=1 installs the versions of requirements/ and nothing else. A ROS 2 installation brings versions of its own.
+LOCKED_INSTALL = $(PIP_INSTALL) --require-hashes --no-deps -r requirements/$(1).txt && \
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+LOCK = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" setup.py requirements/build.in
+
+ifdef LOCKED
+ifndef FROM_PYPI
+$(error LOCKED=1 is for ROS 2 from PyPI; $(ROS) is sourced)
+endif
+endif
+
+.PHONY: help demo compare view serve dashboard note bench test fuzz chaos soak coverage mutation audit lock train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -21,8 +33,18 @@ compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight m
 	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
 
+view: $(VENV)/.runtime ## the same drive in a loop, live on a web page; or BAG=, MODEL=, ENGINE=, VIEW_OPTIONS="--attach /segmentation"
+	$(VENV)/bin/python -m seg_node view $(if $(BAG),--bag "$(BAG)") $(if $(MODEL),--model "$(MODEL)") \
+		$(if $(ENGINE),--engine "$(ENGINE)") $(VIEW_OPTIONS)
+
 serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_OPTIONS="--port 8080 --model PATH"
 	$(VENV)/bin/python -m seg_node serve $(SERVE_OPTIONS)
+
+dashboard: $(VENV)/.dashboard ## look at masks, training and comparisons at http://127.0.0.1:8501; DASHBOARD_OPTIONS="--api URL"
+	$(VENV)/bin/python -m seg_node dashboard $(DASHBOARD_OPTIONS)
+
+note: $(VENV)/.note ## write the technical note, the slides and the README's tables from docs/results; NOTE_OPTIONS=--check
+	$(VENV)/bin/python docs/make_note.py $(NOTE_OPTIONS)
 
 bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python test/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
@@ -30,6 +52,33 @@ bench: $(VENV)/.test ## measure against a naive node and the limits of the machi
 
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
+
+fuzz: $(VENV)/.test ## feed 100000 damaged inputs to every way in; FUZZ_OPTIONS="--surface bundle --inputs 1000 --seed 2", OUT=
+	$(VENV)/bin/python test/fuzz/fuzz.py $(FUZZ_OPTIONS) --out "$(or $(OUT),fuzz_output)"
+
+coverage: $(VENV)/.test ## run the tests and say which branches of seg_node they take, in node processes too; PYTEST_OPTIONS=
+	$(VENV)/bin/python -m coverage erase
+	$(VENV)/bin/python -m coverage run -m pytest --timeout 1800 $(PYTEST_OPTIONS) test; status=$$?; \
+		$(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report && exit $$status
+
+mutation: $(VENV)/.mutation ## break slot, messages, images and bundles on purpose, and see which breaks the tests miss; MUTANTS=
+	$(VENV)/bin/python -m mutmut run $(MUTANTS)
+	$(VENV)/bin/python test/mutation.py
+
+audit: $(VENV)/.audit ## look the locked packages up among known vulnerabilities (needs the network)
+	$(VENV)/bin/python -m pip_audit --require-hashes --disable-pip -r requirements/demo.txt
+	$(VENV)/bin/python -m pip_audit --require-hashes --disable-pip -r requirements/test.txt
+
+lock: $(VENV)/.lock ## pin what `make LOCKED=1 demo` and `make LOCKED=1 test` install, with hashes
+	$(LOCK) --extra ros -o requirements/demo.txt
+	$(LOCK) --extra ros --extra training --extra serving --extra dashboard --extra note --extra test -o requirements/test.txt
+
+chaos: $(VENV)/.test ## knock the node about and print what it did; or ONLY="NAME ...", QUICK=1, OUT=
+	$(VENV)/bin/python test/reliability/chaos.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+		--out "$(or $(OUT),chaos_output)"
+
+soak: $(VENV)/.test ## 30 minutes at 30 Hz under faults, and what grows; or MINUTES=, OUT=
+	$(VENV)/bin/python test/reliability/soak.py --minutes $(or $(MINUTES),30) --out "$(or $(OUT),soak_output)"
 
 train-smoke: $(VENV)/.test ## train both backbones for a few steps and run them in the node; PYTEST_OPTIONS= too
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test/test_train_smoke.py
@@ -39,7 +88,8 @@ lint: $(VENV)/.lint ## check style and format
 	$(VENV)/bin/ruff format --check .
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
-	rm -rf $(VENV) build install log *.egg-info demo_output compare_output bench_output .pytest_cache .ruff_cache
+	rm -rf $(VENV) build install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
+		fuzz_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the environment was made for; for anything else it is made anew.
@@ -54,16 +104,36 @@ endif
 
 $(VENV)/.runtime: $(VENV)/.$(ROS) setup.py
 	@echo "installing what the node needs$(if $(FROM_PYPI), and ROS 2 from PyPI); about a minute"
-	$(PIP_INSTALL) -e $(if $(FROM_PYPI),".[ros]",.)
+	$(if $(LOCKED),$(call LOCKED_INSTALL,demo),$(PIP_INSTALL) -e $(if $(FROM_PYPI),".[ros]",.))
 	@touch $@
 
 $(VENV)/.serving: $(VENV)/.runtime
 	$(PIP_INSTALL) -e ".[serving]"
 	@touch $@
 
+$(VENV)/.dashboard: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[dashboard]"
+	@touch $@
+
+$(VENV)/.note: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[note]"
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.runtime
 	@echo "installing what training and tests need, torch among it: several GB"
-	$(PIP_INSTALL) -e ".[training,serving,test]"
+	$(if $(LOCKED),$(call LOCKED_INSTALL,test),$(PIP_INSTALL) -e ".[training,serving,dashboard,note,test]")
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	$(PIP_INSTALL) -e ".[mutation]"
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[audit]"
+	@touch $@
+
+$(VENV)/.lock: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[lock]"
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.runtime

@@ -27,12 +27,14 @@ setup(
     maintainer_email="maintainers@seg-node.dev",
     # Not simply all packages found: a `rosbags` among them would hide the library of that name.
     packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
+    package_data={"seg_node.view": ["page.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", [str(file) for file in sorted(Path("launch").glob("*.launch.py"))]),
         (f"share/{NAME}/config", [str(file) for file in sorted(Path("config").glob("*.*"))]),
         *tree("seg_node/models", "models"),
+        *tree("config/sros2", "config/sros2"),
         *tree("rosbags", "rosbags"),
     ],
     zip_safe=False,
@@ -70,17 +72,28 @@ setup(
         "ray": ["ray"],
         # fastapi-offline brings the scripts of /docs, which fastapi alone fetches from another server.
         "serving": ["fastapi", "fastapi-offline", "prometheus-client", "python-multipart", "uvicorn"],
+        "dashboard": ["streamlit"],
+        # For docs/make_note.py.
+        "note": ["markdown-it-py", "typst"],
         # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
         "test": [
             "catkin-pkg",
             "colcon-common-extensions",
+            "coverage",
             "httpx",
+            "hypothesis",
             "pytest-timeout",
             "pytest<9",
             "ray",
             "setuptools<80",
             "torchmetrics",
         ],
+        # For `make mutation`, `make audit` and `make lock`.
+        "mutation": ["mutmut==3.*"],
+        "audit": ["pip-audit"],
+        "lock": ["uv"],
+        # For `test/fuzz/guided.py`.
+        "fuzz": ["atheris"],
         # The style of `ruff format` changes between minor versions.
         "lint": ["ruff==0.17.*"],
     },
@@ -88,9 +101,11 @@ setup(
         "console_scripts": [
             "compare = seg_node.replay.compare_command:main",
             "label = seg_node.replay.label_command:main",
+            "overlay = seg_node.ros.overlay_node:main",
             "replay = seg_node.replay.command:main",
             "segmentation = seg_node.ros.segmentation_node:main",
             "shadow = seg_node.replay.shadow_command:main",
+            "view = seg_node.view.command:main",
         ],
     },
 )

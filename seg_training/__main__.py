@@ -1,6 +1,7 @@
 """Command line of the training package: ``python -m seg_training COMMAND --help``."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -8,6 +9,15 @@ from pathlib import Path
 
 BLOCK = 10
 """Images that an interval's bootstrap draws together: two thirds of a second of CamVid val."""
+
+
+_MODULES = {
+    "inspect": ("seg_training.inspect", "look at the data of a configuration: shares, samples, augmentation"),
+    "reproduce": ("seg_training.reproduce", "train the recipe of a bundle again"),
+    "study": ("seg_training.study", "train a grid of variants and seeds, and compare them"),
+    "synthetic-bag": ("seg_training.synthetic_bag", "write a made-up drive with exact masks as a bag"),
+}
+"""Commands in modules of their own; each has ``add_arguments(parser)`` and ``run(options) -> int``."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,12 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("export", help="make a bundle of a finished run")
     command.add_argument("run_folder", type=Path, metavar="RUN", help="folder that train wrote")
     command.add_argument("out", type=Path, help="folder of the bundle")
-    command.add_argument("--precision", choices=("fp16", "fp32", "int8"), default="fp16", help="of the stored weights")
+    command.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of the stored weights")
+    command.add_argument(
+        "--int8", action="store_true", help="calibrate on the run's val sets, for engines that compute in int8"
+    )
     command.add_argument("--data", help="root folder of CamVid: evaluate on val and write the metrics down")
     command.add_argument(
         "--root", action="append", default=[], metavar="KIND=FOLDER", help="where a kind of the run's val data lies now"
     )
-    command.add_argument("--max-loss", type=float, default=2.0, help="miou_7 points that int8 may cost")
+    command.add_argument("--max-loss", type=float, default=1.0, help="miou_7 points that int8 may cost; %(default)s")
     command.set_defaults(run=_export)
 
     command = commands.add_parser("evaluate", help="score a bundle: IoU, F1, borders, calibration, with intervals")
@@ -39,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     part.add_argument("--split", default="val", help="part of the data set")
     part.add_argument("--drives", nargs="+", metavar="DRIVE", help="these drives of train instead")
     command.add_argument("--engine", default="onnxruntime", help="auto, onnxruntime, openvino or torch")
+    command.add_argument("--precision", default="fp32", help="auto, fp32 or int8; default: %(default)s")
     command.add_argument(
         "--block", type=int, default=BLOCK, help="images that the bootstrap draws together; 1 if they are independent"
     )
@@ -47,33 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(run=_evaluate)
 
     chosen = (sys.argv[1:] if arguments is None else arguments)[:1]
-    command = commands.add_parser("inspect", help="look at the data of a configuration: shares, samples, augmentation")
-    if chosen == ["inspect"]:
-        from seg_training import inspect
-
-        inspect.add_arguments(command)
-        command.set_defaults(run=inspect.run)
-
-    command = commands.add_parser("reproduce", help="train the recipe of a bundle again")
-    if chosen == ["reproduce"]:
-        from seg_training import reproduce
-
-        reproduce.add_arguments(command)
-        command.set_defaults(run=reproduce.run)
-
-    command = commands.add_parser("study", help="train a grid of variants and seeds, and compare them")
-    if chosen == ["study"]:
-        from seg_training import study
-
-        study.add_arguments(command)
-        command.set_defaults(run=study.run)
-
-    command = commands.add_parser("synthetic-bag", help="write a made-up drive with exact masks as a bag")
-    if chosen == ["synthetic-bag"]:
-        from seg_training import synthetic_bag
-
-        synthetic_bag.add_arguments(command)
-        command.set_defaults(run=synthetic_bag.run)
+    for name, (module, summary) in _MODULES.items():
+        command = commands.add_parser(name, help=summary)
+        if chosen == [name]:
+            # Only the command that runs is imported: each takes seconds.
+            found = importlib.import_module(module)
+            found.add_arguments(command)
+            command.set_defaults(run=found.run)
 
     options, rest = parser.parse_known_args(arguments)
     if rest:
@@ -107,7 +101,7 @@ def _export(options: argparse.Namespace) -> int:
     from seg_training.provenance import parse_roots
 
     roots = ({"camvid": options.data} if options.data else {}) | parse_roots(options.root)
-    bundle = export_run(options.run_folder, options.out, options.precision, roots, options.max_loss)
+    bundle = export_run(options.run_folder, options.out, options.precision, options.int8, roots, options.max_loss)
     if options.data:
         metrics = _scores(str(options.out), {"dataset": "camvid", "root": options.data, "split": "val"})
         bundle = record_metrics(bundle, "camvid_val", metrics)
@@ -119,13 +113,18 @@ def _export(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     part = {"split": "train", "drives": options.drives} if options.drives else {"split": options.split}
     spec = {"dataset": options.dataset, "root": options.data, **part}
-    figures = _scores(options.bundle, spec, options.engine, options.block, options.plots)
+    figures = _scores(options.bundle, spec, options.engine, options.precision, options.block, options.plots)
     print(json.dumps(figures) if options.json else _table(options.bundle, figures))
     return 0
 
 
 def _scores(
-    bundle: str, spec: dict, engine: str = "onnxruntime", block: int = BLOCK, plots: Path | None = None
+    bundle: str,
+    spec: dict,
+    engine: str = "onnxruntime",
+    precision: str = "fp32",
+    block: int = BLOCK,
+    plots: Path | None = None,
 ) -> dict:
     """What ``evaluate`` prints and a manifest keeps: the figures of ``quality.summarise``, on what, and with what.
 
@@ -133,6 +132,7 @@ def _scores(
         bundle: name or folder.
         spec: of the data set, see ``datasets.open_dataset``.
         engine: see ``create_engine``.
+        precision: see ``create_engine``.
         block: see ``quality.intervals``.
         plots: folder to write plots into.
     """
@@ -145,9 +145,14 @@ def _scores(
     if block < 1:
         raise ValueError(f"--block is {block}; give a number of images, at least 1")
     dataset = open_dataset(spec)
-    runner = create_engine(load_bundle(bundle), engine)
+    runner = create_engine(load_bundle(bundle), engine, precision=precision)
     observations = observe(runner, (dataset[i] for i in range(len(dataset))), len(dataset))
-    figures = {"data": dataset.description, "engine": runner.name, **summarise(observations, block)}
+    figures = {
+        "data": dataset.description,
+        "engine": runner.name,
+        "precision": runner.precision,
+        **summarise(observations, block),
+    }
     if plots:
         from seg_training.evaluation_plots import write_plots
 
@@ -158,7 +163,7 @@ def _scores(
 def _table(name: str, figures: dict) -> str:
     from seg_training.evaluate import table
 
-    return table(f"{name} on {figures['data']}, {figures['engine']}", figures)
+    return table(f"{name} on {figures['data']}, {figures['engine']} {figures['precision']}", figures)
 
 
 if __name__ == "__main__":

@@ -12,23 +12,24 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import optimizer
+from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.engines import Engine, create_engine, present_engines
 from seg_node.core.metrics import scores
 from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD, STRIDE, FrameSegmenter, SegmentationNetwork
+from seg_node.core.quantise import METHOD, calibrate
 from seg_training.config import load_config
 from seg_training.datasets import Dataset, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.evaluate import evaluate
 from seg_training.provenance import describe_run, gflops, licence, parameters, with_roots
-from seg_training.quantise import METHOD, quantise
 from seg_training.train import averaged_weights
 
 OPSET = 20
 PARITY = 99.5
 """Percentage of pixels on which an engine must agree with torch."""
-MAX_LOSS = 2.0
+MAX_LOSS = 1.0
 """``miou_7`` points that int8 may cost."""
 
 _PRE = """
@@ -198,6 +199,7 @@ def export_run(
     run: Path,
     out: Path,
     precision: str = "fp16",
+    int8: bool = False,
     roots: Mapping[str, str] = MappingProxyType({}),
     max_loss: float = MAX_LOSS,
 ) -> Bundle:
@@ -206,9 +208,10 @@ def export_run(
     Args:
         run: folder that ``train`` wrote.
         out: folder of the bundle.
-        precision: ``fp32`` or ``fp16``, of the stored weights, or ``int8``, see ``quantise.quantise``.
+        precision: ``fp32`` or ``fp16``, of the stored weights.
+        int8: take the ranges with which engines compute in int8, see ``core.quantise``.
         roots: folder of each kind of data set; those of the run's configuration for the rest.
-        max_loss: ``miou_7`` points that an ``int8`` bundle may lose on the first of the run's val sets.
+        max_loss: ``miou_7`` points that int8 may lose on the first of the run's val sets.
 
     Raises:
         ValueError: the run is not finished, an engine does not give the masks that torch gives, or int8 costs too much.
@@ -227,7 +230,7 @@ def export_run(
         std=IMAGENET_STD,
         files={},
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        precision="fp16" if precision == "fp16" else "fp32",
+        precision=precision,
         parameters=parameters(network),
         gflops=gflops(network, input_size),
         training=describe_run(run),
@@ -236,17 +239,15 @@ def export_run(
     val_sets = _open_present(with_roots(config.val, roots))
     bundle = Bundle(out, manifest, export_graph(network, input_size, half=precision == "fp16"))
     manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
-    graph = bundle.graph
-    if precision == "int8":
+    ranges = b""
+    if int8:
         if not val_sets:
             raise ValueError(
                 "int8 is calibrated and scored on the run's val sets; give their folders, --root KIND=FOLDER"
             )
-        graph, quantisation = quantise_bundle(bundle, val_sets[0], max_loss)
-        manifest = dataclasses.replace(
-            manifest, name=f"{config.name}_int8", precision="int8", quantisation=quantisation
-        )
-    return write_bundle(out, manifest, graph)
+        ranges, quantisation = calibrate_bundle(bundle, val_sets[0], max_loss)
+        manifest = dataclasses.replace(manifest, quantisation=quantisation)
+    return write_bundle(out, manifest, bundle.graph, ranges)
 
 
 def check_parity(bundle: Bundle, network: SegmentationNetwork, data: Sequence[Dataset], count: int = 12) -> dict:
@@ -283,24 +284,24 @@ def check_parity(bundle: Bundle, network: SegmentationNetwork, data: Sequence[Da
     return result
 
 
-def quantise_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int = 32) -> tuple[bytes, dict]:
-    """Make an int8 graph, and measure what it costs.
+def calibrate_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int = 32) -> tuple[bytes, dict]:
+    """Take the ranges for int8, and measure what it costs.
 
     Args:
-        bundle: of fp32 weights.
+        bundle: without ranges.
         data: set to calibrate on, and to score both on.
         max_loss: ``miou_7`` points.
         count: frames to calibrate on.
 
     Returns:
-        The graph, and what the manifest says about it: by engine ``miou_7`` before and after.
+        The ranges, and what the manifest says about them: by engine ``miou_7`` before and after.
 
     Raises:
         ValueError: an engine loses more than ``max_loss``.
     """
     chosen = _spread(len(data), count)
-    graph = quantise(bundle.graph, (data[i][0] for i in chosen))
-    small = dataclasses.replace(bundle, graph=graph)
+    images = tqdm((data[i][0] for i in chosen), "calibrating int8", len(chosen), unit="image")
+    bundle = dataclasses.replace(bundle, ranges=calibrate(bundle.graph, images))
     samples = [data[i] for i in range(len(data))]
     result: dict = {
         "method": METHOD,
@@ -309,7 +310,8 @@ def quantise_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int =
     }
     for name in _checked_engines():
         before, after = (
-            scores(evaluate(_masks(create_engine(one, name)), samples))["miou_7"] for one in (bundle, small)
+            scores(evaluate(_masks(create_engine(bundle, name, precision=precision)), samples))["miou_7"]
+            for precision in ("fp32", "int8")
         )
         result[name] = {"miou_7_float": round(before, 2), "miou_7": round(after, 2), "loss": round(before - after, 2)}
         if before - after > max_loss:
@@ -317,7 +319,7 @@ def quantise_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int =
                 f"export refused: int8 on {name} has miou_7 {after:.2f} on {data.description}, {before - after:.2f}"
                 f" points less than {before:.2f}, and at most {max_loss} may be lost; raise --max-loss to accept that"
             )
-    return graph, result
+    return bundle.ranges, result
 
 
 def _masks(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
@@ -347,4 +349,4 @@ def _spread(length: int, count: int) -> list[int]:
 def record_metrics(bundle: Bundle, data_set: str, metrics: dict) -> Bundle:
     """Write scores into a bundle's manifest."""
     manifest = dataclasses.replace(bundle.manifest, metrics=bundle.manifest.metrics | {data_set: metrics})
-    return write_bundle(bundle.path, manifest, bundle.graph)
+    return write_bundle(bundle.path, manifest, bundle.graph, bundle.ranges)

@@ -29,8 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from seg_node.core.slot import Accounting
-from seg_node.core.timing import FrameRecord, Outcome, Stage
-from seg_node.replay.bag import stamp_ns
+from seg_node.core.timing import FrameRecord, Outcome, Stage, stamp_ns
 from seg_node.ros.messages import diagnostics, mono8_image, record_to_diagnostics
 
 RELIABLE = QoSProfile(depth=1000)

@@ -15,10 +15,7 @@ import lines  # noqa: E402
 import nodes  # noqa: E402
 import roofline  # noqa: E402
 import transport  # noqa: E402
-from bench import backbones  # noqa: E402
 from setting import isolated  # noqa: E402
-
-from seg_node.core.bundle import BundleError  # noqa: E402
 
 
 def played(latency: list[float], block: list[int], **values) -> nodes.Played:
@@ -103,7 +100,7 @@ def test_overload_lines():
 
 def test_int8_is_held_against_fp32():
     def row(precision: str, p50: float, miou: float) -> dict:
-        names = {"model": precision, "backbone": "b", "engine": "openvino", "agreement": 99.0}
+        names = {"model": "m", "bundle": "m", "engine": "openvino", "agreement": 99.0}
         return names | {"precision": precision, "p50_ms": p50, "p99_ms": p50, "miou_7": miou}
 
     assert lines.engines([row("fp32", 100, 65.0), row("int8", 40, 64.1)])[1].holds
@@ -114,12 +111,3 @@ def test_int8_is_held_against_fp32():
 def test_tables_say_what_does_not_hold():
     text = lines.markdown({"T": [lines.Line("m", "w", "1", ">= 2", False), lines.Line("m", "x", "3")]})
     assert "| m | w | 1 | >= 2 | **no** |" in text and "| m | x | 3 |  |  |" in text
-
-
-def test_bundles_share_a_naive_node():
-    assert backbones(["fpn_resnet50", "fpn_convnextv2"]) == {
-        "fpn_resnet50": ["fpn_resnet50"],
-        "fpn_convnextv2": ["fpn_convnextv2"],
-    }
-    with pytest.raises(BundleError, match="nowhere"):
-        backbones(["nowhere"])

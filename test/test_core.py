@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import onnx.parser
 import pytest
 import yaml
 
@@ -121,13 +122,16 @@ class _Bundle:
 class _Engine:
     """Fails on frames whose first pixel is 13 and waits for permission on 99."""
 
-    device, reason = "here", "it is a test"
+    device, precision, reason = "here", "int4", "it is a test"
 
     def __init__(self, name="one"):
         self.bundle = _Bundle(name)
         self.name = name
         self.permission = threading.Event()
         self.entered = threading.Event()
+
+    def prepare(self, size, confidence=False):
+        pass
 
     def infer(self, bgr, confidence=False):
         if bgr[0, 0, 0] == 13:
@@ -161,6 +165,9 @@ class _Port(FramePort):
 
     def report(self, message, record):
         self.records.append((message, record))
+
+    def give_up(self, reason):
+        raise AssertionError(reason)
 
 
 def _wait(condition):
@@ -200,7 +207,8 @@ def test_path_of_frames():
     assert float(status["rate.received"]) == pytest.approx(2 * float(status["rate.masked"]), abs=0.02)
     assert float(status["rate.masked"]) > 0
     assert (status["age"], status["fault"]) == ("0.000", "RuntimeError: thirteen")
-    assert (status["engine"], status["device"], status["engine_reason"]) == ("one", "here", "it is a test")
+    assert [status[key] for key in ("engine", "device", "precision")] == ["one", "here", "int4"]
+    assert status["engine_reason"] == "it is a test"
     assert segmenter.status()["rate.received"] == "0.00"
 
 
@@ -248,14 +256,20 @@ def test_frames_after_the_stop_are_counted():
     assert segmenter.accounting.snapshot()["pending"] == 0
 
 
+SMALL_GRAPH = onnx.parser.parse_model(
+    '<ir_version: 10, opset_import: ["": 20]>'
+    " small (uint8[H, W] frame) => (uint8[H, W] mask) { mask = Identity (frame) }"
+).SerializeToString()
+
+
 @pytest.fixture
 def bundle_copy(tmp_path):
     """A copy of a shipped bundle whose graph is small and whose hashes are right."""
     import hashlib
 
     values = yaml.safe_load((find_bundle("fpn_resnet50") / MANIFEST).read_text())
-    (tmp_path / GRAPH).write_bytes(b"graph")
-    values["files"] = {GRAPH: hashlib.sha256(b"graph").hexdigest()}
+    (tmp_path / GRAPH).write_bytes(SMALL_GRAPH)
+    values["files"] = {GRAPH: hashlib.sha256(SMALL_GRAPH).hexdigest()}
 
     def write(**changes):
         text = {key: value for key, value in (values | changes).items() if value is not None}
@@ -268,7 +282,7 @@ def bundle_copy(tmp_path):
 
 def test_bundle_loads(bundle_copy):
     bundle = load_bundle(bundle_copy())
-    assert bundle.graph == b"graph"
+    assert bundle.graph == SMALL_GRAPH
     assert bundle.manifest.categories == CATEGORY_NAMES
     assert np.array_equal(bundle.manifest.palette, PALETTE_RGB)
 
@@ -279,10 +293,30 @@ def test_bundle_loads(bundle_copy):
         ({"schema": 2}, "schema is 2"),
         ({"schema": None}, "schema is None"),
         ({"categories": ["void", "road"]}, "categories is"),
-        ({"palette": [[0, 0, 0]] * 8}, "palette is"),
+        ({"palette": [[0, 0, n] for n in range(8)]}, "palette is"),
         ({"input_size": [0, 480]}, "input_size is"),
         ({"input_size": "big"}, "input_size is 'big'"),
         ({"input_size": [1.5, 2]}, "input_size is"),
+        ({"input_size": [16385, 480]}, "input_size is"),
+        ({"input_size": [480]}, "input_size is"),
+        ({"input_size": [True, 480]}, "input_size is"),
+        ({"mean": [0.5, 0.5, 10**15]}, "mean is"),
+        ({"mean": [10**400, 0.5, 0.5]}, "mean is"),
+        ({"mean": ["a", 0.5, 0.5]}, "mean is"),
+        ({"std": [0.2, 0.2, -0.1]}, "std is"),
+        ({"backbone": ""}, "backbone is ''"),
+        ({"date": 2026}, "date is 2026"),
+        ({"licence": 3}, "licence is 3"),
+        ({"parameters": "many"}, "parameters is 'many'"),
+        ({"gflops": True}, "gflops is True"),
+        ({"parity": 1}, "parity is 1"),
+        ({"quantisation": []}, "quantisation is"),
+        ({"training": "x" * 1000}, "training is 'x{199}\\.\\.\\., which"),
+        ({"metrics": 7}, "metrics is 7"),
+        ({"files": {GRAPH: "0" * 63}}, "files is"),
+        ({"files": {GRAPH: "g" * 64}}, "files is"),
+        ({"files": {GRAPH: 7}}, "files is"),
+        ({"files": {7: "0" * 64}}, "files is"),
         ({"mean": [0.5, 0.5]}, "mean is"),
         ({"std": [0.2, 0.2, 0]}, "std is"),
         ({"decoder": "unet"}, "decoder is 'unet'"),
@@ -316,11 +350,11 @@ def test_bundle_refuses_links(bundle_copy, tmp_path):
     path = bundle_copy()
     (path / GRAPH).rename(path / "elsewhere")
     (path / GRAPH).symlink_to(path / "elsewhere")
-    with pytest.raises(BundleError, match="own folder"):
+    with pytest.raises(BundleError, match="is a link"):
         load_bundle(path)
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "/nowhere", "."])
+@pytest.mark.parametrize("name", ["", "nothing", "/nowhere", ".", "x" * 5000, "a\0b"])
 def test_missing_bundle_names_those_there_are(name):
     with pytest.raises(BundleError, match="there are: fpn_convnextv2, fpn_resnet50"):
         find_bundle(name)

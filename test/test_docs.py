@@ -1,5 +1,8 @@
 """README, configuration and code say the same."""
 
+import argparse
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -19,6 +22,10 @@ def _table(heading):
     rows = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     return {row[0].strip("` "): row[1:] for row in cells}
+
+
+DOCUMENTS = {file.relative_to(REPOSITORY).as_posix(): file.read_text() for file in REPOSITORY.glob("docs/*.md")}
+DOCUMENTS["README.md"] = README
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +81,105 @@ def test_metrics_in_the_readme_are_those_of_the_manifests():
         expected = [figures["miou_7"], figures["miou_8"], *(figures["iou"][c] for c in CATEGORY_NAMES[1:])]
         assert [float(cell.rstrip("| ")) for cell in cells[1:]] == [pytest.approx(v, abs=0.051) for v in expected]
         assert cells[0].strip("`") == manifest.backbone
+
+
+def test_defaults_have_the_types_of_the_table(parameters):
+    for name, (default, _) in _table("### Parameters").items():
+        if default != "see above":
+            assert type(yaml.safe_load(default.strip("`"))) is type(parameters[name].default), name
+
+
+def _launch_arguments(file):
+    """Arguments of a launch file by name, with the keywords that are written out, without importing ``launch``."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    declared = [call for call in calls if ast.unparse(call.func) == "DeclareLaunchArgument"]
+    return {
+        call.args[0].value: {word.arg: _literal(word.value) for word in call.keywords} for call in declared if call.args
+    }
+
+
+def _literal(node):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def test_launch_arguments_are_parameters(parameters):
+    arguments = _launch_arguments(REPOSITORY / "launch" / "segmentation.launch.py")
+    others = {"image", "use_sim_time", "namespace", "params_file", "log_level", "fastdds_profile"}
+    assert set(arguments) - others <= set(parameters)
+    assert {"model", "engine", "image_transport", "autostart"} <= set(arguments)
+    for name in set(arguments) & set(parameters):
+        # Empty leaves the value of the parameter file, which is the default of the node: see above.
+        assert arguments[name]["default_value"] == "", name
+        if parameters[name].choices:
+            assert arguments[name]["choices"] == ["", *parameters[name].choices], name
+
+
+def test_launch_arguments_in_the_documents_exist():
+    known = {file.name: set(_launch_arguments(file)) for file in REPOSITORY.glob("launch/*.launch.py")}
+    mentioned = 0
+    for name, text in DOCUMENTS.items():
+        for file, rest in re.findall(r"ros2 launch seg_node (\S+\.launch\.py)((?: \w+:=\S*)*)", text):
+            assert file in known, f"{name}: {file}"
+            arguments = re.findall(r"(\w+):=", rest)
+            assert set(arguments) <= known[file], f"{name}: {file} {rest}"
+            mentioned += len(arguments)
+    assert mentioned > 2
+
+
+def test_make_targets_in_the_documents_exist():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"\$\((?:if |or |foreach lock,|)\$?\(?([A-Z_]+)\b", makefile)) | {"PYTHON", "LOCKED"}
+    found = set()
+    for name, text in DOCUMENTS.items():
+        for command in re.findall(r"(?:^|`|&& )make((?: [A-Z_]+=\S+| [a-z][a-z-]*)+)", text, re.MULTILINE):
+            words = command.split()
+            named = [word for word in words if "=" not in word]
+            # Of prose only the first word is a target.
+            assert not named or named[0] in targets, f"{name}: make{command}"
+            assert {word.split("=")[0] for word in words if "=" in word} <= variables, f"{name}: make{command}"
+            found |= set(named[:1])
+    assert {"demo", "test", "compare", "serve"} <= found
+
+
+def _options(module):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    importlib.import_module(module).add_arguments(parser)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def test_commands_in_the_documents_exist():
+    from seg_node.__main__ import COMMANDS
+
+    # Not imported, because it needs torch.
+    training = (REPOSITORY / "seg_training" / "__main__.py").read_text()
+    in_training = re.findall(r'add_parser\(\s*"([\w-]+)"|^ {4}"([\w-]+)": \("seg_training\.', training, re.MULTILINE)
+    known = {"seg_node": {"node", *COMMANDS}, "seg_training": {a or b for a, b in in_training}}
+    assert known["seg_training"] >= {"train", "export", "evaluate", "study"}
+    found = set()
+    for name, text in DOCUMENTS.items():
+        for package, command in re.findall(r"-m (seg_node|seg_training) ([a-z][a-z-]+)", text):
+            assert command in known[package], f"{name}: -m {package} {command}"
+            found.add(command)
+        for executable in re.findall(r"ros2 run seg_node (\w+)", text):
+            assert f'"{executable} = seg_node' in (REPOSITORY / "setup.py").read_text(), f"{name}: {executable}"
+    assert {"train", "export", "replay"} <= found
+
+
+@pytest.mark.parametrize("command", ["replay", "label", "shadow", "bag"])
+def test_options_of_a_command_in_the_documents_exist(command):
+    from seg_node.__main__ import COMMANDS
+
+    known = _options(COMMANDS[command][0])
+    for name, text in DOCUMENTS.items():
+        for line in re.findall(rf"(?:-m seg_node|ros2 run seg_node|`){command}((?: [^`\n|]*)?)", text):
+            mentioned = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", line.partition("#")[0]))
+            assert mentioned <= known, f"{name}: {command}{line}"
+
+
+def test_files_in_the_readme_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (REPOSITORY / target).exists(), target

@@ -16,10 +16,10 @@ def val_frame(data_dir):
     return cv2.imread(str(data_dir / "camvid/val/images/0016E5_08001.jpg"))
 
 
-def _engine(bundle, name):
+def _engine(bundle, name, precision="auto"):
     if name not in present_engines():
         pytest.skip(f"engine {name} is not installed")
-    return create_engine(bundle, name)
+    return create_engine(bundle, name, precision=precision)
 
 
 @pytest.mark.parametrize("size", [(48, 64), (37, 53), (96, 300)])
@@ -45,17 +45,18 @@ def test_contract(model, name, size):
 
 
 @pytest.mark.parametrize("size", [None, (540, 960)])
+@pytest.mark.parametrize(("precision", "equal", "off"), [("fp32", 0.98, 2), ("auto", 0.96, 5)])
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])
 @pytest.mark.parametrize("model", SHIPPED)
-def test_agreement_with_torch(val_frame, model, name, size):
+def test_agreement_with_torch(val_frame, model, name, precision, equal, off, size):
     """As shipped, weights in half precision, on a real frame at its own and at another camera's size."""
     pytest.importorskip("torch", reason="torch is missing: install the training extra")
     frame = val_frame if size is None else cv2.resize(val_frame, size[::-1])
     bundle = load_bundle(model)
-    mask, confidence = _engine(bundle, name).infer(frame, confidence=True)
+    mask, confidence = _engine(bundle, name, precision).infer(frame, confidence=True)
     reference, reference_confidence = create_engine(bundle, "torch", precision="fp32").infer(frame, confidence=True)
-    assert (mask == reference).mean() >= 0.98
-    assert np.median(np.abs(confidence.astype(int) - reference_confidence)) <= 2
+    assert (mask == reference).mean() >= equal
+    assert np.median(np.abs(confidence.astype(int) - reference_confidence)) <= off
     assert len(np.unique(mask)) >= 4, "a mask of one colour agrees with anything"
 
 
@@ -87,7 +88,7 @@ def test_auto_says_what_and_why():
     engine = create_engine(load_bundle("fpn_resnet50"), "auto")
     assert engine.name in present_engines()
     assert engine.reason
-    assert create_engine(load_bundle("fpn_resnet50"), engine.name).reason == "asked for by name"
+    assert create_engine(load_bundle("fpn_resnet50"), engine.name).reason.startswith("asked for by name")
 
 
 def test_unknown_engine_names_those_there_are():

@@ -1,5 +1,6 @@
 """From a run to a bundle: the checks before it is written, what its manifest tells, int8, and training it again."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from seg_node.core.bundle import load_bundle, write_bundle  # noqa: E402
 from seg_node.core.engines import EngineError, create_engine  # noqa: E402
 from seg_node.core.metrics import confusion_matrix, scores  # noqa: E402
 from seg_node.core.network import SegmentationNetwork  # noqa: E402
+from seg_node.core.quantise import quantise  # noqa: E402
 from seg_training import export  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.config import dump_config, load_config  # noqa: E402
@@ -124,7 +126,7 @@ def test_parity_is_checked_on_made_up_scenes_where_val_is_missing(run, tmp_path,
     assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", "fp32"]) == 0
     assert "gone" in capsys.readouterr().err
     assert load_bundle(tmp_path / "bundle").manifest.parity["frames"].startswith("12 of made-up drives")
-    assert main(["export", str(run), str(tmp_path / "small"), "--precision", "int8"]) == 2
+    assert main(["export", str(run), str(tmp_path / "small"), "--int8"]) == 2
     assert "--root KIND=FOLDER" in capsys.readouterr().err
 
 
@@ -133,29 +135,52 @@ def test_int8(run, tmp_path, encoder):
     if encoder != "resnet18":
         run = _train(tmp_path, encoder=encoder)
     out = tmp_path / "bundle"
-    assert main(["export", str(run), str(out), "--precision", "int8", "--max-loss", "20"]) == 0
-    assert main(["export", str(run), str(tmp_path / "float"), "--precision", "fp32"]) == 0
-    bundle, reference = load_bundle(out), load_bundle(tmp_path / "float")
-    assert (bundle.name, bundle.manifest.precision) == ("tiny_int8", "int8")
-    assert len(bundle.graph) < 0.4 * len(reference.graph)
-    graph = onnx.load_from_string(bundle.graph).graph
+    assert main(["export", str(run), str(out), "--int8", "--max-loss", "20"]) == 0
+    bundle = load_bundle(out)
+    assert bundle.manifest.precision == "fp16"
+    small = quantise(bundle.graph, bundle.ranges)
+    assert len(small) < 0.7 * len(bundle.graph)
+    graph = onnx.load_from_string(small).graph
     stored = {i.name: i.data_type for i in graph.initializer}
-    assert stored["segmentation_head.0.weight"] == onnx.TensorProto.FLOAT
+    assert stored["segmentation_head.0.weight.fp32"] == onnx.TensorProto.FLOAT
     assert list(stored.values()).count(onnx.TensorProto.INT8) > 20
     told = bundle.manifest.quantisation
     assert told["calibrated_on"].startswith("4 images of made-up drives, seeds 6 to 9")
     samples = open_dataset(HELD_OUT, progress=False)
     for name in ("onnxruntime", "openvino"):
-        for one, key in ((reference, "miou_7_float"), (bundle, "miou_7")):
-            engine = create_engine(one, name)
+        for precision, key in (("fp32", "miou_7_float"), ("int8", "miou_7")):
+            engine = create_engine(bundle, name, precision=precision)
             confusion = sum(confusion_matrix(truth, engine.infer(image)[0]) for image, truth in samples)
             assert told[name][key] == pytest.approx(scores(confusion)["miou_7"], abs=0.01)
-    with pytest.raises(EngineError, match="torch runs no int8 weights; use onnxruntime or openvino"):
-        create_engine(bundle, "torch")
+    with pytest.raises(EngineError, match="torch computes nothing in int8; use onnxruntime or openvino"):
+        create_engine(bundle, "torch", precision="int8")
+
+
+def test_int8_is_chosen_where_it_is_fast_and_costs_little(run, tmp_path, monkeypatch):
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--int8", "--max-loss", "100"]) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+
+    def engine(loss, native=True):
+        monkeypatch.setattr("seg_node.core.engines.has_native_int8", lambda: native)
+        told = bundle.manifest.quantisation | {"onnxruntime": {"loss": loss}}
+        return create_engine(
+            dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, quantisation=told)), "onnxruntime"
+        )
+
+    assert engine(0.04).precision == "int8"
+    assert "int8, which the processor has instructions for, costs 0.04 points" in engine(0.04).reason
+    assert engine(0.6).precision == engine(None).precision == engine(0.04, native=False).precision == "auto"
+    for ranges in (b"junk", b"{}", bundle.ranges.replace(b"relu", b"else")):
+        with pytest.raises(EngineError, match="tiny: the ranges for int8 do not fit the graph"):
+            create_engine(dataclasses.replace(bundle, ranges=ranges), "onnxruntime", precision="int8")
+    with pytest.raises(EngineError, match="tiny has no int8.json, and so no int8; export it with --int8"):
+        create_engine(dataclasses.replace(bundle, ranges=b""), "openvino", precision="int8")
+    with pytest.raises(EngineError, match="onnxruntime computes nothing in bf16"):
+        create_engine(bundle, "onnxruntime", precision="bf16")
 
 
 def test_int8_that_costs_too_much_is_refused(run, tmp_path, capsys):
-    assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", "int8", "--max-loss=-100"]) == 2
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--int8", "--max-loss=-100"]) == 2
     assert "at most -100.0 may be lost" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 

@@ -52,7 +52,7 @@ def test_ament_index_knows_the_package(prefix):
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
 
 
-@pytest.mark.parametrize("executable", ["segmentation", "replay", "label", "shadow"])
+@pytest.mark.parametrize("executable", ["segmentation", "overlay", "replay", "label", "shadow", "compare", "view"])
 def test_executables_are_where_ros2_run_looks(prefix, executable):
     assert os.access(prefix / "lib" / NAME / executable, os.X_OK)
 
@@ -63,6 +63,7 @@ def test_python_modules(prefix):
     assert folders == {NAME, "seg_training"}
     installed = {path.relative_to(modules) for path in modules.glob("seg_*/**/*.py")}
     assert installed == {path.relative_to(ROOT) for package in folders for path in (ROOT / package).rglob("*.py")}
+    assert (modules / NAME / "view" / "page.html").is_file()
     assert not list(modules.rglob("*.onnx")), "bundles belong into the share folder only"
 
 

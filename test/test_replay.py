@@ -208,8 +208,7 @@ def test_message_keeps_header_and_payload(ros):
 def test_timing_message_is_read_back(ros):
     from std_msgs.msg import Header
 
-    from seg_node.replay.monitor import frame_record
-    from seg_node.ros.messages import record_to_diagnostics
+    from seg_node.ros.messages import frame_record, record_to_diagnostics
 
     sent = FrameRecord(
         Outcome.FAILED, "m", {Stage.WAIT: 1.5, Stage.DECODE: 2.25}, 4.0, age=5.0, late=True, detail="why"

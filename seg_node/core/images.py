@@ -9,7 +9,15 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from seg_node.core.image_header import read_header
 from seg_node.core.segmenter import UndecodableError
+
+MAX_SIDE = 16384
+"""Pixels of a camera image's longer side. The network pads to multiples of 32, which makes very thin images costly."""
+MAX_PIXELS = 2**26
+"""Of a camera image: eight times those of a 4K camera."""
+MAX_SCANS = 32
+"""Of a JPEG image. Progressive ones have about ten; each costs a pass over the whole image, whatever it holds."""
 
 
 class RawImage(Protocol):
@@ -70,8 +78,7 @@ def image_to_bgr(message: RawImage) -> np.ndarray:
         UndecodableError: the encoding is unknown, or sizes contradict each other; the message names the values.
     """
     height, width, encoding = message.height, message.width, message.encoding
-    if not height or not width:
-        raise UndecodableError(f"image is {width}x{height}; expected at least one pixel")
+    _check_size(height, width)
     if encoding == "nv12":
         return _nv12_to_bgr(message)
     if encoding not in _PACKED:
@@ -88,6 +95,15 @@ def image_to_bgr(message: RawImage) -> np.ndarray:
         raise UndecodableError(f"{encoding} image is {width}x{height}; the pattern is 2x2")
     pixels = np.ascontiguousarray(rows).reshape((height, width, samples) if samples > 1 else (height, width))
     return pixels if code is None else cv2.cvtColor(pixels, code)
+
+
+def _check_size(height: int, width: int) -> None:
+    if not height or not width:
+        raise UndecodableError(f"image is {width}x{height}; expected at least one pixel")
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        raise UndecodableError(
+            f"image is {width}x{height}; at most {MAX_PIXELS} pixels and {MAX_SIDE} on a side are decoded"
+        )
 
 
 def _rows(message: RawImage, count: int, row_bytes: int) -> np.ndarray:
@@ -115,30 +131,81 @@ def _nv12_to_bgr(message: RawImage) -> np.ndarray:
 
 def _cv_bridge_to_bgr(message: RawImage) -> np.ndarray:
     try:
-        from cv_bridge import CvBridge, CvBridgeError
+        from cv_bridge import CvBridge
     except ImportError:
         raise UndecodableError(
-            f"encoding {message.encoding!r} needs cv_bridge, which is not installed; without it: {', '.join(ENCODINGS)}"
+            f"encoding {_short(message.encoding)} needs cv_bridge, which is not installed; without it:"
+            f" {', '.join(ENCODINGS)}"
         ) from None
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "bgr8"))
-    except CvBridgeError as error:
-        raise UndecodableError(f"cv_bridge cannot convert {message.encoding!r}: {error}") from error
+    except Exception as error:
+        # Where sizes contradict each other it raises whatever NumPy does.
+        raise UndecodableError(f"cv_bridge cannot convert {_short(message.encoding)}: {error}") from error
 
 
 def compressed_to_bgr(message: EncodedImage) -> np.ndarray:
     """Decode a JPEG or PNG image.
 
+    OpenCV would read a dozen other formats; their decoders stay out of reach of whoever can publish.
+
     Returns:
         uint8 [H, W, 3], BGR, contiguous.
 
     Raises:
-        UndecodableError: the data is no image.
+        UndecodableError: the data is no JPEG or PNG image, is cut off, or would take too much to decode.
     """
-    data = np.frombuffer(message.data, np.uint8)
+    data = bytes(memoryview(message.data))
+    try:
+        return _decode(data)
+    except UndecodableError as error:
+        what = f"{len(data)} bytes of format {_short(message.format)}"
+        raise UndecodableError(f"{what} are no image that can be decoded: {error}") from error
+
+
+def _decode(data: bytes) -> np.ndarray:
+    header = read_header(data)
+    if header is None:
+        raise UndecodableError("neither JPEG nor PNG")
+    _check_size(header.height, header.width)
+    if header.media_type == "image/jpeg":
+        _check_jpeg(data)
+    else:
+        _check_png(data)
     # A rotation that EXIF asks for would turn the mask against the camera that CameraInfo describes.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if data.size else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise UndecodableError(error.err) from error
     if image is None:
-        raise UndecodableError(f"{data.size} bytes of format {message.format!r} are no image that can be decoded")
+        raise UndecodableError(f"the {header.media_type} data is damaged")
+    if image.shape[:2] != (header.height, header.width):
+        height, width = image.shape[:2]
+        raise UndecodableError(f"the header says {header.width}x{header.height}, the data {width}x{height}")
     return image
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Refuse what libjpeg would decode to a half-grey image, or for hours."""
+    # Within the image data an FF byte is always followed by one that makes it no marker (ITU-T T.81, B.1.1.5).
+    scans = data.count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise UndecodableError(f"the JPEG has {scans} scans; at most {MAX_SCANS} are decoded")
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise UndecodableError("the JPEG is cut off")
+
+
+def _check_png(data: bytes) -> None:
+    """Refuse chunks that are larger than the data, for which OpenCV would make room before it looks."""
+    at = 8
+    while data[at + 4 : at + 8] != b"IEND":
+        # Length, type, content and checksum (ISO/IEC 15948, 5.3).
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if at >= len(data):
+            raise UndecodableError("the PNG is cut off")
+
+
+def _short(text: str) -> str:
+    """Text of a message for people: quoted, and not longer than a log line bears."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")

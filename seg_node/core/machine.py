@@ -18,6 +18,15 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": cores, "system": platform.platform()}
 
 
+def has_native_int8() -> bool:
+    """Whether the processor multiplies and sums int8 in one instruction: VNNI or AMX, or ARM's dot products."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return False
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+    return not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}.isdisjoint(flags.split())
+
+
 def busy_cores(seconds: float = 1.0) -> float | None:
     """Processor cores that all programs together use, measured over a while; None where the system does not tell."""
     if not Path("/proc/stat").is_file():

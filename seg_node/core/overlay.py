@@ -1,9 +1,20 @@
-"""Masks painted over camera images."""
+"""Masks painted over camera images, with a legend and a caption for those who see nothing else."""
+
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from seg_node.core.taxonomy import NO_LABEL, colorize
+from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, colorize
+from seg_node.core.timing import FrameRecord
+
+_COLOURS = colorize(np.arange(256, dtype=np.uint8)[:, np.newaxis])
+"""Of each mask value, uint8 [256, 1, 3] BGR."""
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_ONE_ROW = 960
+"""Pixels of width from which all categories fit side by side, and are read."""
+_INK, _PAPER = (255, 255, 255), (24, 24, 24)
 
 
 def paint(bgr: np.ndarray, mask: np.ndarray, alpha: float = 0.5) -> np.ndarray:
@@ -17,8 +28,74 @@ def paint(bgr: np.ndarray, mask: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     Returns:
         uint8 [H, W, 3] BGR.
     """
-    painted = cv2.addWeighted(bgr, 1 - alpha, colorize(mask), alpha, 0)
+    # Looking up the colours in NumPy alone takes more than twice as long as all of this.
+    painted = cv2.addWeighted(bgr, 1 - alpha, cv2.applyColorMap(mask, _COLOURS), alpha, 0)
     unanswered = mask == NO_LABEL
-    if unanswered.any():
-        painted[unanswered] = bgr[unanswered]
-    return painted
+    return cv2.copyTo(bgr, unanswered.view(np.uint8), painted) if unanswered.any() else painted
+
+
+def annotate(painted: np.ndarray, caption: str) -> None:
+    """Draw a caption at the top and the legend at the bottom, over the image itself: its size is the camera's.
+
+    Args:
+        painted: uint8 [H, W, 3] BGR, changed in place.
+        caption: one line; characters beyond ASCII become question marks.
+    """
+    height, width = painted.shape[:2]
+    legend = _legend(width)[:height]
+    painted[height - len(legend) :] = legend
+    bar = max(width // 28, 12)
+    # Darkened instead of covered: what is up there can still be seen.
+    painted[:bar] //= 3
+    _write(painted, caption, (bar // 4, 0), bar, width - bar // 2)
+
+
+def caption(record: FrameRecord) -> str:
+    """One line about a frame: model, time in the node, age, and whether it was late."""
+    parts = [record.model, f"{record.total:.0f} ms", age_text(record.age)]
+    return "   ".join([*parts, "LATE"] if record.late else parts)
+
+
+def age_text(age: float | None) -> str:
+    """The age of a mask in words.
+
+    Args:
+        age: milliseconds from the frame's stamp; None where it has none.
+    """
+    if age is None:
+        return "no stamp"
+    if is_latency(age):
+        return f"age {age:.0f} ms"
+    return "stamped in the past" if age > 0 else "stamped in the future"
+
+
+def is_latency(age: float) -> bool:
+    """Whether an age in milliseconds can be a latency: the stamps of a recording, or of a clock far off, make none."""
+    return -1000 < age <= 60_000
+
+
+@lru_cache(maxsize=8)
+def _legend(width: int) -> np.ndarray:
+    """Colours and names of all categories, uint8 [h, width, 3] BGR."""
+    columns = len(CATEGORY_NAMES) // (1 if width >= _ONE_ROW else 2)
+    row = max(round(width / columns / 5.5), 6)
+    legend = np.full((row * (len(CATEGORY_NAMES) // columns), width, 3), _PAPER, np.uint8)
+    for index, (name, rgb) in enumerate(zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)):
+        top, left = index // columns * row, index % columns * width // columns
+        pad = max(row // 5, 1)
+        corners = (left + pad, top + pad), (left + row - pad, top + row - pad)
+        cv2.rectangle(legend, *corners, rgb[::-1], cv2.FILLED)
+        cv2.rectangle(legend, *corners, _INK, 1)
+        _write(legend, name, (left + row, top), row, width // columns - row - pad)
+    legend.flags.writeable = False
+    return legend
+
+
+def _write(image: np.ndarray, text: str, corner: tuple[int, int], height: int, room: int) -> None:
+    """Write text into a line of a height, smaller where it would be wider than ``room``; in pixels."""
+    text = text.encode("ascii", "replace").decode()
+    (wide, tall), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
+    scale = min(0.55 * height / tall, room / max(wide, 1))
+    thickness = max(round(1.5 * scale), 1)
+    foot = corner[1] + round((height + scale * tall) / 2)
+    cv2.putText(image, text, (corner[0], foot), _FONT, scale, _INK, thickness, cv2.LINE_AA)

@@ -10,35 +10,72 @@ T = TypeVar("T")
 
 
 class Slot(Generic[T]):
-    """Holds at most one waiting item: putting a newer one hands the older one back.
+    """Between those who offer items and one worker: at most one item waits, and at most one is in work.
 
-    Nothing queues, so an item that is taken is never older than one frame period plus the work before it.
+    Putting a newer item hands the one that waits back. Nothing queues, so an item that is taken is never older than
+    one frame period plus the work before it. Items can be taken back from a worker that does not come back, and the
+    worker learns of it when it does: each item ends in one hand.
     """
 
     def __init__(self):
         self._condition = threading.Condition()
-        self._item: T | None = None
+        self._waiting: T | None = None
+        self._in_work: T | None = None
+        self._blocked = False
         self._closed = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the worker is still busy with an item that was taken back."""
+        return self._blocked
 
     def put(self, item: T) -> T | None:
         """Offer an item.
 
         Returns:
-            The item that it supersedes, or the item itself if the slot is closed; None if it just waits.
+            The item that it supersedes, or the item itself if the slot is closed or blocked; None if it just waits.
         """
         with self._condition:
-            if self._closed:
+            if self._closed or self._blocked:
                 return item
-            superseded, self._item = self._item, item
+            superseded, self._waiting = self._waiting, item
             self._condition.notify()
             return superseded
 
     def take(self) -> T | None:
-        """Wait for an item and take it; None once the slot is closed and empty."""
+        """Wait for an item and begin to work on it; None once the slot is closed and empty."""
         with self._condition:
-            self._condition.wait_for(lambda: self._item is not None or self._closed)
-            item, self._item = self._item, None
-            return item
+            self._condition.wait_for(lambda: self._waiting is not None or self._closed)
+            self._in_work, self._waiting = self._waiting, None
+            return self._in_work
+
+    def done(self, item: T) -> bool:
+        """End the work on an item that was taken.
+
+        Returns:
+            Whether the item is still the worker's, so that the result counts: not if it was taken back.
+        """
+        with self._condition:
+            kept = self._in_work is item
+            self._in_work, self._blocked = None, False
+            return kept
+
+    def take_back(self, item: T | None = None) -> list[T]:
+        """Take the item in work and the one that waits away; the slot is blocked until the worker is done.
+
+        Args:
+            item: take them only if this one is in work.
+
+        Returns:
+            What was taken, in the order of arrival.
+        """
+        with self._condition:
+            if item is not None and self._in_work is not item:
+                return []
+            taken = [held for held in (self._in_work, self._waiting) if held is not None]
+            self._blocked |= self._in_work is not None
+            self._in_work = self._waiting = None
+            return taken
 
     def close(self) -> None:
         """Refuse further items. One that waits is still handed out."""

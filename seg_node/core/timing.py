@@ -3,6 +3,12 @@
 import time
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
+
+
+def stamp_ns(header: Any) -> int:
+    """Stamp of a ``std_msgs/Header``, of ROS or of ``rosbags``, in nanoseconds."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
 
 
 class Outcome(str, Enum):
@@ -16,7 +22,7 @@ class Outcome(str, Enum):
     UNDECODABLE = "undecodable"
     """The message holds no image that can be read."""
     FAILED = "failed"
-    """Inference raised an error."""
+    """Inference raised an error, gave what is no mask, or did not return in time."""
 
 
 DROPS: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is not Outcome.MASKED)

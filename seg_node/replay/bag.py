@@ -16,7 +16,7 @@ from rosbags.interfaces import Connection, QosDurability, QosHistory, QosReliabi
 from rosbags.typesys import Stores, get_typestore
 
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_node.replay.observation import stamp_ns
+from seg_node.core.timing import stamp_ns
 from seg_node.replay.salvage import readable_topics, repair
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -279,6 +279,9 @@ class BagReader:
         count = 0
         try:
             for connection, log_time, data in self._reader.messages(connections, start, stop):
+                # SQLite keeps values of any type in any column.
+                if not isinstance(log_time, int):
+                    raise ValueError(f"a log time is {log_time!r:.40}")
                 yield connection.topic, connection.msgtype, log_time, self._deserialize(data, connection.msgtype)
                 count += 1
         except Exception as error:

@@ -106,6 +106,9 @@ def run(options: argparse.Namespace) -> int:
     except (NodeError, MonitorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: cannot write into {options.out}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -19,7 +19,8 @@ from seg_node.core.bundle import GRAPH, Bundle
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.images import compressed_to_bgr, image_to_bgr
 from seg_node.core.segmenter import UndecodableError
-from seg_node.replay.bag import COMPRESSED_IMAGE, BagError, BagReader, bag_hash, only_image_topic, stamp_ns
+from seg_node.core.timing import stamp_ns
+from seg_node.replay.bag import COMPRESSED_IMAGE, BagError, BagReader, bag_hash, only_image_topic
 from seg_node.replay.bag_copy import BagCopy
 
 MANIFEST = "label.json"

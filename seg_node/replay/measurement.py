@@ -126,7 +126,8 @@ def measure_process(
         with bar.step(f"{title}: idle", expected["idle"]):
             idle = bench.idle(plan.idle_s)
         facts.engine = bench.status.get("engine", facts.engine)
-        facts.device = bench.status.get("device", facts.device)
+        told = [bench.status[key] for key in ("device", "precision") if key in bench.status]
+        facts.device = ", ".join(told) or facts.device
         # What an attached node runs is known from its diagnostics only.
         facts.backbone = facts.backbone or bench.model
 

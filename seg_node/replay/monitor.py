@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -25,11 +25,12 @@ from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from seg_node.core.timing import FrameRecord, Outcome, Stage
+from seg_node.core.timing import stamp_ns
 from seg_node.replay.monitor_process import Seen
-from seg_node.replay.observation import ArrivedMask, UsageSample, stamp_ns
+from seg_node.replay.observation import ArrivedMask, UsageSample
 from seg_node.replay.observed import Observed
 from seg_node.replay.usage import ProcessUsage
+from seg_node.ros.messages import frame_record
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -138,20 +139,6 @@ class Monitor(Node):
                 self._status = {item.key: item.value for item in status.values}
                 self._model = status.hardware_id
                 self._counted = time.monotonic_ns()
-
-
-def frame_record(status: DiagnosticStatus) -> FrameRecord:
-    """Read the status of a message of ``~/timing``."""
-    values = {item.key: item.value for item in status.values}
-    return FrameRecord(
-        outcome=Outcome(status.message),
-        model=status.hardware_id,
-        stages={stage: float(values[stage.value]) for stage in Stage if stage.value in values},
-        total=float(values["total"]),
-        age=float(values["age"]) if "age" in values else None,
-        late=values.get("late") == "true",
-        detail=values.get("detail", ""),
-    )
 
 
 class _Reporter:

@@ -9,11 +9,6 @@ import numpy as np
 from seg_node.core.timing import FrameRecord
 
 
-def stamp_ns(header: Any) -> int:
-    """Stamp of a ``std_msgs/Header``, of ROS or of ``rosbags``, in nanoseconds."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
-
-
 @dataclass(frozen=True)
 class ArrivedMask:
     """A mask as it arrived, compressed."""

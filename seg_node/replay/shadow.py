@@ -9,11 +9,9 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from seg_node.core.timing import FrameRecord
-from seg_node.replay.bag import stamp_ns
-from seg_node.replay.monitor import frame_record
+from seg_node.core.timing import FrameRecord, stamp_ns
 from seg_node.replay.pairing import SIDES, Agreement, Pair, Pairing, compare
-from seg_node.ros.messages import diagnostics, mono8_image
+from seg_node.ros.messages import diagnostics, frame_record, mono8_image
 
 _QOS = QoSProfile(depth=16, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 

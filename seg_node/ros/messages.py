@@ -1,6 +1,7 @@
 """Between ROS messages and what the core works with: images, masks, timing records."""
 
 import array
+import math
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -8,14 +9,18 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seg_node.core.images import ENCODINGS, compressed_to_bgr, image_to_bgr
-from seg_node.core.timing import FAULTS, FrameRecord, Outcome
+from seg_node.core.segmenter import UndecodableError
+from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
 
 __all__ = [
     "ENCODINGS",
+    "bgr8_image",
     "compressed_to_bgr",
     "diagnostics",
+    "frame_record",
     "image_to_bgr",
     "mono8_image",
+    "read_mono8",
     "record_to_diagnostics",
 ]
 
@@ -27,13 +32,36 @@ def mono8_image(pixels: np.ndarray, header: Header) -> Image:
         pixels: uint8 [H, W], contiguous.
         header: of the camera's frame; referenced, not changed.
     """
-    height, width = pixels.shape
-    message = Image(header=header, height=height, width=width, encoding="mono8", step=width)
+    return _image(pixels, header, "mono8")
+
+
+def bgr8_image(pixels: np.ndarray, header: Header) -> Image:
+    """Message from a picture, uint8 [H, W, 3], contiguous; otherwise like ``mono8_image``."""
+    return _image(pixels, header, "bgr8")
+
+
+def _image(pixels: np.ndarray, header: Header, encoding: str) -> Image:
+    height, width, *channels = pixels.shape
+    message = Image(header=header, height=height, width=width, encoding=encoding, step=width * math.prod(channels))
     # The setter takes an array.array as it is and checks any other sequence byte by byte.
     data = array.array("B")
     data.frombytes(pixels.data)
     message.data = data
     return message
+
+
+def read_mono8(message: Image) -> np.ndarray:
+    """Pixels of a mask or of a confidence image, uint8 [H, W]; rows may be padded.
+
+    Raises:
+        UndecodableError: the message is no mono8 image, or its sizes contradict each other.
+    """
+    height, width, step = message.height, message.width, message.step
+    if message.encoding != "mono8":
+        raise UndecodableError(f"encoding is {message.encoding[:40]!r}; a mask is mono8")
+    if not height or not width or step < width or len(message.data) != height * step:
+        raise UndecodableError(f"a mask of {width}x{height} and step {step} has {len(message.data)} bytes")
+    return np.ascontiguousarray(np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :width])
 
 
 def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> DiagnosticArray:
@@ -55,6 +83,26 @@ def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> Dia
     masked_in_time = record.outcome is Outcome.MASKED and not record.late
     level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.OK if masked_in_time else DiagnosticStatus.WARN
     return diagnostics(header, f"{name}: frame", level, record.outcome.value, record.model, values)
+
+
+def frame_record(status: DiagnosticStatus) -> FrameRecord:
+    """Read the status of a message of ``~/timing``: the inverse of ``record_to_diagnostics``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    values = {item.key: item.value for item in status.values}
+    if "total" not in values:
+        raise ValueError(f"a timing record without total: {status.name[:80]!r}")
+    return FrameRecord(
+        outcome=Outcome(status.message),
+        model=status.hardware_id,
+        stages={stage: float(values[stage.value]) for stage in Stage if stage.value in values},
+        total=float(values["total"]),
+        age=float(values["age"]) if "age" in values else None,
+        late=values.get("late") == "true",
+        detail=values.get("detail", ""),
+    )
 
 
 def diagnostics(

@@ -1,6 +1,7 @@
 """The node's parameters: the one table from which they are declared, checked and documented."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "precision": Spec(
         "auto",
-        "Of the computation; auto takes bf16 where the processor has it.",
+        "Of the computation; auto takes int8 or bf16 where the processor is faster with it and the mask is as good.",
         choices=PRECISIONS,
         when="unconfigured",
     ),
@@ -52,6 +53,14 @@ PARAMETERS: dict[str, Spec] = {
     "deadline_ms": Spec(
         0.0, "Masks that come later than this after their frame are marked late; 0 for never.", range=(0.0, 3.6e6)
     ),
+    "inference_timeout_ms": Spec(
+        10_000.0,
+        "An inference that has not returned after this is given up: its frame has failed; 0 to wait for ever.",
+        range=(0.0, 3.6e6),
+    ),
+    "failure_limit": Spec(
+        30, "So many failed frames in a row deactivate the node; 0 for no limit.", range=(0, 1_000_000)
+    ),
     "autostart": Spec(
         True, "Configure and activate at start, for those without a lifecycle supervisor.", read_only=True
     ),
@@ -62,9 +71,18 @@ PARAMETERS: dict[str, Spec] = {
 }
 
 
-def declare_parameters(node: Node) -> None:
+LIMITS = {
+    "max_age_ms": "max_age",
+    "deadline_ms": "deadline",
+    "inference_timeout_ms": "inference_timeout",
+    "failure_limit": "failure_limit",
+}
+"""Parameters that can change while frames come, and the attributes of ``Segmenter`` that they set."""
+
+
+def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> None:
     """Declare all parameters on a node, with descriptors."""
-    for name, spec in PARAMETERS.items():
+    for name, spec in specs.items():
         constraints = f"One of {', '.join(spec.choices)}." if spec.choices else ""
         descriptor = ParameterDescriptor(
             description=spec.description, additional_constraints=constraints, read_only=spec.read_only
@@ -76,17 +94,18 @@ def declare_parameters(node: Node) -> None:
         node.declare_parameter(name, spec.default, descriptor)
 
 
-def check(parameter: Parameter, state: str) -> str:
+def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETERS) -> str:
     """Find what is wrong with a new value beyond type and range, which rclpy checks.
 
     Args:
         parameter: with the new value.
         state: lifecycle state of the node.
+        specs: its parameters.
 
     Returns:
         What is wrong and what to do, empty if nothing is.
     """
-    spec, value = PARAMETERS.get(parameter.name), parameter.value
+    spec, value = specs.get(parameter.name), parameter.value
     if spec is None:
         return ""
     if spec.choices and value not in spec.choices:

@@ -3,25 +3,24 @@
 import sys
 
 import numpy as np
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from seg_node.core.bundle import load_bundle
+from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
+from seg_node.core.health import Level, judge
 from seg_node.core.segmenter import FramePort, Segmenter
-from seg_node.core.timing import FAULTS, FrameRecord
+from seg_node.core.timing import FAULTS, FrameRecord, stamp_ns
+from seg_node.ros.label_info import publish_label_info
 from seg_node.ros.messages import (
     compressed_to_bgr,
     diagnostics,
@@ -29,7 +28,8 @@ from seg_node.ros.messages import (
     mono8_image,
     record_to_diagnostics,
 )
-from seg_node.ros.parameters import PARAMETERS, check, declare_parameters, refusal
+from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
+from seg_node.ros.process import run_node
 
 CAMERA_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 MASK_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
@@ -45,8 +45,11 @@ class SegmentationNode(LifecycleNode, FramePort):
     def __init__(self):
         super().__init__("segmentation")
         declare_parameters(self)
+        self._label_info = publish_label_info(self)
         self._segmenter: Segmenter | None = None
+        self._camera = CameraWatch()
         self._subscription = None
+        self._topic, self._trouble, self._reported = "", "", {}
         # Frames and diagnostics go on while a service of the default group loads a model.
         self._camera_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -54,6 +57,8 @@ class SegmentationNode(LifecycleNode, FramePort):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(1.0, self._publish_diagnostics, callback_group=group, clock=steady)
+        # In the group of the services: no transition may come in between another one.
+        self._gave_up = self.create_guard_condition(self._on_gave_up)
         initial = (check(self.get_parameter(name), "unconfigured") for name in PARAMETERS)
         if problems := [problem for problem in initial if problem]:
             raise ValueError("; ".join(problems))
@@ -90,29 +95,35 @@ class SegmentationNode(LifecycleNode, FramePort):
             engine = self._load(self._value("model"), tuple(self._value("warm_up_size")))
         except Exception as error:
             # Whatever an engine's library raises, a supervisor may configure again with another model.
-            self.get_logger().error(f"cannot configure: {error}")
+            self._trouble = f"cannot configure: {error}"
+            self.get_logger().error(self._trouble)
             return TransitionCallbackReturn.FAILURE
-        self._segmenter = Segmenter(engine, self, self._value("max_age_ms"), self._value("deadline_ms"))
+        self._trouble, self._camera = "", CameraWatch()
+        self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
         self._mask = self.create_lifecycle_publisher(Image, "~/mask", MASK_QOS)
         self._confidence = self.create_lifecycle_publisher(Image, "~/confidence", MASK_QOS)
-        self._timing = self.create_lifecycle_publisher(DiagnosticArray, "~/timing", TIMING_QOS)
+        # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
+        self._timing = self.create_publisher(DiagnosticArray, "~/timing", TIMING_QOS)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera."""
+        """Subscribe to the camera; FAILURE while an inference of before has not returned."""
+        if not self._segmenter.start():
+            self.get_logger().error("an inference has not returned yet; clean up and configure to load the model anew")
+            return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
-        self._segmenter.start()
         compressed = self._value("image_transport") == "compressed"
         self._decode = compressed_to_bgr if compressed else image_to_bgr
         self._subscription = self.create_subscription(
             CompressedImage if compressed else Image,
             "image/compressed" if compressed else "image",
-            self._segmenter.submit,
+            self._on_image,
             CAMERA_QOS,
             callback_group=self._camera_group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self.get_logger().info(f"active on {self._subscription.topic_name}")
+        self._topic = self._subscription.topic_name
+        self.get_logger().info(f"active on {self._topic}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -120,7 +131,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self.destroy_subscription(self._subscription)
         self._subscription = None
         if not self._segmenter.stop(STOP_TIMEOUT):
-            self.get_logger().error(f"an inference has not ended for {STOP_TIMEOUT:g} s; its frame stays pending")
+            self.get_logger().error("an inference has not returned; clean up and configure to load the model anew")
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -138,14 +149,22 @@ class SegmentationNode(LifecycleNode, FramePort):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured after an unforeseen error, so that a supervisor can try again."""
         self.get_logger().error(f"an error in a transition from {state.label}; back to unconfigured")
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
+        return self.on_shutdown(state)
 
     def _free(self) -> None:
         if self._segmenter is not None:
+            # Has no effect but after an error in a transition, which leaves the worker where it was.
+            self._segmenter.stop(0.0)
             self._segmenter = None
-            for publisher in (self._mask, self._confidence, self._timing):
-                self.destroy_publisher(publisher)
+            for publisher in (self._mask, self._confidence):
+                self.destroy_lifecycle_publisher(publisher)
+            self.destroy_publisher(self._timing)
+
+    def _on_gave_up(self) -> None:
+        """Deactivate, so that a supervisor sees it; only a thread of the executor may do that."""
+        if self._state == "active" and self._segmenter.given_up:
+            self.get_logger().error(f"deactivating: {self._segmenter.given_up}")
+            self.trigger_deactivate()
 
     def _load(self, model: str, size: tuple[int, int]) -> Engine:
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
@@ -161,24 +180,33 @@ class SegmentationNode(LifecycleNode, FramePort):
         new = {parameter.name: parameter.value for parameter in parameters}
         if self._segmenter is not None:
             if "model" in new:
+                if self._segmenter.stuck:
+                    return refusal("the model is stuck in an inference; deactivate, clean up and configure anew")
                 try:
                     size = self._segmenter.frame_size or tuple(self._value("warm_up_size"))
                     self._segmenter.engine = self._load(new["model"], size)
                 except Exception as error:
                     # Whatever an engine's library raises, the model that runs is not touched.
                     return refusal(str(error))
-            self._segmenter.max_age = new.get("max_age_ms", self._segmenter.max_age)
-            self._segmenter.deadline = new.get("deadline_ms", self._segmenter.deadline)
+            for name in LIMITS.keys() & new.keys():
+                setattr(self._segmenter, LIMITS[name], new[name])
         return refusal("")
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._camera.header(stamp_ns(message.header), message.header.frame_id, self.age(message))
+        self._segmenter.submit(message)
 
     def decode(self, message: Image | CompressedImage) -> np.ndarray:
         """See ``FramePort``."""
-        return self._decode(message)
+        bgr = self._decode(message)
+        self._camera.image(bgr)
+        return bgr
 
     def age(self, message: Image | CompressedImage) -> float | None:
         """See ``FramePort``; on the ROS clock."""
-        stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
-        return (self.get_clock().now() - stamp).nanoseconds / 1e6 if stamp.nanoseconds else None
+        # Not by rclpy's Time, which raises where a message holds a negative one.
+        stamp = stamp_ns(message.header)
+        return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else None
 
     def wants_confidence(self) -> bool:
         """See ``FramePort``."""
@@ -196,18 +224,27 @@ class SegmentationNode(LifecycleNode, FramePort):
             return
         self._timing.publish(record_to_diagnostics(record, message.header, self.get_fully_qualified_name()))
         if record.outcome in FAULTS:
-            self.get_logger().warning(f"frame {record.outcome.value}: {record.detail}", throttle_duration_sec=1.0)
+            reason = f"{self._topic}: frame {record.outcome.value}: {record.detail}"
+            self.get_logger().warning(reason, throttle_duration_sec=1.0)
+
+    def give_up(self, reason: str) -> None:
+        """See ``FramePort``."""
+        self._gave_up.trigger()
 
     def _publish_diagnostics(self) -> None:
         segmenter = self._segmenter
-        values = segmenter.status() if segmenter else {}
-        healthy = segmenter and all(values[f"dropped.{fault.value}"] == "0" for fault in FAULTS)
+        values = segmenter.status() | self._camera.status() if segmenter else {}
+        trouble = segmenter.trouble if segmenter else self._trouble
+        level, message = judge(self._state, trouble, self._reported, values)
+        self._reported = values
+        if segmenter and level is Level.WARN:
+            self.get_logger().warning(f"{self._topic}: {message}", throttle_duration_sec=10.0)
         self._diagnostics.publish(
             diagnostics(
                 Header(stamp=self.get_clock().now().to_msg()),
                 f"{self.get_fully_qualified_name()}: segmentation",
-                DiagnosticStatus.OK if healthy else DiagnosticStatus.WARN,
-                self._state,
+                bytes([level]),
+                message,
                 segmenter.engine.bundle.name if segmenter else "",
                 values,
             )
@@ -216,32 +253,8 @@ class SegmentationNode(LifecycleNode, FramePort):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit status."""
-    rclpy.init(args=sys.argv[1:] if arguments is None else arguments)
-    try:
-        node = SegmentationNode()
-    except (ValueError, ParameterException) as error:
-        rclpy.logging.get_logger("segmentation").fatal(str(error))
-        rclpy.try_shutdown()
-        return 2
     # One thread each for frames, for services and for diagnostics.
-    executor = MultiThreadedExecutor(num_threads=3)
-    executor.add_node(node)
-    try:
-        while rclpy.ok():
-            try:
-                executor.spin()
-            except ExternalShutdownException:
-                break
-            except Exception as error:
-                # A callback that fails, on a message that rclpy cannot read for instance, must not end the node.
-                node.get_logger().error(f"{type(error).__name__} in a callback: {error}")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node(SegmentationNode, "segmentation", 3, arguments)
 
 
 if __name__ == "__main__":

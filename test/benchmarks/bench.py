@@ -55,27 +55,7 @@ QUICK = Plan(
 """Shows that everything works, in about four minutes; too short for p99."""
 
 
-def backbones(models: list[str]) -> dict[str, list[str]]:
-    """Bundles by the bundle whose weights the naive node takes.
-
-    Raises:
-        BundleError: a bundle cannot be read, or an int8 bundle has no other one of its backbone.
-    """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for model in models:
-        groups[load_bundle(model).manifest.backbone].append(model)
-    found = {}
-    for backbone, group in groups.items():
-        full = [model for model in group if load_bundle(model).manifest.precision != "int8"]
-        if not full:
-            raise BundleError(f"{group[0]}: is int8, and the naive node runs fp32; give a bundle of {backbone} too")
-        found[full[0]] = group
-    return found
-
-
-def measure_nodes(
-    groups: dict[str, list[str]], engine: str, plan: Plan, bar: PlanBar
-) -> tuple[list[lines.Line], dict[str, Any]]:
+def measure_nodes(models: list[str], engine: str, plan: Plan, bar: PlanBar) -> tuple[list[lines.Line], dict[str, Any]]:
     """Lines about the nodes, and everything they were made of."""
     raw: dict[str, list[nodes.Measured]] = defaultdict(list)
     bare: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -83,23 +63,20 @@ def measure_nodes(
         overloads = plan.load.overloads if repetition == 0 else ()
         with bar.step(f"{repetition + 1}/{plan.repetitions}: transport floor", 25):
             raw["echo"].append(nodes.measure("echo", "", "", plan.load))
-        for reference, group in groups.items():
-            with bar.step(f"{repetition + 1}/{plan.repetitions}: naive {reference}", 50 + 7 * len(overloads)):
-                raw[f"naive {reference}"].append(nodes.measure("naive", reference, "", plan.load, overloads))
-            for model in group:
-                with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 45 + 6 * len(overloads)):
-                    raw[f"ours {model}"].append(nodes.measure("ours", model, engine, plan.load, overloads))
-                    bare[model].append(engines.bare(model, engine, "auto", 0, plan.inferences))
+        for model in models:
+            with bar.step(f"{repetition + 1}/{plan.repetitions}: naive {model}", 50 + 7 * len(overloads)):
+                raw[f"naive {model}"].append(nodes.measure("naive", model, "", plan.load, overloads))
+            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 45 + 6 * len(overloads)):
+                raw[f"ours {model}"].append(nodes.measure("ours", model, engine, plan.load, overloads))
+                bare[model].append(engines.bare(model, engine, "auto", 0, plan.inferences))
     found = []
-    for reference, group in groups.items():
-        naive = raw[f"naive {reference}"]
-        found += lines.cost(f"naive {reference}", naive)
-        for model in group:
-            ours = raw[f"ours {model}"]
-            found += lines.versus_naive(naive, ours)
-            found += lines.overhead(ours, raw["echo"], bare[model])
-            found += lines.overload(naive[0], ours[0], bare[model][0], raw["echo"])
-            found += lines.cost(model, ours)
+    for model in models:
+        naive, ours = raw[f"naive {model}"], raw[f"ours {model}"]
+        found += lines.cost(f"naive {model}", naive)
+        found += lines.versus_naive(naive, ours)
+        found += lines.overhead(ours, raw["echo"], bare[model])
+        found += lines.overload(naive[0], ours[0], bare[model][0], raw["echo"])
+        found += lines.cost(model, ours)
     plain = {name: [asdict(replace(one, masks={})) for one in measured] for name, measured in raw.items()}
     return found, {"nodes": plain, "bare": dict(bare)}
 
@@ -153,14 +130,15 @@ def measure_limits(
 def run(options: argparse.Namespace) -> int:
     """Measure and report; returns the exit status."""
     plan = QUICK if options.quick else Plan()
-    groups = backbones(options.models)
+    for model in options.models:
+        load_bundle(model)
     # torch in fp32 is what the others are held against.
     present = present_engines() if options.engine == "auto" else list(dict.fromkeys([options.engine, "torch"]))
     sections: dict[str, list[lines.Line]] = {}
     data: dict[str, Any] = {}
-    with PlanBar(_seconds(plan, groups, present, options.parts)) as bar:
+    with PlanBar(_seconds(plan, len(options.models), present, options.parts)) as bar:
         if "nodes" in options.parts:
-            sections["Nodes, 1280x720 raw"], data["nodes"] = measure_nodes(groups, options.engine, plan, bar)
+            sections["Nodes, 1280x720 raw"], data["nodes"] = measure_nodes(options.models, options.engine, plan, bar)
         if "transport" in options.parts:
             sections["Transport, 30 Hz"], data["transport"] = measure_transport(plan, bar)
         if "engines" in options.parts:
@@ -172,11 +150,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _seconds(plan: Plan, groups: dict[str, list[str]], present: list[str], parts: list[str]) -> float:
+def _seconds(plan: Plan, bundles: int, present: list[str], parts: list[str]) -> float:
     """Expected seconds of all steps, for the progress bar."""
-    bundles = sum(map(len, groups.values()))
-    over = len(plan.load.overloads)
-    of_nodes = plan.repetitions * (25 + 50 * len(groups) + 45 * bundles) + over * (7 * len(groups) + 6 * bundles)
+    of_nodes = plan.repetitions * (25 + 95 * bundles) + 13 * len(plan.load.overloads) * bundles
     of_transport = len(transport.settings()) * (8 + (plan.transport_frames + plan.reliable_frames) / 60)
     seconds = {
         "nodes": of_nodes,

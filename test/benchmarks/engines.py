@@ -58,18 +58,18 @@ def _bare(model: str, engine_name: str, precision: str, threads: int, inferences
         "model": engine.bundle.name,
         "engine": engine.name,
         "device": engine.device,
-        "precision": computed_precision(engine.name, engine.bundle.manifest.precision, precision),
+        "precision": computed_precision(engine.name, engine.precision),
         "threads": threads,
         "load_s": load,
         **percentiles(np.array(times[warm_up:])),
     }
 
 
-def computed_precision(engine: str, stored: str, asked: str) -> str:
-    """What an engine computes in, for people."""
-    if stored == "int8":
-        return "int8"
-    return "bf16" if asked == "auto" and engine != "onnxruntime" and _native_bf16() else "fp32"
+def computed_precision(engine: str, precision: str) -> str:
+    """What an engine of that ``Engine.precision`` computes in, for people."""
+    if precision == "auto":
+        return "bf16" if engine != "onnxruntime" and _native_bf16() else "fp32"
+    return precision
 
 
 def _native_bf16() -> bool:
@@ -81,17 +81,16 @@ def _native_bf16() -> bool:
 
 
 def settings(models: Sequence[str], engines: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Bundle, engine and precision of each row: bf16 only where it is native, int8 where the bundle is."""
+    """Bundle, engine and precision of each row: bf16 only where it is native, int8 where the bundle has ranges."""
     found = []
     for model in models:
-        stored = load_bundle(model).manifest.precision
+        ranges = load_bundle(model).ranges
         for engine in engines:
-            if stored == "int8":
-                found += [(model, engine, "auto")] if engine != "torch" else []
-                continue
             found.append((model, engine, "fp32"))
-            if computed_precision(engine, stored, "auto") == "bf16":
-                found.append((model, engine, "auto"))
+            if engine != "onnxruntime" and _native_bf16():
+                found.append((model, engine, "bf16"))
+            if ranges and engine != "torch":
+                found.append((model, engine, "int8"))
     return found
 
 
@@ -126,24 +125,17 @@ def miou_7(predicted: np.ndarray, every: int) -> float | None:
 def table(
     models: Sequence[str], engines: Sequence[str], inferences: int = 60, every: int = 1, progress: bool = True
 ) -> list[dict[str, Any]]:
-    """A row of ``bare`` per setting, with ``bundle`` (as it was given), ``backbone``, ``agreement`` and ``miou_7``.
+    """A row of ``bare`` per setting, with ``bundle`` (as it was given), ``agreement`` and ``miou_7``.
 
-    ``agreement`` is the share of pixels, percent, that torch in fp32 gives the same category with the bundle of that
-    backbone that is not int8; None where no such bundle is among ``models``.
+    ``agreement`` is the share of pixels, percent, that torch in fp32 gives the same category.
     """
-    references: dict[str, np.ndarray] = {}
-    for model in models:
-        manifest = load_bundle(model).manifest
-        if manifest.precision != "int8" and manifest.backbone not in references:
-            references[manifest.backbone] = masks(model, "torch", "fp32", every)
+    references = {model: masks(model, "torch", "fp32", every) for model in models}
     rows = []
     for model, engine, precision in tqdm(settings(models, engines), desc="engines", disable=not progress):
         row = bare(model, engine, precision, 0, inferences)
-        row |= {"bundle": model, "backbone": load_bundle(model).manifest.backbone}
-        reference = references.get(row["backbone"])
-        is_reference = engine == "torch" and precision == "fp32"
-        predicted = reference if is_reference else masks(model, engine, precision, every)
-        row["agreement"] = None if reference is None else float(100 * (predicted == reference).mean())
+        reference = references[model]
+        predicted = reference if (engine, precision) == ("torch", "fp32") else masks(model, engine, precision, every)
+        row |= {"bundle": model, "agreement": float(100 * (predicted == reference).mean())}
         row["miou_7"] = miou_7(predicted, every)
         rows.append(row)
     return rows
@@ -165,7 +157,7 @@ def openvino_start_up(model: str) -> dict[str, float]:
 def _openvino_start_up(model: str, cache: str) -> float:
     import openvino
 
-    graph = load_bundle(model).graph
+    graph = create_engine(load_bundle(model), "openvino").bundle.graph
     began = time.perf_counter()
     core = openvino.Core()
     core.set_property({"CACHE_DIR": cache})

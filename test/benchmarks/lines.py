@@ -143,17 +143,17 @@ def transport(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 
 def engines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Each engine and precision; int8 is held against the fp32 row of its backbone on the same engine."""
+    """Each engine and precision; int8 is held against the fp32 row of its bundle on the same engine."""
     lines = []
     for row in rows:
-        quality = [f"{row['agreement']:.2f} % as torch fp32"] if row["agreement"] is not None else []
+        quality = [f"{row['agreement']:.2f} % as torch fp32"]
         quality += [f"miou_7 {row['miou_7']:.2f}"] if row["miou_7"] is not None else []
         value = "; ".join([f"{row['p50_ms']:.1f} / {row['p99_ms']:.1f} ms", *quality])
         wanted, holds = "", None
         if row["precision"] == "int8":
-            other = [o for o in rows if o["backbone"] == row["backbone"] and o["engine"] == row["engine"]]
-            full = next((o for o in other if o["precision"] == "fp32"), None)
-            best = min((o["p50_ms"] for o in other if o["precision"] != "int8"), default=None)
+            same = [o for o in rows if o["bundle"] == row["bundle"] and o["engine"] == row["engine"]]
+            full = next((o for o in same if o["precision"] == "fp32"), None)
+            best = min((o["p50_ms"] for o in same if o["precision"] != "int8"), default=None)
             wanted = "within 1 point of fp32, and faster than it and bf16"
             if full and best and row["miou_7"] is not None:
                 holds = full["miou_7"] - row["miou_7"] <= 1 and row["p50_ms"] < best

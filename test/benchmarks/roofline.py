@@ -17,6 +17,7 @@ from engines import add_arguments, bare, computed_precision
 from setting import HD, isolated, street
 
 from seg_node.core.bundle import load_bundle
+from seg_node.core.engines import create_engine
 from seg_node.replay.images import decode
 
 _SIDES = (1024, 2048)
@@ -115,7 +116,8 @@ _MULTIPLY = ("Convolution", "MatMul", "FullyConnected", "GroupConvolution")
 def _profile(model: str, inferences: int) -> dict[str, Any]:
     import openvino
 
-    bundle = load_bundle(model)
+    engine = create_engine(load_bundle(model), "openvino")
+    bundle = engine.bundle
     core = openvino.Core()
     network = core.read_model(bundle.graph, b"")
     network = openvino.Model([network.output("mask")], network.get_parameters())
@@ -137,7 +139,7 @@ def _profile(model: str, inferences: int) -> dict[str, Any]:
     longest = sorted(((took, *key) for key, took in means.items()), reverse=True)
     return {
         "model": bundle.name,
-        "precision": computed_precision("openvino", bundle.manifest.precision, "auto"),
+        "precision": computed_precision("openvino", engine.precision),
         "total_ms": sum(means.values()),
         "by_type": {kind: took for kind, took in sorted(by_type.items(), key=lambda i: -i[1]) if took > 0.01},
         "top": [list(layer) for layer in longest[:10]],
@@ -165,10 +167,7 @@ if __name__ == "__main__":
     measured = peaks()
     print({name: round(value, 1) for name, value in measured.items()}, "10^9 operations or bytes a second")
     for bundle in options.models:
-        stored = load_bundle(bundle).manifest.precision
         for engine in options.engine:
-            if stored == "int8" and engine == "torch":
-                continue
             found = limits(bare(bundle, engine, "auto", 0, 30), bundle, measured)
             print(
                 f"{found['model']:<22} {engine:<12} {found['precision']}: {found['gflops']:.1f} GFLOP,"

@@ -1,20 +1,26 @@
 """Engines that run a bundle: ONNX Runtime, OpenVINO and torch behind one interface."""
 
+import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from seg_node.core.bundle import Bundle
+from seg_node.core.bundle import RANGES, Bundle
+from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
+from seg_node.core.machine import has_native_int8
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "present_engines"]
 
 ENGINES = {"onnxruntime": "OnnxRuntimeEngine", "openvino": "OpenVinoEngine", "torch": "TorchEngine"}
 """Names that ``create_engine`` takes besides ``auto``, each also the name of its module and library."""
 
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 """Precisions of the computation."""
+
+INT8_LOSS = 0.5
+"""Points of ``miou_7`` that int8 may cost on an engine, as the manifest states it, for ``auto`` to take it."""
 
 
 def present_engines() -> list[str]:
@@ -48,10 +54,45 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precisio
         raise EngineError(f"engine {name} is not installed; installed: {', '.join(present) or 'none'}")
     else:
         reason = "asked for by name"
+    precision, why = _choose_precision(bundle, name, precision)
+    if precision == "int8":
+        bundle = _quantised(bundle)
     module = importlib.import_module(f"seg_node.core.engines.{name}_engine")
     engine = getattr(module, ENGINES[name])(bundle, threads, precision)
-    engine.reason = reason
+    engine.reason = "; ".join(filter(None, (reason, why)))
     return engine
+
+
+def _choose_precision(bundle: Bundle, engine: str, asked: str) -> tuple[str, str]:
+    """Precision to compute in, and why it is not the one that was asked for."""
+    if asked == "bf16" and engine == "onnxruntime":
+        raise EngineError("onnxruntime computes nothing in bf16; use openvino or torch, or another precision")
+    if asked == "int8":
+        if engine == "torch":
+            raise EngineError("torch computes nothing in int8; use onnxruntime or openvino, or another precision")
+        if not bundle.ranges:
+            raise EngineError(f"{bundle.name} has no {RANGES}, and so no int8; export it with --int8")
+    on_gpu = engine == "torch" or (engine == "onnxruntime" and _onnxruntime_sees_gpu())
+    if asked != "auto" or not bundle.ranges or on_gpu or not has_native_int8():
+        return asked, ""
+    told = bundle.manifest.quantisation.get(engine)
+    loss = told.get("loss") if isinstance(told, dict) else None
+    if not isinstance(loss, (int, float)) or loss > INT8_LOSS:
+        return asked, ""
+    return "int8", f"int8, which the processor has instructions for, costs {max(loss, 0):.2f} points of miou_7"
+
+
+def _quantised(bundle: Bundle) -> Bundle:
+    # Slow to import, and needed for this precision only.
+    import onnxruntime
+
+    from seg_node.core.quantise import QuantiseError, quantise
+
+    key = b"".join([onnxruntime.__version__.encode(), b"\0", bundle.ranges, b"\0", bundle.graph])
+    try:
+        return dataclasses.replace(bundle, graph=remembered(key, lambda: quantise(bundle.graph, bundle.ranges)))
+    except QuantiseError as error:
+        raise EngineError(f"{bundle.name}: {error}") from error
 
 
 def _choose(present: list[str]) -> tuple[str, str]:

@@ -5,6 +5,10 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from seg_node.core.bundle import Bundle
+from seg_node.core.taxonomy import CATEGORY_NAMES
+
+_LEAST_CONFIDENCE = 255 // len(CATEGORY_NAMES)
+"""The greatest of so many softmax values is at least their mean."""
 
 
 class EngineError(RuntimeError):
@@ -17,7 +21,8 @@ class Engine(ABC):
     Args:
         bundle: what to run.
         threads: processor threads for one inference; 0 leaves the choice to the engine.
-        precision: of the computation: ``fp32``, or ``auto`` for bf16 where the engine finds it native and faster.
+        precision: of the computation: ``fp32``, ``bf16``, ``int8`` for a graph that was quantised, or ``auto`` for bf16
+            where the engine finds it native and faster.
 
     Attributes:
         name: of the engine, e.g. ``openvino``.
@@ -55,17 +60,31 @@ class Engine(ABC):
             0..255, or None. Both belong to the caller.
 
         Raises:
-            EngineError: the graph's output is not of that shape or type.
+            EngineError: the graph's output is not of that shape or type, or no segmentation: an unknown category, or a
+                confidence that comes of logits that are not finite.
         """
 
     def warm_up(self, size: tuple[int, int]) -> None:
         """Compile and run once on a grey frame, so that no camera frame pays for it."""
         self.infer(np.full((*size, 3), 114, np.uint8))
 
-    def _checked(self, output: np.ndarray, bgr: np.ndarray, what: str) -> np.ndarray:
-        if output.shape != bgr.shape[:2] or output.dtype != np.uint8:
+    def _checked(
+        self, bgr: np.ndarray, mask: np.ndarray, confidence: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """What ``infer`` returns, if it keeps what ``infer`` promises."""
+        for what, output in (("mask", mask), ("confidence", confidence)):
+            if output is not None and (output.shape != bgr.shape[:2] or output.dtype != np.uint8):
+                raise EngineError(
+                    f"{self.bundle.name}: {what} is {output.dtype} {output.shape} for a frame of {bgr.shape[:2]};"
+                    " expected uint8 of the frame's size"
+                )
+        if (worst := mask.max()) >= len(CATEGORY_NAMES):
             raise EngineError(
-                f"{self.bundle.name}: {what} is {output.dtype} {output.shape} for a frame of {bgr.shape[:2]};"
-                " expected uint8 of the frame's size"
+                f"{self.bundle.name}: mask holds category {worst}; there are 0 to {len(CATEGORY_NAMES) - 1}"
             )
-        return output
+        if confidence is not None and (least := confidence.min()) < _LEAST_CONFIDENCE:
+            raise EngineError(
+                f"{self.bundle.name}: confidence is {least} of 255 in places, less than {len(CATEGORY_NAMES)} equal"
+                " categories have; the logits are not finite"
+            )
+        return mask, confidence

@@ -44,5 +44,4 @@ class OnnxRuntimeEngine(Engine):
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         self.prepare(bgr.shape[:2], confidence)
         outputs = self._sessions[confidence].run(None, {"frame": bgr})
-        mask = self._checked(outputs[0], bgr, "mask")
-        return mask, self._checked(outputs[1], bgr, "confidence") if confidence else None
+        return self._checked(bgr, outputs[0], outputs[1] if confidence else None)

@@ -8,6 +8,8 @@ import openvino
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
 
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
 _SIZES_KEPT = 4
 """Compiled models kept, so that a camera that changes its size for good does not grow the memory for ever."""
 
@@ -31,8 +33,8 @@ class OpenVinoEngine(Engine):
         hints = {"PERFORMANCE_HINT": "LATENCY"}
         if self.threads:
             hints["INFERENCE_NUM_THREADS"] = self.threads
-        if self.precision == "fp32":
-            hints["INFERENCE_PRECISION_HINT"] = "f32"
+        if self.precision in _PRECISION_HINTS:
+            hints["INFERENCE_PRECISION_HINT"] = _PRECISION_HINTS[self.precision]
         try:
             model = self._core.read_model(self.bundle.graph, b"")
             names = ["mask", "confidence"] if confidence else ["mask"]
@@ -50,5 +52,4 @@ class OpenVinoEngine(Engine):
         request.infer([bgr], share_inputs=True)
         # The request's memory is written again by the next frame.
         outputs = [request.get_output_tensor(i).data.copy() for i in range(1 + confidence)]
-        mask = self._checked(outputs[0], bgr, "mask")
-        return mask, self._checked(outputs[1], bgr, "confidence") if confidence else None
+        return self._checked(bgr, outputs[0], outputs[1] if confidence else None)

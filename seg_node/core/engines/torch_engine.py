@@ -19,8 +19,6 @@ class TorchEngine(Engine):
         if threads:
             torch.set_num_threads(threads)
         manifest = bundle.manifest
-        if manifest.precision == "int8":
-            raise EngineError(f"{bundle.name}: torch runs no int8 weights; use onnxruntime or openvino")
         try:
             network = SegmentationNetwork(manifest.backbone, manifest.mean, manifest.std)
             network.fpn.load_state_dict(graph_weights(bundle.graph, network.fpn), strict=True)
@@ -30,7 +28,7 @@ class TorchEngine(Engine):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         segmenter = FrameSegmenter(network.eval(), manifest.input_size)
         self._segmenter = segmenter.to(self.device, memory_format=torch.channels_last)
-        self._bf16 = precision == "auto" and has_native_bf16(torch.device(self.device))
+        self._bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(torch.device(self.device)))
 
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:
         """Nothing depends on the size."""
@@ -39,8 +37,7 @@ class TorchEngine(Engine):
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         with torch.autocast(self.device, torch.bfloat16, enabled=self._bf16):
             outputs = self._segmenter(torch.from_numpy(bgr).to(self.device), confidence)
-        mask, sure = (None if output is None else output.cpu().numpy() for output in outputs)
-        return self._checked(mask, bgr, "mask"), sure
+        return self._checked(bgr, *(None if output is None else output.cpu().numpy() for output in outputs))
 
 
 def graph_weights(graph: bytes, module: torch.nn.Module) -> dict[str, torch.Tensor]:

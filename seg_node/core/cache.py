@@ -1,0 +1,58 @@
+"""What takes seconds to compute and is the same every time, kept between processes in the user's cache folder."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+_KEPT = 8
+"""Files in the folder; those not used for longest are removed."""
+
+
+def cache_folder() -> Path:
+    """``seg_node`` in ``$XDG_CACHE_HOME``, by default ``~/.cache`` (XDG Base Directory Specification 0.8)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "seg_node")
+
+
+def remembered(key: bytes, make: Callable[[], bytes]) -> bytes:
+    """What ``make`` returns, from the folder if an earlier call with the same key left it there.
+
+    A folder that cannot be written and a file that was damaged cost time, never an answer.
+
+    Args:
+        key: everything that the result depends on.
+        make: computes it.
+    """
+    try:
+        file = cache_folder() / hashlib.sha256(key).hexdigest()
+    except RuntimeError:
+        # There is no home folder.
+        return make()
+    with contextlib.suppress(OSError):
+        content = file.read_bytes()
+        if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
+            os.utime(file)
+            return content[_DIGEST:]
+    made = make()
+    with contextlib.suppress(OSError):
+        _keep(file, hashlib.sha256(made).digest() + made)
+    return made
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def _keep(file: Path, content: bytes) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
+        try:
+            temporary.write(content)
+            temporary.close()
+            os.replace(temporary.name, file)
+        except OSError:
+            os.unlink(temporary.name)
+            raise
+    for old in sorted(file.parent.iterdir(), key=lambda one: one.stat().st_mtime_ns, reverse=True)[_KEPT:]:
+        old.unlink()

@@ -1,0 +1,172 @@
+"""INT8 weights and activations for a bundle's graph, for processors that have instructions for them (VNNI, AMX).
+
+Ranges of the activations are taken once, from real frames, and stored in the bundle; the graph is quantised when it is
+loaded, so that a bundle holds its weights once.
+"""
+
+import inspect
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; int8 weights per channel"
+OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
+"""What is quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet, so that
+its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
+CLASSIFIER = "segmentation_head."
+"""Tensors of the last convolution, which stays float: it has a thousandth of the multiplications, and its rounding
+would move pixels from one category to another."""
+
+
+class QuantiseError(ValueError):
+    """Ranges that do not belong to a graph, or a library that cannot use them."""
+
+
+def calibrate(graph: bytes, frames: Iterable[np.ndarray]) -> bytes:
+    """Take the ranges of the activations of a graph's network.
+
+    Args:
+        graph: of a bundle; weights may be stored as fp16.
+        frames: uint8 [H, W, 3] BGR, like those that the network is to see.
+
+    Returns:
+        What ``quantise`` takes: JSON, ONNX Runtime's cache of a calibration.
+    """
+    parts = _Parts(onnx.load_from_string(graph))
+    prepare = _session(parts.preparation)
+    images = (prepare.run(None, {"frame": frame})[0] for frame in frames)
+    with tempfile.TemporaryDirectory() as folder:
+        ranges = Path(folder, "ranges.json")
+        _quantise(parts.network, ranges, _Images(images))
+        return ranges.read_bytes()
+
+
+def quantise(graph: bytes, ranges: bytes) -> bytes:
+    """Quantise the network of a graph; what comes before and after it, and its classifier, stay as they are.
+
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
+    2018, after training. Batch normalisation is folded into the convolutions first. Takes seconds.
+
+    On a processor with AVX2 or AVX512 but without VNNI sums of products can saturate, and accuracy suffers.
+
+    Args:
+        graph: of a bundle; weights may be stored as fp16.
+        ranges: of ``calibrate``.
+
+    Returns:
+        Serialised ONNX model with the same input and outputs.
+
+    Raises:
+        QuantiseError: the ranges are not those of this graph, or ONNX Runtime is too old to read them.
+    """
+    try:
+        parts = _Parts(onnx.load_from_string(graph))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "ranges.json")
+            file.write_bytes(ranges)
+            network = _quantise(parts.network, file, None)
+    except QuantiseError:
+        raise
+    except Exception as error:
+        # onnx and onnxruntime share no base class of their errors below Exception.
+        raise QuantiseError(f"the ranges for int8 do not fit the graph: {type(error).__name__}: {error}") from error
+    return parts.joined(network).SerializeToString()
+
+
+class _Parts:
+    """A bundle's graph, cut into what prepares the frame, the network, and what makes masks of its logits."""
+
+    def __init__(self, whole: ModelProto):
+        self._whole = whole
+        nodes, weights = _with_float_weights(whole.graph)
+        begin = 1 + next(i for i, node in enumerate(nodes) if "image" in node.output)
+        end = 1 + next(i for i, node in enumerate(nodes) if "logits" in node.output)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 8, "h", "w"])
+        self._before, self._after = nodes[:begin], nodes[end:]
+        self.preparation = self._model(self._before, [], whole.graph.input[0], image)
+        self.network = self._model(nodes[begin:end], weights, image, logits)
+
+    def joined(self, network: GraphProto) -> ModelProto:
+        """The whole with another network."""
+        graph = self._whole.graph
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend([*self._before, *network.node, *self._after])
+        graph.initializer.extend(network.initializer)
+        onnx.checker.check_model(self._whole)
+        return self._whole
+
+    def _model(
+        self, nodes: list[NodeProto], weights: list[TensorProto], given: ValueInfoProto, wanted: ValueInfoProto
+    ) -> ModelProto:
+        graph = helper.make_graph(nodes, "part", [given], [wanted], weights)
+        model = helper.make_model(graph, opset_imports=self._whole.opset_import)
+        model.ir_version = self._whole.ir_version
+        return model
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self, images: Iterator[np.ndarray]):
+        self._images = images
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {"image": image}
+
+
+def _quantise(network: ModelProto, ranges: Path, images: _Images | None) -> GraphProto:
+    """Quantise with the ranges of a file; where it does not exist, it is made from images."""
+    if "calibration_cache_path" not in inspect.signature(quantize_static).parameters:
+        raise QuantiseError(f"int8 needs a newer ONNX Runtime than {onnxruntime.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        folded, quantised = Path(folder, "folded.onnx"), Path(folder, "quantised.onnx")
+        _session(network, folded)
+        model = onnx.load(folded)
+        # What quantize_static looks for before it advises to fold.
+        model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        onnx.save(model, folded)
+        quantize_static(
+            folded,
+            quantised,
+            images,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[
+                node.name for node in model.graph.node if any(name.startswith(CLASSIFIER) for name in node.input)
+            ],
+            calibrate_method=CalibrationMethod.MinMax,
+            calibration_cache_path=ranges,
+        )
+        return onnx.load(quantised).graph
+
+
+def _with_float_weights(graph: GraphProto) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes without those that cast stored weights, and the weights as they come out of these."""
+    weights = {weight.name: weight for weight in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in weights:
+            values = numpy_helper.to_array(weights.pop(node.input[0])).astype(np.float32)
+            weights[node.output[0]] = numpy_helper.from_array(values, node.output[0])
+        else:
+            nodes.append(node)
+    return nodes, list(weights.values())
+
+
+def _session(model: ModelProto, folded: Path | None = None) -> onnxruntime.InferenceSession:
+    """Load a model on the processor; ``folded`` receives it with batch normalisation folded and constants computed."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if folded:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,422 @@
+"""What an attacker may try: bundles, sources, answers, rights on the network, and what is installed."""
+
+import ast
+import asyncio
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import time
+import tracemalloc
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper
+
+from seg_node.core.bundle import GRAPH, MANIFEST, RANGES, BundleError, find_bundle, load_bundle
+from seg_node.core.plain_files import read_file
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("seg_node", "seg_training", "launch")
+
+
+# Sources
+
+
+def hazards(source: str) -> list[str]:
+    """Calls in a Python source that run what somebody else wrote, or that could be made to."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            found += [f"import {name}" for name in names if name.split(".")[0] in _MODULES]
+        if not isinstance(node, ast.Call):
+            continue
+        name, keywords = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+        safe = _ONLY_WITH.get(name)
+        if name in _CALLS or keywords.get("shell", "False") != "False" or keywords.get("allow_pickle") == "True":
+            found.append(name)
+        elif safe and keywords.get(safe[0]) != safe[1]:
+            found.append(f"{name} without {safe[0]}={safe[1]}")
+    return found
+
+
+_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "telnetlib", "ftplib"}
+_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp"}
+_CALLS |= {f"yaml.{name}" for name in ("load", "load_all", "full_load", "unsafe_load", "unsafe_load_all")}
+_CALLS |= {"subprocess.getoutput", "subprocess.getstatusoutput", "torch.hub.load", "torch.jit.load"}
+_ONLY_WITH = {"torch.load": ("weights_only", "True")}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_sources_run_nothing_of_others(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert len(files) > 2
+    found = {file.relative_to(ROOT).as_posix(): hazards(file.read_text()) for file in files}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("eval('1')", "exec(text)", "import pickle", "from pickle import loads", "import os\nos.system('ls')"),
+        *("subprocess.run('ls', shell=True)", "subprocess.Popen(c, shell=flag)", "yaml.load(text, Loader)"),
+        *("torch.load(file)", "torch.load(file, weights_only=False)", "np.load(file, allow_pickle=True)"),
+        "def f():\n    return [__import__(n) for n in names]",
+    ],
+)
+def test_hazards_are_seen(source):
+    assert hazards(source)
+
+
+def test_hazards_are_not_seen_where_there_are_none():
+    assert not hazards("subprocess.run(['ls'], shell=False)\ntorch.load(f, weights_only=True)\nyaml.safe_load(t)")
+
+
+# Bundles
+
+
+def graph_of(tensor: TensorProto | None = None, inner: TensorProto | None = None) -> bytes:
+    """A small graph, with a tensor of its own or in the branch of an If."""
+    out = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1])
+    attributes = {}
+    if inner is not None:
+        attributes["then_branch"] = helper.make_graph(
+            [helper.make_node("Constant", [], ["x"], value=inner)], "t", [], []
+        )
+    node = helper.make_node("If", ["condition"], ["mask"], **attributes)
+    return helper.make_model(
+        helper.make_graph([node], "g", [], [out], [tensor] if tensor is not None else [])
+    ).SerializeToString()
+
+
+def external(location: str) -> TensorProto:
+    """A tensor whose data lies in another file."""
+    tensor = helper.make_tensor("weights", TensorProto.FLOAT, [1], [0.0])
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Write a bundle: ``bundle(graph, other files, **manifest fields) -> folder``."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    values = yaml.safe_load((find_bundle("fpn_resnet50") / MANIFEST).read_text())
+
+    def write(graph: bytes = graph_of(), others: dict[str, bytes] | None = None, **changes) -> Path:
+        contents = {GRAPH: graph} | (others or {})
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        (folder / MANIFEST).write_text(yaml.safe_dump(values | {"files": hashes} | changes))
+        return folder
+
+    return write
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as refused:
+        load_bundle(folder)
+    return str(refused.value)
+
+
+def test_whole_bundle_is_accepted(bundle):
+    loaded = load_bundle(bundle(graph_of(helper.make_tensor("w", TensorProto.FLOAT, [1], [2.0])), {RANGES: b"{}"}))
+    assert onnx.load_from_string(loaded.graph).graph.initializer[0].float_data == [2.0]
+    assert loaded.ranges == b"{}"
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../outside", "/etc/passwd"])
+@pytest.mark.parametrize("inner", [False, True], ids=["initializer", "branch"])
+def test_tensors_in_other_files(bundle, location, inner):
+    tensor = external(location)
+    folder = bundle(graph_of(inner=tensor) if inner else graph_of(tensor), {"weights.bin": bytes(4)})
+    assert "model.onnx: keeps tensor 'weights' in another file" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/hostname", "a/../../outside", "..", ".", "", "a\0b", "sub/model.onnx"]
+)
+def test_names_that_leave_the_folder(bundle, name, tmp_path):
+    (tmp_path / "outside").write_bytes(b"")
+    hashes = {GRAPH: hashlib.sha256(graph_of()).hexdigest(), name: hashlib.sha256(b"").hexdigest()}
+    assert "does not lie in the bundle's own folder" in refusal(bundle(files=hashes))
+
+
+@pytest.mark.parametrize("name", [GRAPH, MANIFEST])
+def test_links_out_of_the_folder(bundle, name, tmp_path):
+    folder = bundle()
+    (folder / name).rename(tmp_path / "outside")
+    (folder / name).symlink_to(tmp_path / "outside")
+    assert f"{name}: is a link" in refusal(folder)
+
+
+def test_link_to_the_folder_is_no_link_out_of_it(bundle, tmp_path):
+    (tmp_path / "current").symlink_to(bundle())
+    assert load_bundle(tmp_path / "current").path == tmp_path / "current"
+
+
+@pytest.mark.parametrize("name", [GRAPH, MANIFEST])
+def test_pipes_and_folders_are_not_waited_for(bundle, name):
+    folder = bundle()
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    # A pipe in the place of the manifest makes the folder no bundle at all.
+    assert ("no regular file" if name == GRAPH else "neither a folder with") in refusal(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert ("cannot be read" if name == GRAPH else "neither a folder with") in refusal(folder)
+
+
+def test_size_of_a_manifest_is_limited(bundle):
+    folder = bundle()
+    with (folder / MANIFEST).open("a") as manifest:
+        manifest.write("#" * 2**18)
+    assert re.search(r"is \d+ bytes; at most 262144 are read", refusal(folder))
+
+
+def test_reading_takes_no_more_memory_than_the_file(tmp_path):
+    (tmp_path / "small").write_bytes(bytes(100))
+    tracemalloc.start()
+    assert read_file(tmp_path / "small", 2**31 - 1) == bytes(100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("change", [b"x", b""])
+def test_one_changed_byte(bundle, change):
+    folder = bundle()
+    content = (folder / GRAPH).read_bytes()
+    (folder / GRAPH).write_bytes(content[:-1] + change)
+    assert "sha256 is" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.mkdir [{marker}]",
+        "!!python/name:os.system",
+        "!!python/object/new:os.mkdir [{marker}]",
+        "!!python/module:antigravity",
+    ],
+)
+def test_manifest_runs_no_code(bundle, text, tmp_path):
+    folder = bundle()
+    with (folder / MANIFEST).open("a") as manifest:
+        manifest.write("training: " + text.format(marker=tmp_path / "marker"))
+    assert "could not determine a constructor" in refusal(folder)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\n", "aliases are not read"),
+        ("training: " + "[" * 100, "nested deeper than 20 levels"),
+        ("training: " + "{a: " * 10**4, "nested deeper than 20 levels"),
+        ("training: {seed: .nan}", "not JSON compliant"),
+        ("training: {seed: !!binary AAAA}", "not JSON serializable"),
+        ("training: 2026-13-45", "training is '2026-13-45'"),
+        ("training: " + "9" * 5000, "cannot be read"),
+    ],
+)
+def test_yaml_that_would_multiply_or_surprise(bundle, text, reason):
+    folder = bundle()
+    kept = [line for line in (folder / MANIFEST).read_text().splitlines() if re.match("schema|files|  model", line)]
+    values = {"name": "x", "decoder": "fpn", "backbone": "x", "input_size": [32, 32], "mean": [0, 0, 0], "date": "x"}
+    lines = [f"{key}: {value}" for key, value in (values | {"std": [1, 1, 1]}).items()]
+    (folder / MANIFEST).write_text("\n".join([*kept, *lines, text]))
+    assert re.search(reason, refusal(folder))
+
+
+@pytest.mark.parametrize("name", ["a\r\nSet-Cookie: b", "../up", "a/b", "a b", "é", "", ".hidden", "x" * 101])
+def test_names_that_would_break_headers_or_paths(bundle, name):
+    assert "name is" in refusal(bundle(name=name))
+
+
+# Answers
+
+
+def test_answers_tell_nothing_of_the_machine():
+    pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
+    httpx = pytest.importorskip("httpx", reason="httpx is missing: pip install -e '.[test]'")
+    sys.path.insert(0, str(ROOT / "test" / "fuzz"))
+    from http_surface import PATHS, Instant
+
+    from seg_node.core.bundle import DEFAULT_MODEL
+    from seg_node.serve.app import make_app
+    from seg_node.serve.limits import Limits
+    from seg_node.serve.models import Models
+
+    models = Models([], DEFAULT_MODEL, Instant)
+
+    async def answers():
+        transport = httpx.ASGITransport(make_app(models, Limits()), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            pages = (
+                "/v1/models",
+                "/openapi.json",
+                "/docs",
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/nothing",
+                "/v1/videos/x",
+            )
+            return {page: await client.get(page) for page in pages}
+
+    try:
+        for page, answer in asyncio.run(answers()).items():
+            assert answer.status_code < 500 or page == "/readyz"
+            assert not PATHS.search(answer.content), page
+    finally:
+        models.close()
+
+
+def test_http_has_a_limit_for_everything():
+    from dataclasses import asdict
+
+    from seg_node.serve.limits import Limits
+
+    limits = asdict(Limits())
+    assert limits.keys() >= {"max_bytes", "max_pixels", "max_side", "queue", "timeout", "body_timeout", "batch_files"}
+    assert limits.keys() >= {"batch_bytes", "video_bytes", "video_frames", "video_work", "video_jobs", "video_kept"}
+    assert all(0 < value < float("inf") for value in limits.values())
+
+
+# Rights on the network
+
+
+def policy() -> dict[tuple[str, str], set[str]]:
+    """Names that the SROS2 policy allows, by kind and direction."""
+    (profile,) = ElementTree.parse(ROOT / "config" / "sros2" / "segmentation.policy.xml").findall(".//profile")
+    assert (profile.get("ns"), profile.get("node")) == ("/", "segmentation")
+    allowed: dict[tuple[str, str], set[str]] = {}
+    for group in profile:
+        ((direction, verdict),) = group.attrib.items()
+        assert verdict == "ALLOW"
+        allowed[group.tag, direction] = {name.text.replace("~", "/segmentation") for name in group}
+    return allowed
+
+
+EVERY_NODE = {"/parameter_events", "/rosout", "/segmentation/transition_event"}
+
+
+def test_policy_allows_the_topics_of_the_readme():
+    section = (ROOT / "README.md").read_text().split("### Topics\n", 1)[1].split("The mask holds", 1)[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    subscribed = {name for row in rows if "subscribed" in row for name in re.findall("`(.+?)`", row)}
+    published = {name.replace("~", "/segmentation") for row in rows for name in re.findall("`(.+?)`", row)} - subscribed
+    allowed = policy()
+    assert allowed["topics", "subscribe"] == subscribed | {"/clock", "/parameter_events"}
+    assert allowed["topics", "publish"] == published | EVERY_NODE
+
+
+def test_policy_allows_what_a_running_node_has(ros, node_process):
+    """All of it, and no service that the node does not have."""
+    from rclpy._rclpy_pybind11 import NodeNameNonExistentError
+
+    process = node_process({"autostart": False}, state="unconfigured")
+    observer = ros.create_node("observer")
+    name, namespace = process.full_name.rsplit("/", 1)[::-1]
+
+    def graph(of_kind) -> set[str]:
+        try:
+            return {topic.replace(process.full_name, "/segmentation") for topic, _ in of_kind(name, namespace or "/")}
+        except NodeNameNonExistentError:
+            return set()
+
+    allowed = policy()
+    deadline = time.monotonic() + 60
+    try:
+        # Discovery tells of one thing after the other.
+        while time.monotonic() < deadline:
+            services = graph(observer.get_service_names_and_types_by_node)
+            published = graph(observer.get_publisher_names_and_types_by_node)
+            if services >= allowed["services", "reply"] and "/diagnostics" in published:
+                break
+            time.sleep(0.1)
+    finally:
+        observer.destroy_node()
+    assert services == allowed["services", "reply"]
+    assert {"/diagnostics"} <= published <= allowed["topics", "publish"]
+
+
+# What is installed
+
+
+def requirements(name: str) -> list[tuple[str, str]]:
+    """Pinned packages of a lock file by normalised name, each with the lines that belong to it.
+
+    A package has several where Pythons need different versions.
+    """
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    blocks = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    return [(_normalised(re.match(r"[A-Za-z0-9._-]+", block)[0]), block) for block in blocks]
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> dict[str, list[str]]:
+    """What setup.py asks for, by extra; what every installation needs under ''."""
+    import setuptools
+
+    captured = {}
+    original, setuptools.setup = setuptools.setup, lambda **options: captured.update(options)
+    folder = os.getcwd()
+    try:
+        os.chdir(ROOT)
+        spec = importlib.util.spec_from_file_location("package_setup", ROOT / "setup.py")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    finally:
+        setuptools.setup = original
+        os.chdir(folder)
+    return {"": captured["install_requires"]} | captured["extras_require"]
+
+
+LOCKS = {"demo": ("", "ros"), "test": ("", "ros", "training", "serving", "dashboard", "note", "test")}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_covers_what_setup_asks_for(lock):
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    locked, asked = requirements(lock), declared()
+    for extra in LOCKS[lock]:
+        for wanted in map(Requirement, asked[extra]):
+            versions = [
+                re.match(r"[^=]+==([^\s;]+)", block)[1] for name, block in locked if name == _normalised(wanted.name)
+            ]
+            assert versions, f"requirements/{lock}.txt lacks {wanted}; run make lock"
+            assert all(wanted.specifier.contains(Version(version)) for version in versions), (wanted, versions)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_pins_and_hashes_everything_and_names_no_server(lock):
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text()
+    blocks = requirements(lock)
+    assert len(blocks) > 20
+    for name, block in blocks:
+        assert re.match(r"[A-Za-z0-9._-]+==\S+", block), name
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)) >= 1, name
+    assert not re.search(r"https?:|index-url|find-links|file:|\+cpu|@ ", text)
+
+
+def test_make_installs_what_the_lock_covers():
+    """The extras that the Makefile installs for its two commands are those of the lock files."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert '".[ros]"' in makefile
+    assert f'".[{",".join(LOCKS["test"][2:])}]"' in makefile
+    for lock, (_, *extras) in LOCKS.items():
+        assert f"$(LOCK){''.join(f' --extra {extra}' for extra in extras)} -o requirements/{lock}.txt" in makefile

@@ -10,6 +10,8 @@ COMMANDS = {
     "label": ("seg_node.replay.label_command", "write recorded drives again with masks as lossless topics"),
     "shadow": ("seg_node.replay.shadow_command", "run two models on one live topic and publish how they agree"),
     "serve": ("seg_node.serve.command", "answer HTTP requests with masks of images and videos"),
+    "dashboard": ("seg_node.serve.dashboard.command", "show masks, training runs and comparisons in a browser"),
+    "view": ("seg_node.view.command", "show a node at work on a web page, without ROS tools"),
     "bag": ("seg_node.replay.bag_command", "make a bag from a video, or show what a bag holds"),
 }
 """Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""

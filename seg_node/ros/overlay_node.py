@@ -1,0 +1,115 @@
+"""The overlay node: masks painted over the camera's images for people, in a process of its own."""
+
+import sys
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from seg_node.core.frame_join import Frame
+from seg_node.core.overlay import annotate, caption, paint
+from seg_node.core.segmenter import UndecodableError
+from seg_node.ros.frame_source import FrameSource, decode_frame
+from seg_node.ros.messages import bgr8_image, diagnostics
+from seg_node.ros.parameters import TRANSPORTS, Spec, check, declare_parameters, refusal
+from seg_node.ros.process import run_node
+
+PARAMETERS = {
+    "alpha": Spec(0.5, "Share of the categories' colours in the overlay.", range=(0.0, 1.0)),
+    "image_transport": Spec("raw", "Subscribe to image or image/compressed.", choices=TRANSPORTS, read_only=True),
+}
+
+OVERLAY_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+INFO_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+INFO_SUBSCRIPTION_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+_DEMAND_S = 0.25
+"""Between two looks whether somebody subscribes."""
+
+
+class OverlayNode(Node):
+    """Paints the masks of a segmentation node, and relays the camera's calibration beside them.
+
+    Subscribes, only while somebody subscribes to what comes of it, to ``image`` (or ``image/compressed``),
+    ``segmentation/mask`` and ``segmentation/timing``, and to ``camera_info``. Publishes, beside the mask,
+
+    * ``segmentation/overlay``: bgr8, camera-sized, with the header of the camera's message;
+    * ``segmentation/camera_info``: the camera's messages as they are. Whoever projects an image by its calibration
+      looks for it under this name beside the image, and the mask has the camera's size, header and lens;
+    * ``/diagnostics`` once a second: frames ``painted``, messages that were ``unreadable``, and masks left
+      ``incomplete`` because their image or record never came.
+    """
+
+    def __init__(self):
+        super().__init__("overlay")
+        declare_parameters(self, PARAMETERS)
+        if problems := [problem for name in PARAMETERS if (problem := self._check(self.get_parameter(name)))]:
+            raise ValueError("; ".join(problems))
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._painted = 0
+        self._overlay = self.create_publisher(Image, "segmentation/overlay", OVERLAY_QOS)
+        self._info = self.create_publisher(CameraInfo, "segmentation/camera_info", INFO_QOS)
+        self._info_subscription = None
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        compressed = self.get_parameter("image_transport").value == "compressed"
+        camera = "image/compressed" if compressed else "image"
+        self._source = FrameSource(self, camera, "segmentation", self._on_frame)
+        # On a steady clock: with use_sim_time the others stand still while no bag plays.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_DEMAND_S, self._follow_demand, clock=steady)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+
+    @staticmethod
+    def _check(parameter: Parameter) -> str:
+        return check(parameter, "active", PARAMETERS)
+
+    def _on_parameters(self, parameters: list[Parameter]):
+        return refusal("; ".join(filter(None, map(self._check, parameters))))
+
+    def _follow_demand(self) -> None:
+        self._source.want(self._overlay.get_subscription_count() > 0)
+        wanted = self._info.get_subscription_count() > 0
+        if wanted and self._info_subscription is None:
+            # As it came: nothing is read, so nothing can be lost in a conversion.
+            self._info_subscription = self.create_subscription(
+                CameraInfo, "camera_info", self._info.publish, INFO_SUBSCRIPTION_QOS, raw=True
+            )
+        elif not wanted and self._info_subscription is not None:
+            self.destroy_subscription(self._info_subscription)
+            self._info_subscription = None
+
+    def _on_frame(self, frame: Frame) -> None:
+        try:
+            picture = paint(*decode_frame(frame), self.get_parameter("alpha").value)
+        except UndecodableError as error:
+            self._source.refuse(error)
+            return
+        annotate(picture, caption(frame.record))
+        self._overlay.publish(bgr8_image(picture, frame.image.header))
+        self._painted += 1
+
+    def _publish_diagnostics(self) -> None:
+        bad = {"unreadable": self._source.unreadable, "incomplete": self._source.join.incomplete}
+        self._diagnostics.publish(
+            diagnostics(
+                Header(stamp=self.get_clock().now().to_msg()),
+                f"{self.get_fully_qualified_name()}: overlay",
+                DiagnosticStatus.WARN if any(bad.values()) else DiagnosticStatus.OK,
+                "painting" if self._source.subscribed else "idle: nobody subscribes",
+                "",
+                {name: str(value) for name, value in {"painted": self._painted, **bad}.items()},
+            )
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until it is interrupted; returns the exit status."""
+    return run_node(OverlayNode, "overlay", 2, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What the page shows in figures: counts since the start, and latency over a window that moves."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seg_node.core.overlay import is_latency
+from seg_node.core.timing import DROPS, FrameRecord, Outcome
+
+WINDOW_S = 30.0
+"""Of the percentiles and rates."""
+_CAPACITY = 6000
+"""Records in the window at most: those of 200 Hz."""
+_RECENT = 150
+"""Frames of the running chart."""
+
+
+class Live:
+    """Collects timing records; read from any thread.
+
+    Args:
+        clock: seconds on a steady clock.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started = clock()
+        self._window: deque[tuple[float, FrameRecord]] = deque(maxlen=_CAPACITY)
+        self._counts: Counter[Outcome] = Counter()
+        self._late = 0
+        self._first = self._last = self._last_masked = 0.0
+        self._about: dict[str, Any] = dict.fromkeys(("node", "camera", "state", "engine", "hint"), "")
+
+    def add(self, record: FrameRecord) -> None:
+        """Count a frame that has just come to its end."""
+        with self._lock:
+            now = self._clock()
+            self._window.append((now, record))
+            self._counts[record.outcome] += 1
+            self._late += record.late
+            self._first, self._last = self._first or now, now
+            if record.outcome is Outcome.MASKED:
+                self._last_masked = now
+
+    def tell(self, **about: str) -> None:
+        """Set what else the page says: ``node``, ``camera``, ``state``, ``engine``, ``hint``."""
+        with self._lock:
+            self._about |= about
+
+    def silence(self) -> tuple[float, float]:
+        """Seconds since the last record and since the last mask, or since the start where there was none."""
+        with self._lock:
+            now = self._clock()
+            return now - (self._last or self._started), now - (self._last_masked or self._started)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the page shows, as JSON.
+
+        Returns:
+            What was told; ``model`` of the newest frame; ``received``, ``masked``, ``late`` and ``drops`` by reason
+            since the start; over the window ``rate`` of ``received`` and ``masked`` in Hz, and ``total`` and ``age``
+            with ``p50`` and ``p95`` in milliseconds, or None without any; ``recent``, outcome and total of the newest
+            frames.
+        """
+        with self._lock:
+            now = self._clock()
+            while self._window and now - self._window[0][0] > WINDOW_S:
+                self._window.popleft()
+            records = [record for _, record in self._window]
+            counts, late, about = self._counts.copy(), self._late, dict(self._about)
+            # Not from the start: loading a model takes its time.
+            span = min(max(now - self._first, 1.0), WINDOW_S)
+        masked = [record for record in records if record.outcome is Outcome.MASKED]
+        return about | {
+            "model": records[-1].model if records else "",
+            "received": counts.total(),
+            "masked": counts[Outcome.MASKED],
+            "late": late,
+            "drops": {drop.value: counts[drop] for drop in DROPS},
+            "rate": {"received": round(len(records) / span, 1), "masked": round(len(masked) / span, 1)},
+            "total": _percentiles([record.total for record in masked]),
+            "age": _percentiles([record.age for record in masked if record.age is not None and is_latency(record.age)]),
+            "recent": [[record.outcome.value, round(record.total, 1)] for record in records[-_RECENT:]],
+        }
+
+
+def _percentiles(milliseconds: list[float]) -> dict[str, float] | None:
+    if not milliseconds:
+        return None
+    p50, p95 = np.percentile(milliseconds, (50, 95)).tolist()
+    return {"p50": round(p50, 1), "p95": round(p95, 1)}

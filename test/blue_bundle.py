@@ -1,0 +1,47 @@
+"""A bundle that loads in milliseconds and whose mask is known: the three upper bits of each pixel's blue."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from seg_node.core.bundle import Bundle, Manifest, write_bundle
+
+_GRAPH = """<ir_version: 10, opset_import: ["": 20]>
+blue (uint8[H, W, 3] frame) => (uint8[H, W] mask, uint8[H, W] confidence) {
+    channel = Constant <value = int64 {0}> ()
+    plane = Gather <axis = 2> (frame, channel)
+    bits = Constant <value = uint8 {5}> ()
+    mask = BitShift <direction = "RIGHT"> (plane, bits)
+    all = Constant <value = uint8 {255}> ()
+    confidence = BitwiseOr (plane, all)
+}"""
+
+
+def blue_bundle(folder: Path) -> Bundle:
+    """Write it as ``folder/blue``; for the engine onnxruntime."""
+    manifest = Manifest(
+        name="blue",
+        decoder="fpn",
+        backbone="resnet18",
+        input_size=(96, 128),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        files={},
+        date="2026-11-21",
+    )
+    return write_bundle(folder / "blue", manifest, onnx.parser.parse_model(_GRAPH).SerializeToString())
+
+
+def blue_mask(bgr: np.ndarray) -> np.ndarray:
+    """The mask of an image, uint8 [H, W]."""
+    return bgr[..., 0] // 32
+
+
+def blue_scene(seed: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """An image whose mask has all eight categories, uint8 [H, W, 3]; each seed makes another one."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    blues = np.roll(np.arange(8) * 32 + 16, seed)
+    image[..., 0] = np.repeat(blues, -(-size[1] // 8))[: size[1]]
+    return image

@@ -1,0 +1,141 @@
+"""Headless Chromium for tests, driven by its DevTools protocol over a pipe: no driver, no library, no download.
+
+https://chromedevtools.github.io/devtools-protocol/ documents the methods.
+"""
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find_chromium() -> str:
+    """Path of the browser; skips the test where there is none."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    return found or pytest.skip("Chromium is missing: apt-get install chromium")
+
+
+class Browser:
+    """One page in a browser of its own; a context manager.
+
+    Args:
+        url: to open.
+        width: of the window, in CSS pixels.
+        height: of the window.
+    """
+
+    def __init__(self, url: str, width: int = 1200, height: int = 800):
+        self._url, self._size = url, (width, height)
+        self._ids = itertools.count(1)
+        self._read = b""
+
+    def __enter__(self) -> "Browser":
+        self._folder = tempfile.TemporaryDirectory(prefix="browser_", ignore_cleanup_errors=True)
+        theirs_in, self._to = os.pipe()
+        self._from, theirs_out = os.pipe()
+        arguments = [
+            *(
+                "--headless=new",
+                "--remote-debugging-pipe",
+                "--no-first-run",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ),
+            # In a container, where the sandbox cannot work, the pages are our own.
+            "--no-sandbox",
+            f"--user-data-dir={self._folder.name}",
+            f"--window-size={self._size[0]},{self._size[1]}",
+            "about:blank",
+        ]
+        # Chromium reads commands from descriptor 3 and answers on 4.
+        shell = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", shell, find_chromium(), *arguments],
+            pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._session = None
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        width, height = self._size
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._call("Page.navigate", url=self._url)
+        self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._to)
+        os.close(self._from)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def evaluate(self, expression: str) -> Any:
+        """Value of a JavaScript expression in the page."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait_for(self, expression: str, timeout: float = 120.0) -> Any:
+        """Wait until an expression is true; returns its value."""
+        deadline = time.monotonic() + timeout
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {expression}"
+            time.sleep(0.1)
+        return value
+
+    def dark(self) -> None:
+        """Ask the page for its dark colours."""
+        feature = {"name": "prefers-color-scheme", "value": "dark"}
+        self._call("Emulation.setEmulatedMedia", features=[feature])
+
+    def upload(self, selector: str, path: os.PathLike | str) -> None:
+        """Choose a file in the file input that a CSS selector finds."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[os.fspath(path)])
+
+    def screenshot(self, quality: int = 80) -> bytes:
+        """The window as a JPEG."""
+        answer = self._call("Page.captureScreenshot", format="jpeg", quality=quality)
+        return base64.b64decode(answer["data"])
+
+    def _call(self, method: str, timeout: float = 120.0, **parameters: Any) -> dict[str, Any]:
+        number = next(self._ids)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._receive(deadline, method)
+            if answer.get("id") == number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def _receive(self, deadline: float, method: str) -> dict[str, Any]:
+        """The next message; those between are events, which nobody asked for."""
+        while b"\0" not in self._read:
+            ready, _, _ = select.select([self._from], [], [], max(deadline - time.monotonic(), 0.0))
+            assert ready, f"the browser does not answer {method}"
+            data = os.read(self._from, 2**16)
+            assert data, f"the browser ended at {method}"
+            self._read += data
+        message, _, self._read = self._read.partition(b"\0")
+        return json.loads(message)

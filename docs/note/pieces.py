@@ -1,0 +1,366 @@
+"""What templates name in double braces: tables, figures and sentences, each made of result files.
+
+A piece whose file is not there says so, and how to get it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from note.results import SOURCES, Results
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.replay.comparison import Comparison, Verdict
+from seg_node.replay.plots import Figure
+from seg_node.replay.statistics import LEVEL
+from seg_node.replay.tables import Table
+from seg_node.serve.dashboard import charts, tables
+
+DATA = "camvid_val"
+"""The manifests' scores that the note reports."""
+
+_PLACEHOLDER = re.compile(r"\{\{ ([\w ]+) \}\}")
+_QUESTIONS_IN_FRENCH = {
+    "latency_p50": "latence médiane",
+    "latency_p99": "99e centile de la latence",
+    "sustained": "cadence soutenue",
+    "streaming": "miou_7 en flux",
+    "offline": "miou_7 hors ligne",
+}
+
+
+class Pieces:
+    """Fills templates, and collects the figures that they show.
+
+    Args:
+        results: what was measured.
+
+    Attributes:
+        figures: that were shown so far, by name.
+    """
+
+    def __init__(self, results: Results):
+        self._results = results
+        self.figures: dict[str, Figure] = {}
+
+    def fill(self, template: str) -> str:
+        """Put a piece in the place of each ``{{ name arguments }}``.
+
+        Raises:
+            KeyError: there is no such piece.
+        """
+        return _PLACEHOLDER.sub(lambda found: self.piece(*found[1].split()), template)
+
+    def piece(self, name: str, *arguments: str) -> str:
+        """One piece as Markdown."""
+        if name == "figures":
+            return self._figures(arguments)
+        return PIECES[name](self._results, *arguments)
+
+    def _figures(self, names: tuple[str, ...]) -> str:
+        """Pictures in a row, each with its numbers in place of itself, and their captions below.
+
+        Nothing stands in the place of a figure whose results are missing: the table or sentence beside it says so.
+        """
+        made = {name: figure for name in names if (figure := FIGURES[name](self._results))}
+        if not made:
+            return ""
+        self.figures |= made
+        images = " ".join(f"![{figure.caption} {figure.numbers}](figures/{name}.svg)" for name, figure in made.items())
+        places = ("Left: ", "Right: ") if len(made) == 2 else ("",) * len(made)
+        captions = " ".join(place + figure.caption for place, figure in zip(places, made.values(), strict=True))
+        return f"{images}\n*{captions}*"
+
+
+def missing(name: str) -> str:
+    """Sentence for results that do not exist yet."""
+    source = SOURCES[name]
+    return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
+
+
+def table(content: Table, code: tuple[int, ...] = ()) -> str:
+    """A Markdown table; the cells of the columns ``code`` are set as code."""
+    header, rows = content
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        cells = [f"`{cell}`" if i in code and cell else cell for i, cell in enumerate(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _coded(header: list[str], names: tuple[str, ...]) -> list[str]:
+    """A header with some of its names set as code."""
+    return [f"`{cell}`" if cell in names else cell for cell in header]
+
+
+def _quality(results: Results) -> str:
+    header, rows = tables.quality(results.models, DATA)
+    return table((_coded(header, ("miou_7", "miou_8")), rows), code=(0, 1)) if rows else "*No manifest reports scores.*"
+
+
+def _quality_intervals(results: Results) -> str:
+    """95 % intervals of ``miou_7``, which manifests report since they are evaluated with them."""
+    known = {n: m["metrics"][DATA] for n, m in results.models.items() if "miou_7_ci" in m["metrics"].get(DATA, {})}
+    if not known:
+        return (
+            "The manifests of these bundles report no intervals; `python -m seg_training evaluate BUNDLE` makes them."
+        )
+    parts = [
+        f"`{name}` {f['miou_7']:.1f} ({f['miou_7_ci'][0]:.1f} to {f['miou_7_ci'][1]:.1f})" for name, f in known.items()
+    ]
+    return f"95 % intervals of `miou_7`, from a bootstrap over blocks of images: {', '.join(parts)}."
+
+
+def _budgets(results: Results) -> str:
+    header = ["bundle", "encoder", "training data", "images seen", "minutes", "stored size"]
+    rows = []
+    for name, model in results.models.items():
+        training = model["training"]
+        data = training.get("data") or tables.NONE
+        minutes = training.get("minutes")
+        rows.append(
+            [
+                name,
+                model["backbone"],
+                data if isinstance(data, str) else "; ".join(data),
+                str(_images_seen(training) or tables.NONE),
+                tables.NONE if minutes is None else f"{minutes:.0f}",
+                f"{model['bytes'] / 2**20:.1f} MiB",
+            ]
+        )
+    return table((header, rows), code=(0, 1))
+
+
+def _budget_verdict(results: Results) -> str:
+    seen = {name: _images_seen(model["training"]) for name, model in results.models.items()}
+    if len(set(seen.values())) == 1:
+        return "All had the same number of images, so that the table compares the backbones under one budget."
+    counts = ", ".join(f"{count} for `{name}`" for name, count in seen.items())
+    return (
+        f"The budgets differ (images seen, repetitions counted: {counts}): the figures say what is shipped, not which"
+        " backbone is better."
+    )
+
+
+def _images_seen(training: dict[str, Any]) -> int:
+    return sum(recipe["steps"] * recipe["batch_size"] for recipe in training.get("recipes", []))
+
+
+def _categories(_: Results) -> str:
+    rows = [
+        [str(value), name, "#" + "".join(f"{part:02x}" for part in rgb)]
+        for value, (name, rgb) in enumerate(zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True))
+    ]
+    return table((["value", "category", "colour"], rows))
+
+
+def _verdicts(results: Results, name: str = "comparison") -> str:
+    comparison = getattr(results, name)
+    if comparison is None:
+        return missing(name)
+    header, rows = tables.verdicts(comparison)
+    models = tuple(model.name for model in comparison.models)
+    rows = [[*row[:-1], f"`{row[-1]}`" if row[-1] in models else row[-1]] for row in rows]
+    rows = [[re.sub(r"\bmiou_7\b", "`miou_7`", row[0]), *row[1:]] for row in rows]
+    return table((_coded(header, models), rows))
+
+
+def _decision(results: Results, name: str = "comparison") -> str:
+    comparison = getattr(results, name)
+    return f"> {comparison.decision.sentence}" if comparison else missing(name)
+
+
+def _setting(results: Results, name: str = "comparison") -> str:
+    comparison: Comparison | None = getattr(results, name)
+    if comparison is None:
+        return missing(name)
+    drive, machine = comparison.drive, comparison.machine
+    truth = f"ground truth for {drive.truth_frames} of them" if drive.truth else "no ground truth"
+    engines = ", ".join(dict.fromkeys(f"{model.engine} on {model.device}" for model in comparison.models))
+    return (
+        f"{len(drive.times_s)} frames of {drive.width}x{drive.height} ({drive.transport}), {drive.rate_hz:.0f} Hz,"
+        f" {truth}; {machine['cpu']}, {machine['cores']} cores; {engines}; {comparison.repetitions} fresh processes of"
+        f" each backbone; measured {comparison.created[:10]} by `{SOURCES[name].command}`."
+    )
+
+
+def _lost_and_drops(results: Results) -> str:
+    """What became of all frames at the recorded rate, in one sentence."""
+    comparison = results.comparison
+    if comparison is None:
+        return missing("comparison")
+    runs = [run for run in comparison.runs if run.purpose == "recorded"]
+    sent, lost, masked = (sum(run.counts[key] for run in runs) for key in ("sent", "lost", "masked"))
+    reasons = ("superseded", "stale", "undecodable", "failed")
+    dropped = {reason: sum(run.counts.get(reason, 0) for run in runs) for reason in reasons}
+    drops = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "none dropped"
+    faults = len(comparison.faults)
+    return (
+        f"Of {sent} frames sent at the recorded rate {lost} were lost in transport, {masked} masked, {drops};"
+        f" the counts of {'every run add up' if not faults else f'{faults} runs do not add up'}."
+    )
+
+
+def _study(results: Results, name: str) -> str:
+    study = getattr(results, f"{name}_study")
+    if study is None:
+        return missing(f"{name}_study")
+    parts = [f"{study['question']}; {len(study['seeds'])} seeds, {study['machine']}. IoU in percent."]
+    for data in study["summary"]:
+        header, rows = tables.study(study, data)
+        parts.append(f"On {data}:\n\n{table((_coded(header, ('miou_7',)), rows), code=(0,))}")
+    return "\n\n".join(parts)
+
+
+def _study_verdict(results: Results, name: str) -> str:
+    study = getattr(results, f"{name}_study")
+    if study is None:
+        return missing(f"{name}_study")
+    parts = []
+    for data, variants in study["summary"].items():
+        first, *others = variants.items()
+        surely = [
+            f"`{variant}` ({row['difference']['mean']:+.1f}, {row['difference']['low']:+.1f} to"
+            f" {row['difference']['high']:+.1f})"
+            for variant, row in others
+            if row["difference"]
+            and row["difference"]["low"] is not None
+            and row["difference"]["low"] * row["difference"]["high"] > 0
+        ]
+        differ = ", ".join(surely) or "no variant"
+        parts.append(f"On {data}, differences to `{first[0]}` that are not chance: {differ}.")
+    return " ".join(parts)
+
+
+def _bench(results: Results) -> str:
+    if results.bench is None:
+        return missing("bench")
+    rows = [
+        [title, line["subject"], line["what"], line["value"]]
+        for title, lines in results.bench["lines"].items()
+        for line in lines
+    ]
+    return table((["", "subject", "what", "measured"], rows))
+
+
+def _summary(results: Results, language: str) -> str:
+    """Quality and verdicts in sentences."""
+    scored = {n: m["metrics"][DATA]["miou_7"] for n, m in results.models.items() if DATA in m["metrics"]}
+    write = _SUMMARIES[language]
+    comparison = results.comparison
+    return write(scored, comparison, [] if comparison is None else comparison.verdicts)
+
+
+def _summary_en(scored: dict[str, float], comparison: Comparison | None, verdicts: list[Verdict]) -> str:
+    reached = " and ".join(f"`{name}` {value:.1f} %" for name, value in scored.items())
+    said = f"On CamVid val, `miou_7` is: {reached}." if scored else "No scores are reported."
+    if comparison is None:
+        return f"{said} {missing('comparison')}"
+    streaming = next((v for v in verdicts if v.question == "streaming" and v.difference), None)
+    if streaming:
+        a, b = (model.name for model in comparison.models)
+        said += (
+            f" Under load in the real node, streaming `miou_7` is {streaming.values[0]:.1f} % with `{a}` and"
+            f" {streaming.values[1]:.1f} % with `{b}` (difference, {100 * LEVEL:.0f} % interval:"
+            f" {tables.difference(streaming)})."
+        )
+    return f"{said} The comparison's verdict: {comparison.decision.sentence}"
+
+
+def _summary_fr(scored: dict[str, float], comparison: Comparison | None, verdicts: list[Verdict]) -> str:
+    reached = " et ".join(f"`{name}` {_comma(f'{value:.1f}')} %" for name, value in scored.items())
+    said = f"Sur CamVid val, `miou_7` vaut : {reached}." if scored else "Aucun score n'est rapporté."
+    if comparison is None:
+        return f"{said} *La comparaison n'est pas encore mesurée : `{SOURCES['comparison'].command}`.*"
+    a, b = (model.name for model in comparison.models)
+    measured = [
+        f"{_QUESTIONS_IN_FRENCH[v.question]} {_comma(f'{v.values[0]:.1f}')} contre {_comma(f'{v.values[1]:.1f}')}"
+        f" {'' if v.unit == 'points' else v.unit}".rstrip()
+        + (" (différence sûre)" if v.winner is not None else " (différence peut-être due au hasard)")
+        for v in verdicts
+        if None not in v.values
+    ]
+    chosen = comparison.decision.winner
+    ends = (
+        "Le choix est un compromis."
+        if comparison.decision.trade
+        else f"Conclusion de la comparaison : `{comparison.models[chosen].name}` devrait conduire."
+        if chosen is not None
+        else "La comparaison ne désigne aucun des deux."
+    )
+    return f"{said} Sous charge, `{a}` contre `{b}` : {', '.join(measured)}. {ends}"
+
+
+def _comma(text: str) -> str:
+    return text.replace(".", ",")
+
+
+_SUMMARIES: dict[str, Callable[..., str]] = {"english": _summary_en, "french": _summary_fr}
+
+
+def _files(results: Results) -> str:
+    rows = [
+        [f"docs/results/{source.file}", source.command, "yes" if getattr(results, name) is not None else "not yet"]
+        for name, source in SOURCES.items()
+    ]
+    rows.append(
+        ["docs/results/runs/NAME.jsonl", "python -m seg_training train CONFIG", "yes" if results.runs else "not yet"]
+    )
+    return table((["result file", "made by", "measured"], rows), code=(0, 1))
+
+
+PIECES: dict[str, Callable[..., str]] = {
+    "bench": _bench,
+    "budget_verdict": _budget_verdict,
+    "budgets": _budgets,
+    "categories": _categories,
+    "decision": _decision,
+    "files": _files,
+    "lost_and_drops": _lost_and_drops,
+    "quality": _quality,
+    "quality_intervals": _quality_intervals,
+    "setting": _setting,
+    "study": _study,
+    "study_verdict": _study_verdict,
+    "summary": _summary,
+    "verdicts": _verdicts,
+}
+"""Pieces by name; the words after a name in a template are their arguments."""
+
+
+def _of_comparison(title: str) -> Callable[[Results], Figure | None]:
+    def find(results: Results) -> Figure | None:
+        return next((figure for figure in results.comparison_figures if f">{title}</text>" in figure.svg), None)
+
+    return find
+
+
+def _study_figure(name: str) -> Callable[[Results], Figure | None]:
+    def draw(results: Results) -> Figure | None:
+        study = getattr(results, f"{name}_study")
+        return study and charts.study_dots(study)
+
+    return draw
+
+
+def _training(results: Results) -> Figure | None:
+    return charts.training_curves(results.runs) if results.runs else None
+
+
+def _category_bars(results: Results) -> Figure | None:
+    scored = {n: m["metrics"][DATA]["iou"] for n, m in results.models.items() if DATA in m["metrics"]}
+    return charts.category_bars(scored, "IoU on CamVid val") if scored else None
+
+
+FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    "latency": _of_comparison("Latency at the recorded rate"),
+    "stages": _of_comparison("Where the time goes"),
+    "fates": _of_comparison("What became of the frames at each rate"),
+    "accuracy": _of_comparison("Accuracy against latency"),
+    "streaming_categories": _of_comparison("Accuracy by category"),
+    "categories": _category_bars,
+    "training": _training,
+    "loss_study": _study_figure("loss"),
+    "augmentation_study": _study_figure("augmentation"),
+    "backbone_study": _study_figure("backbone"),
+}
+"""Figures by name; None where there is nothing to draw."""

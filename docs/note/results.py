@@ -1,0 +1,177 @@
+"""The result files that the note reads: which there are, where they lie, and which command makes each."""
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seg_node.core.bundle import DEFAULT_MODEL, GRAPH, MANIFEST
+from seg_node.replay.comparison import SCHEMA, Comparison, load_comparison
+from seg_node.replay.plots import Figure, figures
+from seg_node.serve.dashboard.results import read_log
+
+FOLDER = Path("docs", "results")
+MODELS = Path("seg_node", "models")
+LOGS = FOLDER / "runs"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A result file of one kind."""
+
+    file: str
+    """In ``FOLDER``."""
+    command: str
+    """That makes it."""
+    output: str
+    """What the command writes, for ``make_note.py --take``."""
+
+
+SOURCES = {
+    "comparison": Source("comparison.json", "make compare", "compare_output/comparison.json"),
+    "comparison_video": Source(
+        "comparison_video.json", "make compare VIDEO=drive.mp4", "compare_output/comparison.json"
+    ),
+    **{
+        f"{name}_study": Source(
+            f"{name}_study.json",
+            f"python -m seg_training study {name} --root camvid=/data/camvid",
+            f"studies/{name}/results.json",
+        )
+        for name in ("loss", "augmentation", "backbone")
+    },
+    "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
+}
+
+
+@dataclass
+class Results:
+    """Everything that was measured; None where a file is not there yet."""
+
+    models: dict[str, dict[str, Any]]
+    """Of the shipped bundles by name: ``backbone``, ``training`` and ``metrics`` as their manifests say, and ``bytes``
+    of the graph."""
+    comparison: Comparison | None = None
+    comparison_video: Comparison | None = None
+    loss_study: dict[str, Any] | None = None
+    augmentation_study: dict[str, Any] | None = None
+    backbone_study: dict[str, Any] | None = None
+    bench: dict[str, Any] | None = None
+    runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Training logs by name."""
+
+    @functools.cached_property
+    def comparison_figures(self) -> list[Figure]:
+        """Of ``comparison``."""
+        return figures(self.comparison) if self.comparison else []
+
+
+def load_results(root: Path) -> Results:
+    """Read what there is.
+
+    Args:
+        root: of the repository.
+
+    Raises:
+        ValueError: a file that is there cannot be used; the message names it.
+    """
+    folders = sorted((path.parent for path in (root / MODELS).glob(f"*/{MANIFEST}")), key=lambda p: _place(p.name))
+    results = Results({folder.name: _model(folder) for folder in folders})
+    for name, source in SOURCES.items():
+        path = root / FOLDER / source.file
+        if path.exists():
+            setattr(results, name, load_comparison(path) if name.startswith("comparison") else _json(path))
+    results.runs = {
+        path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
+    }
+    return results
+
+
+def _place(name: str) -> tuple[bool, str]:
+    """The default model and its runs first, as in a comparison, so that it has the same colour everywhere."""
+    return not name.startswith(DEFAULT_MODEL), name
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    # Not ``load_bundle``, which hashes the weights: nothing here runs them.
+    manifest = yaml.safe_load((folder / MANIFEST).read_text())
+    return {name: manifest[name] for name in ("backbone", "training", "metrics")} | {
+        "bytes": (folder / GRAPH).stat().st_size
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+
+
+def take(file: Path, root: Path) -> Path:
+    """Put a result file where the note finds it, without what the note does not use.
+
+    Args:
+        file: comparison, study, benchmark, or a run's ``log.jsonl``, named after the run's folder.
+        root: of the repository.
+
+    Returns:
+        Where it lies now.
+
+    Raises:
+        ValueError: the file cannot be read or is of no such kind.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist; give a file that compare, study, train or bench wrote")
+    if file.suffix == ".jsonl":
+        return _take_log(file, root / LOGS / f"{file.absolute().parent.name}.jsonl")
+    document = _json(file)
+    if document.get("schema") == SCHEMA:
+        return _take_comparison(load_comparison(file), root)
+    if {"study", "summary", "seeds"} <= document.keys():
+        if (name := f"{document['study']}_study") not in SOURCES:
+            raise ValueError(
+                f"{file} is of a study named {document['study']!r}; the note shows loss, augmentation, backbone"
+            )
+        return _write(root / FOLDER / SOURCES[name].file, document | {"cells": []})
+    if {"lines", "engines", "command"} <= document.keys():
+        return _write(root / FOLDER / SOURCES["bench"].file, document)
+    raise ValueError(f"{file} is no result of compare, study, train or bench")
+
+
+def _take_comparison(comparison: Comparison, root: Path) -> Path:
+    """Without pictures, single frames of scores, and stages of runs that no figure draws."""
+    name = "comparison" if comparison.drive.truth else "comparison_video"
+    source = SOURCES[name]
+    if "made_by" not in comparison.configuration:
+        comparison.configuration["made_by"] = f"`{source.command}`, reduced by `docs/make_note.py --take`"
+    comparison.pictures = []
+    for scored in (*comparison.streaming, *comparison.offline):
+        scored.frame, scored.hits, scored.unions = [], [], []
+    for run in comparison.runs:
+        if run.purpose != "recorded":
+            run.frames = dataclasses.replace(run.frames, due=[], sent=[], stages={})
+    path = root / FOLDER / source.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    comparison.save(path)
+    return path
+
+
+def _take_log(file: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = [
+        {"step": record["step"], "loss": round(record["loss"], 4)}
+        | ({"val_few": record["val_few"]} if "val_few" in record else {})
+        for record in read_log(file)
+    ]
+    target.write_text("".join(json.dumps(record, separators=(",", ":")) + "\n" for record in kept))
+    return target
+
+
+def _write(path: Path, document: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, separators=(",", ":")) + "\n")
+    return path

@@ -1,0 +1,117 @@
+"""Masks as pictures that people with any colour vision can read, and in words for those who see none of it."""
+
+import base64
+import html
+
+import cv2
+import numpy as np
+
+from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB
+
+ACCESSIBLE_RGB = np.array(
+    [
+        (0, 0, 0),  # void: black
+        (204, 121, 167),  # flat: reddish purple
+        (230, 159, 0),  # construction: orange
+        (240, 228, 66),  # object: yellow
+        (0, 158, 115),  # nature: bluish green
+        (86, 180, 233),  # sky: sky blue
+        (213, 94, 0),  # human: vermilion
+        (0, 114, 178),  # vehicle: blue
+    ],
+    dtype=np.uint8,
+)
+"""A colour of Okabe and Ito ("Color Universal Design", 2008) for each category, uint8 [8, 3], RGB. Two of Cityscapes'
+colours are greys and two nearly black, which is hard on everybody."""
+
+PALETTES = {"for any colour vision": ACCESSIBLE_RGB, "of Cityscapes": PALETTE_RGB}
+
+_NAMED_SHARE = 0.004
+"""Of the image's pixels; smaller categories are not named in the picture, where the name would hide them."""
+_MARK_BGR = (0, 159, 230)
+
+
+def painted(mask: np.ndarray, palette_rgb: np.ndarray, named: bool) -> np.ndarray:
+    """Paint a mask.
+
+    Args:
+        mask: uint8 [H, W] of categories; 255 turns white.
+        palette_rgb: uint8 [8, 3].
+        named: write each category's name where it is broadest.
+
+    Returns:
+        uint8 [H, W, 3] BGR.
+    """
+    table = np.full((256, 3), 255, np.uint8)
+    table[: len(palette_rgb)] = palette_rgb[:, ::-1]
+    picture = table[mask]
+    if named:
+        for category, name in enumerate(CATEGORY_NAMES):
+            region = (mask == category).astype(np.uint8)
+            if region.mean() >= _NAMED_SHARE:
+                # Zeros around it: a region that leaves the picture ends there.
+                inside = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+                y, x = np.unravel_index(inside.argmax(), inside.shape)
+                _write(picture, name, x, y)
+    return picture
+
+
+def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
+    """Write centred on a point, inside the picture, white in a black outline."""
+    height, width = picture.shape[:2]
+    scale = max(width / 700, 0.35)
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    at = int(np.clip(x - wide / 2, 2, max(2, width - wide - 2))), int(np.clip(y + high / 2, high + 2, height - 2))
+    for colour, thickness in (((0, 0, 0), max(3, round(6 * scale))), ((255, 255, 255), max(1, round(2 * scale)))):
+        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+
+
+def marked(bgr: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The image in grey with some of its pixels, bool [H, W], in orange; uint8 [H, W, 3] BGR."""
+    picture = cv2.cvtColor(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    picture[where] = (0.2 * picture[where] + 0.8 * np.array(_MARK_BGR)).astype(np.uint8)
+    return picture
+
+
+def confidence_map(confidence: np.ndarray) -> np.ndarray:
+    """Confidence, uint8 [H, W], from dark blue (0) to yellow (255), in steps of lightness that print in grey as well.
+
+    The colours are cividis (Nunez et al., "Optimizing colormaps with consideration for color vision deficiency", PLOS
+    ONE 2018).
+    """
+    return cv2.applyColorMap(confidence, cv2.COLORMAP_CIVIDIS)
+
+
+def in_words(mask: np.ndarray) -> str:
+    """Shares of the categories in a mask, the largest first."""
+    shares = 100 * np.bincount(mask[mask != NO_LABEL], minlength=len(CATEGORY_NAMES)) / mask.size
+    present = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+    return ", ".join(f"{CATEGORY_NAMES[i]} {shares[i]:.1f} %" for i in present) or "nothing labelled"
+
+
+def figure_html(picture: np.ndarray, title: str, alt: str, extension: str = ".png") -> str:
+    """An HTML figure of a picture, uint8 BGR, at most 960 pixels wide, with its title and its words."""
+    if picture.shape[1] > 960:
+        size = 960, round(picture.shape[0] * 960 / picture.shape[1])
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(extension, picture)[1].tobytes()
+    return image_html(data, "image/png" if extension == ".png" else "image/jpeg", title, alt)
+
+
+def image_html(data: bytes, media_type: str, title: str, alt: str) -> str:
+    """An HTML figure of an image file; ``alt`` is what a screen reader says in its place."""
+    source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+    return (
+        f'<figure style="margin:0"><img style="width:100%" src="{source}" alt="{html.escape(alt)}">'
+        f'<figcaption style="font-size:.9em">{html.escape(title)}</figcaption></figure>'
+    )
+
+
+def legend_html(palette_rgb: np.ndarray) -> str:
+    """Colour, value and name of each category."""
+    entries = "".join(
+        f'<span style="display:inline-block;margin-right:1.2em"><span style="display:inline-block;width:1.4em;height:'
+        f'.9em;margin-right:.35em;border:1px solid #555;background:rgb({r},{g},{b})"></span>{value} {name}</span>'
+        for value, (name, (r, g, b)) in enumerate(zip(CATEGORY_NAMES, palette_rgb.tolist(), strict=True))
+    )
+    return f"<p>{entries}</p>"

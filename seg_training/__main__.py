@@ -150,7 +150,7 @@ def _scores(
     figures = {
         "data": dataset.description,
         "engine": runner.name,
-        "precision": runner.precision,
+        "computed_in": runner.precision,
         **summarise(observations, block),
     }
     if plots:
@@ -163,7 +163,7 @@ def _scores(
 def _table(name: str, figures: dict) -> str:
     from seg_training.evaluate import table
 
-    return table(f"{name} on {figures['data']}, {figures['engine']} {figures['precision']}", figures)
+    return table(f"{name} on {figures['data']}, {figures['engine']} {figures['computed_in']}", figures)
 
 
 if __name__ == "__main__":

@@ -378,7 +378,7 @@ def test_command(data, tmp_path, capsys):
 def test_command_on_drives_of_train(data, capsys):
     assert main(["evaluate", "fpn_resnet50", "--data", str(data), "--drives", "two", "--block", "1"]) == 0
     out = capsys.readouterr().out
-    assert "fpn_resnet50 on CamVid train, drive two only (3 images), onnxruntime; percent" in out
+    assert "fpn_resnet50 on CamVid train, drive two only (3 images), onnxruntime fp32; percent" in out
     assert "miou_7" in out
 
 

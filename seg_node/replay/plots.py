@@ -42,7 +42,7 @@ _FATES = dict(
     )
 )
 _MOST_POINTS = 3000
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "font.family": "sans-serif",
     "svg.fonttype": "none",
@@ -60,6 +60,7 @@ _STYLE = {
     "hatch.linewidth": 0.5,
     "figure.constrained_layout.use": True,
 }
+"""Settings of matplotlib under which figures are drawn and become SVG."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def figures(comparison: Comparison) -> list[Figure]:
         _categories,
         _disagreement,
     ]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         return [figure for make in makers if (figure := make(comparison))]
 
 
@@ -112,7 +113,7 @@ def _latency_distribution(comparison: Comparison) -> Figure | None:
     ax.set_xlim(left=0)
     ax.legend(loc="upper left")
     return Figure(
-        _svg(fig), "Share of the masks that came within a time, with median and 99th percentile.", _said(said)
+        to_svg(fig), "Share of the masks that came within a time, with median and 99th percentile.", _said(said)
     )
 
 
@@ -137,7 +138,7 @@ def _stages(comparison: Comparison) -> Figure | None:
         for model, of_model in zip(comparison.models, means, strict=True)
     ]
     return Figure(
-        _svg(fig),
+        to_svg(fig),
         "Stages of a frame as the node measured them; transport is the rest of camera to mask.",
         _said(said),
     )
@@ -179,7 +180,7 @@ def _latency_over_time(comparison: Comparison) -> Figure | None:
     ax.set_ylim(bottom=0)
     ax.legend(ncols=2, loc="lower left")
     return Figure(
-        _svg(fig), "Each mask of the runs at the recorded rate; first runs filled, later ones hollow.", _said(said)
+        to_svg(fig), "Each mask of the runs at the recorded rate; first runs filled, later ones hollow.", _said(said)
     )
 
 
@@ -216,7 +217,7 @@ def _fates(comparison: Comparison) -> Figure | None:
     a, b = (model.name for model in comparison.models)
     ax.set(xlabel=f"frames sent, %     A {a}, B {b}", xlim=(0, 100), title="What became of the frames at each rate")
     fig.legend(ncols=3, loc="outside lower center")
-    return Figure(_svg(fig), "All frames of all runs, warm-up included, by what became of them.", _said(said))
+    return Figure(to_svg(fig), "All frames of all runs, warm-up included, by what became of them.", _said(said))
 
 
 def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
@@ -248,7 +249,7 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
     ax.margins(x=0.5, y=0.35)
     ax.text(0.02, 0.98, "better: up and left", transform=ax.transAxes, va="top", fontsize=9, color="#555555")
     return Figure(
-        _svg(fig),
+        to_svg(fig),
         "Offline accuracy (hollow) forgives latency, streaming accuracy (filled) does not; the line is what latency"
         " costs.",
         _said(said),
@@ -280,7 +281,7 @@ def _categories(comparison: Comparison) -> Figure | None:
     _name_rows(ax, -np.arange(len(SCORED_NAMES)), SCORED_NAMES)
     ax.set(xlabel="IoU, %", xlim=(-2, 102), title="Accuracy by category")
     fig.legend(ncols=2, loc="outside lower center")
-    return Figure(_svg(fig), "IoU in percent of each category, offline and streaming.", _said(said))
+    return Figure(to_svg(fig), "IoU in percent of each category, offline and streaming.", _said(said))
 
 
 def _disagreement(comparison: Comparison) -> Figure | None:
@@ -294,7 +295,7 @@ def _disagreement(comparison: Comparison) -> Figure | None:
     ax.set_ylim(bottom=0)
     median, most = np.median(found.share), int(np.argmax(found.share))
     return Figure(
-        _svg(fig),
+        to_svg(fig),
         "Share of the pixels to which the backbones give different categories, offline.",
         f"Median {median:.1f} %, greatest {found.share[most]:.1f} % at {times[most]:.1f} s.",
     )
@@ -318,7 +319,7 @@ def _said(parts: list[str]) -> str:
     return "; ".join(parts) + "." if parts else ""
 
 
-def _svg(fig) -> str:
+def to_svg(fig: "matplotlib.figure.Figure") -> str:
     """The figure without XML prolog, and without a fixed size, so that the page decides it."""
     text = io.StringIO()
     fig.savefig(text, format="svg", metadata={"Date": None, "Creator": None})

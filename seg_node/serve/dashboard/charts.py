@@ -1,7 +1,5 @@
 """Figures of training runs, studies and manifests, in the manner of those of a comparison (``replay.plots``)."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from seg_node.replay.plots import MODEL_COLOURS, Figure
+from seg_node.replay.plots import MODEL_COLOURS, STYLE, Figure, to_svg
 from seg_node.serve.dashboard.tables import SCORED_NAMES, number
 
 _COLOURS = (*MODEL_COLOURS, "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
@@ -18,22 +16,6 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 _SHORT = 20
 """Characters of a name; two longer ones are too wide for one line."""
-_STYLE = {
-    "font.size": 10,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "seg_node",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "hatch.linewidth": 0.5,
-}
 
 
 def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -42,7 +24,7 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     Args:
         runs: lines of ``log.jsonl`` by name, at least one run.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(4.6, 3.7), layout="constrained")
         above, below = canvas.subplots(2, 1, sharex=True)
         said = []
@@ -60,7 +42,7 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         above.set(ylabel="loss", title="Training")
         below.set(ylabel="miou_7, %", xlabel="step", ylim=(0, 100))
         canvas.legend(loc="outside lower center", ncols=2 if max(map(len, runs)) <= _SHORT else 1)
-        text = _svg(canvas)
+        text = to_svg(canvas)
     return Figure(
         text,
         "Above the loss, a moving mean; below miou_7 on a few validation images, where a run was scored on the way.",
@@ -81,7 +63,7 @@ def _scored(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
 def study_dots(results: Mapping[str, Any]) -> Figure:
     """``miou_7`` of each variant: every seed and the mean, a panel for each data set."""
     summary = results["summary"]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         rows = max(map(len, summary.values()))
         canvas = Canvas(figsize=(1.6 + 2.2 * len(summary), 1.1 + 0.3 * rows), layout="constrained")
         panels = canvas.subplots(1, len(summary), sharey=True, squeeze=False)[0]
@@ -96,7 +78,7 @@ def study_dots(results: Mapping[str, Any]) -> Figure:
             axes.set_ylim(rows - 0.5, -0.5)
             means = ", ".join(f"{variant} {row['miou_7']['mean']:.1f} %" for variant, row in variants.items())
             said.append(f"{name}: {means}")
-        text = _svg(canvas)
+        text = to_svg(canvas)
     return Figure(text, "miou_7 of each seed (dots) and mean (diamond).", "; ".join(said) + ".")
 
 
@@ -107,7 +89,7 @@ def category_bars(models: Mapping[str, Mapping[str, float | None]], title: str) 
         models: by name, IoU in percent by category; None where a category does not occur.
         title: over the figure.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(4.6, 3.2), layout="constrained")
         axes = canvas.subplots()
         width = 0.8 / max(len(models), 1)
@@ -120,18 +102,9 @@ def category_bars(models: Mapping[str, Mapping[str, float | None]], title: str) 
         axes.set_xticks(range(len(SCORED_NAMES)), SCORED_NAMES, rotation=30)
         axes.grid(axis="x", visible=False)
         canvas.legend(loc="outside lower center", ncols=2)
-        text = _svg(canvas)
+        text = to_svg(canvas)
     said = [
         f"{name}: " + ", ".join(f"{category} {number(iou.get(category))}" for category in SCORED_NAMES)
         for name, iou in models.items()
     ]
     return Figure(text, "IoU in percent of each category.", "; ".join(said) + ".")
-
-
-def _svg(canvas: Canvas) -> str:
-    """The figure without XML prolog, and without a fixed size, so that the page decides it."""
-    text = io.StringIO()
-    canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub("<svg[^>]*>", lambda tag: re.sub(' (width|height)="[^"]*"', "", tag[0]), svg, count=1)

@@ -1,6 +1,6 @@
 """Evaluation of a network, or of anything else that turns BGR frames into masks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from seg_node.core.engines import Engine
 from seg_node.core.metrics import confusion_matrix
-from seg_node.core.network import SegmentationNetwork
+from seg_node.core.network import FrameSegmenter, SegmentationNetwork
 from seg_node.core.taxonomy import CATEGORY_NAMES, Category
 from seg_training.quality import Observations, border_f1, confidence_counts
 
@@ -17,19 +17,18 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 
 def evaluate(
-    model: SegmentationNetwork | Callable[[np.ndarray], np.ndarray], samples: Iterable[Sample], progress: bool = True
+    predict: Callable[[np.ndarray], np.ndarray], samples: Iterable[Sample], progress: bool = True
 ) -> np.ndarray:
     """Confusion matrix of a model over samples, at the full resolution of the labels: the one figure of a running loop.
 
     Args:
-        model: a network (its mode is set to ``eval``), or a function from a BGR frame to a mask.
+        predict: function from a BGR frame to a mask of its size, see ``predictor``.
         samples: pairs of image and mask.
         progress: show a progress bar.
 
     Returns:
         int64 [8, 8], see ``core.metrics``.
     """
-    predict = predictor(model) if isinstance(model, SegmentationNetwork) else model
     confusion = np.zeros((len(Category), len(Category)), np.int64)
     for image, truth in tqdm(samples, desc="evaluating", unit="image", disable=not progress):
         confusion += confusion_matrix(truth, predict(image))
@@ -90,14 +89,18 @@ def _interval(bounds: list[float] | None) -> str:
     return "" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
 
 
-def predictor(network: SegmentationNetwork) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from a BGR frame to a mask, both of any one size; the network's mode is set to ``eval``."""
-    network.eval()
+def predictor(network: SegmentationNetwork, input_size: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """Function from a BGR frame to its mask, as a bundle's graph computes it.
+
+    Args:
+        network: on any device; its mode is set to ``eval``.
+        input_size: (height, width) in pixels, see ``core.network.network_size``.
+    """
     device = next(network.parameters()).device
+    segmenter = FrameSegmenter(network.eval(), tuple(input_size)).to(device)
 
     @torch.inference_mode()
-    def predict(image: np.ndarray) -> np.ndarray:
-        bgr = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float()
-        return network(bgr.contiguous(memory_format=torch.channels_last))[0].argmax(0).to(torch.uint8).cpu().numpy()
+    def predict(frame: np.ndarray) -> np.ndarray:
+        return segmenter(torch.from_numpy(frame).to(device))[0].cpu().numpy()
 
     return predict

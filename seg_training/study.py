@@ -16,10 +16,10 @@ import yaml
 from tqdm import tqdm
 
 from seg_node.core.metrics import scores
-from seg_node.core.network import FrameSegmenter, SegmentationNetwork
+from seg_node.core.network import SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset
-from seg_training.evaluate import Sample, evaluate
+from seg_training.evaluate import Sample, evaluate, predictor
 from seg_training.provenance import hardware, parse_roots, with_roots
 from seg_training.study_report import console_table, summarise, write_report
 from seg_training.train import averaged_weights, git_commit, run_folder, train
@@ -217,12 +217,7 @@ def _finish(cell: Cell, sets: Mapping[str, list[Sample]]) -> None:
     network = SegmentationNetwork(cell.config.encoder)
     network.load_state_dict(averaged_weights(folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    segmenter = FrameSegmenter(network.eval(), tuple(cell.config.input_size)).to(device)
-
-    @torch.inference_mode()
-    def predict(frame):
-        return segmenter(torch.from_numpy(frame).to(device))[0].cpu().numpy()
-
+    predict = predictor(network.to(device), cell.config.input_size)
     confusions = {name: evaluate(predict, samples, progress=False) for name, samples in sets.items()}
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     result = {

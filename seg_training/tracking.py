@@ -79,7 +79,7 @@ class Tracker:
         """
         if not self._mlflow:
             return
-        predict = predictor(network)
+        predict = predictor(network, self._config.input_size)
         for number, (image, truth) in enumerate(samples):
             rgb = [image[..., ::-1], colorize(truth)[..., ::-1], colorize(predict(image))[..., ::-1]]
             self._mlflow.log_image(np.hstack(rgb), key=f"mask_{number}", step=step)

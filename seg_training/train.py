@@ -24,7 +24,7 @@ from seg_node.core.network import SegmentationNetwork, has_native_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_training.config import ENCODER_WEIGHTS, TrainingConfig, dump_config, load_config
 from seg_training.datasets import open_dataset
-from seg_training.evaluate import evaluate
+from seg_training.evaluate import evaluate, predictor
 from seg_training.losses import make_loss
 from seg_training.provenance import hardware
 from seg_training.sampling import Samples, plan, positions
@@ -126,7 +126,8 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
             record = {"step": step, "loss": total, "lr": schedule.get_last_lr()[-1]}
             record["seconds"] = time.monotonic() - started
             if step % config.evaluate_every == 0 and not done:
-                record["val_few"] = [scores(evaluate(ema.module, _few(d), progress=False)) for d in val_sets]
+                predict = predictor(ema.module, config.input_size)
+                record["val_few"] = [scores(evaluate(predict, _few(d), progress=False)) for d in val_sets]
                 tracker.pictures(ema.module, [_few(d)[0] for d in val_sets], step)
             print(json.dumps(record), file=log, flush=True)
             tracker.log(record)

@@ -66,8 +66,9 @@ class SegmentationNetwork(nn.Module):
 def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
     """Choose the size at which a camera's frames pass through the network.
 
-    The frame keeps its aspect ratio and gets as many pixels as the network was trained on, so that the cost
-    of a frame does not depend on the camera; frames that are smaller already are not enlarged.
+    The frame keeps its aspect ratio and gets as many pixels as the network was trained on, so that neither the cost
+    of a frame nor the size of things in it depends on the camera. A smaller frame is enlarged: a pole one pixel wide
+    is below what a decoder of stride 4 resolves.
 
     Args:
         camera: (height, width) of the frame in pixels.
@@ -76,7 +77,7 @@ def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int
     Returns:
         (height, width), at least one pixel each.
     """
-    scale = min(1.0, math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1])))
+    scale = math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1]))
     return max(1, round(camera[0] * scale)), max(1, round(camera[1] * scale))
 
 

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--int8", action="store_true", help="calibrate on the run's val sets, for engines that compute in int8"
     )
-    command.add_argument("--data", help="root folder of CamVid: evaluate on val and write the metrics down")
+    command.add_argument("--data", help="root folder of CamVid: evaluate on the run's val sets and write it down")
     command.add_argument(
         "--root", action="append", default=[], metavar="KIND=FOLDER", help="where a kind of the run's val data lies now"
     )
@@ -97,15 +97,18 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from seg_training.export import export_run, record_metrics
-    from seg_training.provenance import parse_roots
+    from seg_training.config import load_config
+    from seg_training.export import export_run, metrics_name, record_metrics
+    from seg_training.provenance import parse_roots, with_roots
 
     roots = ({"camvid": options.data} if options.data else {}) | parse_roots(options.root)
     bundle = export_run(options.run_folder, options.out, options.precision, options.int8, roots, options.max_loss)
     if options.data:
-        metrics = _scores(str(options.out), {"dataset": "camvid", "root": options.data, "split": "val"})
-        bundle = record_metrics(bundle, "camvid_val", metrics)
-        print(_table(bundle.name, metrics))
+        val = load_config(options.run_folder / "config.yaml").val
+        for spec in with_roots([spec for spec in val if spec["dataset"] == "camvid"], roots):
+            metrics = _scores(str(options.out), spec)
+            bundle = record_metrics(bundle, metrics_name(spec), metrics)
+            print(_table(bundle.name, metrics))
     print(f"exported: {bundle.path}")
     return 0
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -343,6 +344,15 @@ def _open_present(specs: list[dict]) -> list[Dataset]:
 def _spread(length: int, count: int) -> list[int]:
     """At most so many indices, evenly spread."""
     return np.unique(np.linspace(0, length - 1, count).astype(int)).tolist()
+
+
+def metrics_name(spec: Mapping[str, Any]) -> str:
+    """Name of a data set among a manifest's metrics, such as ``camvid_val`` or, for a held-out drive, ``camvid_0001TP``.
+
+    Args:
+        spec: see ``datasets.open_dataset``.
+    """
+    return "_".join([spec["dataset"], *(spec.get("drives") or [spec["split"]])])
 
 
 def record_metrics(bundle: Bundle, data_set: str, metrics: dict) -> Bundle:

@@ -15,7 +15,7 @@ from seg_node.core.machine import machine
 from seg_node.core.network import STRIDE, SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
 
-LOCAL = ("runs", "threads", "workers", "start_from", "mlflow")
+LOCAL = ("runs", "threads", "workers", "compile", "start_from", "mlflow")
 """Values of a configuration that belong to the machine, not to the result."""
 
 TERMS = {

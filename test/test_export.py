@@ -73,6 +73,12 @@ def test_manifest(run, tmp_path, precision):
     assert manifest.licence == "Apache-2.0; trained from scratch on made-up scenes"
 
 
+def test_metrics_are_named_after_their_data():
+    """Two val sets of one run, such as val and a drive held out of train, must not overwrite each other."""
+    of_config = [export.metrics_name(spec) for spec in load_config(CONFIG).val]
+    assert of_config == ["camvid_val", "camvid_0001TP"]
+
+
 def test_gflops_are_those_of_the_convolutions():
     """Two for each multiplication of a kernel with its window, counted layer by layer."""
     network = SegmentationNetwork("resnet18").eval()

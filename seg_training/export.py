@@ -347,7 +347,7 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def metrics_name(spec: Mapping[str, Any]) -> str:
-    """Name of a data set among a manifest's metrics, such as ``camvid_val`` or, for a held-out drive, ``camvid_0001TP``.
+    """Name of a data set among a manifest's metrics: ``camvid_val``, or ``camvid_0001TP`` for that drive.
 
     Args:
         spec: see ``datasets.open_dataset``.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -54,6 +55,8 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(_device()))
+    # Its state outlives a run, and refuses another one of another precision in the same process.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
     main, ranks = accelerator.is_main_process, accelerator.num_processes
     if config.batch_size % (ranks * config.accumulate):

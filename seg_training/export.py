@@ -18,7 +18,14 @@ from tqdm import tqdm
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.engines import Engine, create_engine, present_engines
 from seg_node.core.metrics import scores
-from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD, STRIDE, FrameSegmenter, SegmentationNetwork
+from seg_node.core.network import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_ENLARGEMENT,
+    STRIDE,
+    FrameSegmenter,
+    SegmentationNetwork,
+)
 from seg_node.core.quantise import METHOD, calibrate
 from seg_training.config import load_config
 from seg_training.datasets import Dataset, open_dataset
@@ -41,7 +48,9 @@ pre (uint8[H, W, 3] frame) => (float[1, 3, h, w] image) {{
     pixels = ReduceProd <keepdims = 0> (camera_f)
     trained = Constant <value = double {{{pixels}}}> ()
     ratio = Div (trained, pixels)
-    scale = Sqrt (ratio)
+    root = Sqrt (ratio)
+    enlargement = Constant <value = double {{{enlargement}}}> ()
+    scale = Min (root, enlargement)
     scaled = Mul (camera_f, scale)
     rounded = Round (scaled)
     one = Constant <value = double {{1}}> ()
@@ -139,6 +148,7 @@ def export_graph(network: SegmentationNetwork, input_size: tuple[int, int], half
         "mean": ", ".join(str(float(v)) for v in network.mean.flatten()),
         "std": ", ".join(str(float(v)) for v in network.std.flatten()),
         "stride": STRIDE,
+        "enlargement": MAX_ENLARGEMENT,
     }
     pre, post = (_nodes(text.format(**numbers)) for text in (_PRE, _POST))
     stored, casts = _stored_weights(weights, half)

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is missing: install the train
 from seg_node.core.bundle import load_bundle, write_bundle  # noqa: E402
 from seg_node.core.engines import EngineError, create_engine  # noqa: E402
 from seg_node.core.metrics import confusion_matrix, scores  # noqa: E402
-from seg_node.core.network import SegmentationNetwork  # noqa: E402
+from seg_node.core.network import FrameSegmenter, SegmentationNetwork, network_size  # noqa: E402
 from seg_node.core.quantise import quantise  # noqa: E402
 from seg_training import export  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
@@ -71,6 +72,23 @@ def test_manifest(run, tmp_path, precision):
     assert "torch" in training["versions"]
     assert str(run.parent) not in (tmp_path / "bundle" / "manifest.yaml").read_text()
     assert manifest.licence == "Apache-2.0; trained from scratch on made-up scenes"
+
+
+@pytest.mark.parametrize(
+    ("camera", "inside"),
+    [((72, 96), (72, 96)), ((144, 192), (72, 96)), ((60, 80), (72, 96)), ((40, 56), (60, 84)), ((90, 160), (62, 111))],
+)
+def test_size_inside_the_network(run, tmp_path, camera, inside):
+    """As many pixels as in training; small frames are enlarged, at most by half: in torch and in the graph."""
+    assert network_size(camera, (72, 96)) == inside
+    assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", "fp32"]) == 0
+    network = SegmentationNetwork("resnet18")
+    network.load_state_dict(averaged_weights(run))
+    frame = cv2.resize(open_dataset(HELD_OUT, progress=False)[0][0], camera[::-1])
+    with torch.inference_mode():
+        expected = FrameSegmenter(network.eval(), (72, 96))(torch.from_numpy(frame))[0].numpy()
+    mask, _ = create_engine(load_bundle(tmp_path / "bundle"), "onnxruntime").infer(frame)
+    assert (mask == expected).mean() > 0.995
 
 
 def test_metrics_are_named_after_their_data():

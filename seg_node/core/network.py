@@ -17,6 +17,9 @@ from seg_node.core.taxonomy import Category
 STRIDE = 32
 """The encoders halve the resolution five times, so their input sides must be multiples of this."""
 
+MAX_ENLARGEMENT = 1.5
+"""Of a frame on its way into the network; beyond that there is nothing more to see in it."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -67,8 +70,8 @@ def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int
     """Choose the size at which a camera's frames pass through the network.
 
     The frame keeps its aspect ratio and gets as many pixels as the network was trained on, so that neither the cost
-    of a frame nor the size of things in it depends on the camera. A smaller frame is enlarged: a pole one pixel wide
-    is below what a decoder of stride 4 resolves.
+    of a frame nor the size of things in it depends on the camera. A smaller frame is enlarged, for a pole one pixel
+    wide is below what a decoder of stride 4 resolves, but by no more than ``MAX_ENLARGEMENT``.
 
     Args:
         camera: (height, width) of the frame in pixels.
@@ -77,7 +80,7 @@ def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int
     Returns:
         (height, width), at least one pixel each.
     """
-    scale = math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1]))
+    scale = min(MAX_ENLARGEMENT, math.sqrt(trained[0] * trained[1] / (camera[0] * camera[1])))
     return max(1, round(camera[0] * scale)), max(1, round(camera[1] * scale))
 
 

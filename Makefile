@@ -1,6 +1,8 @@
 # Python with which .venv is made: 3.10 or newer, that of the ROS 2 installation where one is sourced.
 PYTHON ?= python3
 VENV := .venv
+# Two distributions of ROS 2 do not mix.
+KILTED := .venv-kilted
 
 # The distribution of a sourced ROS 2 installation, or `pypi` where ROS 2 has to come from there.
 ROS := $(or $(if $(ROS_DISTRO),$(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo $(ROS_DISTRO))),pypi)
@@ -20,7 +22,7 @@ $(error LOCKED=1 is for ROS 2 from PyPI; $(ROS) is sourced)
 endif
 endif
 
-.PHONY: help demo compare view serve dashboard note bench test fuzz chaos soak coverage mutation audit lock train-smoke lint clean
+.PHONY: help demo compare view serve dashboard note bench test test-kilted fuzz chaos soak coverage mutation audit lock train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,6 +54,9 @@ bench: $(VENV)/.test ## measure against a naive node and the limits of the machi
 
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
+
+test-kilted: $(KILTED)/.test ## run the tests that ROS 2 has an influence on with Kilted from PyPI; PYTEST_OPTIONS= too
+	$(KILTED)/bin/python -m pytest --timeout 900 --ros $(PYTEST_OPTIONS) test
 
 fuzz: $(VENV)/.test ## feed 100000 damaged inputs to every way in; FUZZ_OPTIONS="--surface bundle --inputs 1000 --seed 2", OUT=
 	$(VENV)/bin/python test/fuzz/fuzz.py $(FUZZ_OPTIONS) --out "$(or $(OUT),fuzz_output)"
@@ -88,7 +93,7 @@ lint: $(VENV)/.lint ## check style and format
 	$(VENV)/bin/ruff format --check .
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
-	rm -rf $(VENV) build install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
+	rm -rf $(VENV) $(KILTED) build install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
 		fuzz_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -122,6 +127,12 @@ $(VENV)/.note: $(VENV)/.runtime
 $(VENV)/.test: $(VENV)/.runtime
 	@echo "installing what training and tests need, torch among it: several GB"
 	$(if $(LOCKED),$(call LOCKED_INSTALL,test),$(PIP_INSTALL) -e ".[training,serving,dashboard,note,test]")
+	@touch $@
+
+$(KILTED)/.test: setup.py
+	@echo "installing ROS 2 Kilted from PyPI and what its tests need; about a minute"
+	$(PYTHON) -m venv --clear $(KILTED)
+	$(KILTED)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[kilted,serving,test-ros]"
 	@touch $@
 
 $(VENV)/.mutation: $(VENV)/.test

@@ -5,6 +5,21 @@ from setuptools import find_packages, setup
 
 NAME = "seg_node"
 
+ROS = ("common-interfaces", "rclpy", "rmw-fastrtps-cpp")
+"""What the node needs of ROS 2, as PyPI names it without the distribution."""
+
+# setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
+TEST = [
+    "catkin-pkg",
+    "colcon-common-extensions",
+    "httpx",
+    "hypothesis",
+    "pytest-timeout",
+    "pytest<9",
+    "setuptools<80",
+]
+"""For the tests that need neither training nor the dashboard."""
+
 
 def tree(source: str, target: str) -> list[tuple[str, list[str]]]:
     """Data files: everything under a folder, for the same places under ``share/seg_node/<target>``."""
@@ -51,8 +66,9 @@ setup(
         "tqdm",
     ],
     extras_require={
-        # For machines without a ROS 2 installation.
-        "ros": ["ros-jazzy-common-interfaces", "ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
+        # For machines without a ROS 2 installation: one of them, in an environment of its own.
+        "ros": [f"ros-jazzy-{name}" for name in ROS],
+        "kilted": [f"ros-kilted-{name}" for name in ROS],
         # Older torch resolves to builds that torchvision cannot load with.
         "training": [
             "accelerate",
@@ -75,19 +91,8 @@ setup(
         "dashboard": ["streamlit"],
         # For docs/make_note.py.
         "note": ["markdown-it-py", "typst"],
-        # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
-        "test": [
-            "catkin-pkg",
-            "colcon-common-extensions",
-            "coverage",
-            "httpx",
-            "hypothesis",
-            "pytest-timeout",
-            "pytest<9",
-            "ray",
-            "setuptools<80",
-            "torchmetrics",
-        ],
+        "test": [*TEST, "coverage", "ray", "torchmetrics"],
+        "test-ros": TEST,
         # For `make mutation`, `make audit` and `make lock`.
         "mutation": ["mutmut==3.*"],
         "audit": ["pip-audit"],

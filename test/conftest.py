@@ -32,6 +32,18 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.update(default_profile_environment())
 
 
+def pytest_addoption(parser):
+    """Options of these tests."""
+    parser.addoption("--ros", action="store_true", help="only the tests that ROS 2 has an influence on")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what ``--ros`` does not ask for."""
+    if config.getoption("--ros"):
+        config.hook.pytest_deselected(items=[item for item in items if "ros" not in item.fixturenames])
+        items[:] = [item for item in items if "ros" in item.fixturenames]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makemodule(module_path, parent):
     """Let modules skip themselves where launch_testing is installed.
@@ -56,11 +68,14 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def ros():
-    """The ``rclpy`` module, initialised for the whole session."""
+    """The ``rclpy`` module, initialised for the whole session; a test that depends on ROS 2 asks for it.
+
+    Its signal handlers are left out: with them, a session could not be ended by SIGTERM.
+    """
     rclpy = pytest.importorskip(
         "rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI"
     )
-    rclpy.init(args=[])
+    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     yield rclpy
     rclpy.try_shutdown()
 

@@ -171,7 +171,7 @@ class _Port(FramePort):
 
 
 def _wait(condition):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.001)

@@ -29,8 +29,7 @@ DOCUMENTS["README.md"] = README
 
 
 @pytest.fixture(scope="module")
-def parameters():
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+def parameters(ros):
     from seg_node.ros.parameters import PARAMETERS
 
     return PARAMETERS
@@ -53,8 +52,7 @@ def test_parameter_file(parameters):
     assert values == settable | {"use_sim_time": False}
 
 
-def test_topics():
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+def test_topics(ros):
     source = (REPOSITORY / "seg_node" / "ros" / "segmentation_node.py").read_text()
     topics = {
         topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"

@@ -45,7 +45,7 @@ def decisions(ros):
 
     yield until, node
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     node.destroy_node()
 
 

@@ -1,6 +1,7 @@
 """Bad days: what the path of a frame, the engines and the real node do when something fails."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -162,6 +163,8 @@ def test_stuck_inference_is_given_up_and_its_result_discarded(running):
     assert set(first.stages) == {Stage.WAIT, Stage.DECODE} and first.total >= 50
     assert segmenter.stuck and segmenter.trouble.startswith("an inference has not returned for ")
     assert nothing_pending(segmenter)
+    # On a busy machine a thread may wait longer than that for its turn.
+    segmenter.inference_timeout = 0
     running.released.set()
     wait(lambda: not segmenter.stuck, "the inference returns")
     segmenter.submit("comes after")
@@ -179,6 +182,7 @@ def test_stuck_engine_gets_no_second_worker(running):
     assert not segmenter.stop(3600)
     assert time.monotonic() - began < 600, "it does not wait for what has been given up"
     assert not segmenter.start()
+    segmenter.inference_timeout = 0
     running.released.set()
     wait(segmenter.start, "the worker has ended")
     segmenter.submit("again")
@@ -220,12 +224,15 @@ def test_failures_in_a_row_are_too_many_once(running):
     assert port.reasons == []
     for _ in range(3):
         end(fail)
+    # The worker reports a frame before it counts its failure; after the stop it has done both.
+    assert segmenter.stop(60)
     assert port.reasons == ["3 frames in a row failed, the last: RuntimeError: it broke"]
     assert segmenter.given_up == segmenter.trouble == port.reasons[0]
-    assert segmenter.stop(60) and segmenter.start()
+    assert segmenter.start()
     assert segmenter.given_up == ""
     for _ in range(3):
         end(fail)
+    assert segmenter.stop(60)
     assert len(port.reasons) == 2
 
 
@@ -378,9 +385,11 @@ def test_odd_frames_are_masked_and_reported(node_process, ros, tmp_path):
             lambda: camera.diagnostics and all(camera.diagnostics[-1].get(f"camera.{n}", "0") != "0" for n in names),
             "the oddities are reported",
         )
-        assert any("camera.frozen +" in values[""].message for values in camera.diagnostics)
+        for name in ("frozen", "black"):
+            assert any(f"camera.{name} +" in values[""].message for values in camera.diagnostics)
         camera.wait(lambda: camera.diagnostics[-1][""].level == b"\0", "OK again")
-        assert "camera.black +1" in node.last_output()
+        # The first report of an oddity is logged, and then one in ten seconds.
+        assert re.search(r"/odd/image: active: camera\.\w+ \+\d", node.last_output(100))
     finally:
         camera.close()
 

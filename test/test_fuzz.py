@@ -155,8 +155,7 @@ def test_no_part_of_an_image_passes_for_the_whole(data):
 
 @pytest.mark.parametrize("name", ["max_age_ms", "deadline_ms"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_times_that_are_no_numbers(name, value):
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+def test_times_that_are_no_numbers(ros, name, value):
     from rclpy.parameter import Parameter
 
     from seg_node.ros.parameters import check
@@ -197,15 +196,21 @@ def test_compressed_images_end_as_documented(rng):
 
 
 def _needs(surface: str) -> None:
-    if surface == "parameters":
-        pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
     if surface == "http":
         pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
 
 
-@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("surface", [surface for surface in SURFACES if surface != "parameters"])
 def test_short_run(surface, tmp_path):
     _needs(surface)
+    _short_run(surface, tmp_path)
+
+
+def test_short_run_of_parameters(ros, tmp_path):
+    _short_run("parameters", tmp_path)
+
+
+def _short_run(surface, tmp_path):
     result = fuzz.fuzz(surface, 200, seed=7, limit=60, out=tmp_path, progress=lambda _: None)
     assert not result.findings
     assert result.inputs == 200
@@ -238,10 +243,10 @@ class Planted(Surface):
 """
 
 
-def _planted(tmp_path, monkeypatch, behaviour: str, **options) -> fuzz.Result:
+def _planted(tmp_path, monkeypatch, behaviour: str, limit: float = 60) -> fuzz.Result:
     (tmp_path / "planted.py").write_text(PLANTED.replace("PLANTED_BEHAVIOUR", behaviour))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    return fuzz.fuzz("planted:Planted", 300, 3, **{"limit": 60} | options, out=tmp_path, progress=lambda _: None)
+    return fuzz.fuzz("planted:Planted", 300, 3, limit, tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +254,7 @@ def _planted(tmp_path, monkeypatch, behaviour: str, **options) -> fuzz.Result:
     [
         ("if case['number'] % 100 == 0: os.abort()", "crash", "SIGABRT"),
         ("if case['number'] % 100 == 0: os._exit(3)", "crash", "status 3"),
-        ("if case['number'] % 100 == 0: time.sleep(10**6)", "hang", "no end after 1 s"),
+        ("if case['number'] % 100 == 0: time.sleep(10**6)", "hang", "no end after 2 s"),
         ("if case['number'] % 100 == 0: {}['gone']", "KeyError", "gone"),
         ("if case['number'] % 100 == 0: raise ContractError('wrong')", "ContractError", "wrong"),
         ("if case['number'] % 100 == 0: bytearray(2**40)", "MemoryError", ""),
@@ -259,7 +264,8 @@ def test_the_fuzzer_finds(behaviour, kind, detail, tmp_path, monkeypatch):
     numbers = [generator(3, index).randrange(10**6) for index in range(300)]
     bad = [index for index, number in enumerate(numbers) if number % 100 == 0]
     assert 1 < len(bad) < 5
-    result = _planted(tmp_path, monkeypatch, behaviour, limit=1)
+    # On a busy machine an input may wait for its turn for a second.
+    result = _planted(tmp_path, monkeypatch, behaviour, limit=2 if kind == "hang" else 60)
     assert [(found.index, found.kind) for found in result.findings] == [(index, kind) for index in bad]
     assert all(detail in found.detail for found in result.findings)
     assert result.inputs == 300 - len(bad)

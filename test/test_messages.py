@@ -22,6 +22,8 @@ from seg_node.ros.messages import (  # noqa: E402
     record_to_diagnostics,
 )
 
+pytestmark = pytest.mark.usefixtures("ros")
+
 COLOUR = (40, 90, 200)
 
 

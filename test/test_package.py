@@ -1,10 +1,12 @@
 """What colcon builds and installs, and what the files of the ROS package say."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -76,6 +78,31 @@ def test_installed_package_finds_its_bundles(prefix, tmp_path):
     assert set(found.stdout.split()) == {str(path) for path in (prefix / "share" / NAME / "models").iterdir()}
 
 
+def test_node_runs_from_the_install_space(prefix, ros, node_process):
+    """The executable that `ros2 run` starts, in the environment that setup.bash makes."""
+    from test_messages import encode
+    from test_node import Camera
+
+    sourced = f". {shlex.quote(str(prefix.parent / 'setup.bash'))} && exec"
+    program = [sys.executable, "-c", "import seg_node; print(seg_node.__file__)"]
+    command = ["bash", "-c", f'{sourced} "$@"', "bash", *program]
+    # Not in the checkout, whose own modules would come first.
+    found = subprocess.run(command, cwd=prefix, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert Path(found.stdout.strip()).is_relative_to(prefix)
+
+    executable = shlex.quote(str(prefix / "lib" / NAME / "segmentation"))
+    parameters = {"model": "fpn_resnet50", "engine": "onnxruntime", "warm_up_size": [96, 128]}
+    node_process(parameters, namespace="/installed", command=["bash", "-c", f'{sourced} {executable} "$@"', "bash"])
+    camera = Camera("/installed/segmentation", "/installed/image")
+    try:
+        record, mask = camera.connect().segment(encode(np.full((96, 128, 3), 90, np.uint8), "bgr8"))
+    finally:
+        camera.close()
+    assert (record.status[0].message, record.status[0].hardware_id) == ("masked", "fpn_resnet50")
+    assert (mask.height, mask.width) == (96, 128)
+
+
 def test_package_xml():
     catkin_package = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg is missing: pip install catkin-pkg")
     warnings: list[str] = []
@@ -94,8 +121,7 @@ def test_rosbags_folder_does_not_hide_the_library():
     assert not Path(found.stdout.strip()).is_relative_to(ROOT / "rosbags")
 
 
-def test_config_holds_every_parameter_at_its_default():
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+def test_config_holds_every_parameter_at_its_default(ros):
     from seg_node.ros.parameters import PARAMETERS
 
     constant = {"category_names", "category_colors"}

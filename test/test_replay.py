@@ -222,7 +222,7 @@ def test_node_that_dies_is_reported_with_its_last_output(ros, tmp_path):
         tmp_path / "log", command=[sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
     )
     with process, pytest.raises(NodeError, match="(?s)exit code 3.*no such model"):
-        process.wait_for("active", timeout=30)
+        process.wait_for("active", timeout=120)
 
 
 def test_profile_of_the_user_wins(monkeypatch):
@@ -329,4 +329,4 @@ def test_replay_into_a_node_that_runs_already(node_process, tmp_path):
 def test_node_process_fixture_reaches_each_wanted_state(node_process):
     process = node_process({"autostart": False}, namespace="/waiting", state="unconfigured")
     assert process.full_name == "/waiting/segmentation"
-    assert process.stop() == 0
+    assert process.stop(60) == 0

@@ -29,7 +29,7 @@ def _study(tmp_path, **changes):
             "encoder": "resnet18",
             "train": [SCENES | {"seeds": [0, 4]}],
             "input_size": [64, 96],
-            "steps": 2,
+            "steps": 6,
             "batch_size": 2,
             "precision": "fp32",
             "threads": 1,
@@ -69,7 +69,7 @@ def test_killed_and_resumed(tmp_path):
 
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert (first / "result.json").stat().st_mtime_ns == before
-    assert [json.loads(line)["step"] for line in (second / "log.jsonl").read_text().splitlines()][-1] == 2
+    assert [json.loads(line)["step"] for line in (second / "log.jsonl").read_text().splitlines()][-1] == 6
     results = json.loads((out / "results.json").read_text())
     assert [(cell["variant"], cell["seed"]) for cell in results["cells"]] == [
         ("slow", 0),

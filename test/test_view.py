@@ -107,8 +107,7 @@ def frame(seed: int, encoding: str = "bgr8", size: tuple[int, int] = (96, 128)) 
 
 
 @pytest.fixture
-def pictures():
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+def pictures(ros):
     from seg_node.view.pictures import Pictures
 
     return Pictures()

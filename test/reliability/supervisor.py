@@ -1,8 +1,10 @@
 """Calls the services of a segmentation node, as a supervisor or an operator does."""
 
+import contextlib
 import itertools
 import os
 import threading
+import time
 from typing import Any
 
 import rclpy
@@ -19,6 +21,7 @@ ACTIVATE = Transition.TRANSITION_ACTIVATE
 DEACTIVATE = Transition.TRANSITION_DEACTIVATE
 
 _ANSWER_S = 60.0
+_AGAIN_S = 5.0
 _numbers = itertools.count()
 
 
@@ -34,12 +37,14 @@ class Supervisor:
         rclpy.init(args=[], context=self._context)
         name = f"supervisor_{os.getpid()}_{next(_numbers)}"
         self._node = rclpy.create_node(name, context=self._context, start_parameter_services=False)
-        services = {ChangeState: "change_state", GetState: "get_state", SetParameters: "set_parameters"}
+        # That of the state is the last one: see ``_meet``.
+        services = {ChangeState: "change_state", SetParameters: "set_parameters", GetState: "get_state"}
         self._clients = {kind: self._node.create_client(kind, f"{node}/{name}") for kind, name in services.items()}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
+        self._met = False
 
     def close(self) -> None:
         """Leave."""
@@ -61,13 +66,30 @@ class Supervisor:
         result = self._call(SetParameters, SetParameters.Request(parameters=[parameter])).results[0]
         return "" if result.successful else result.reason or "no reason"
 
+    def _meet(self) -> None:
+        """Wait until the node knows all clients here: what it answers to one that it does not know is lost.
+
+        A participant tells of its endpoints in the order in which they were made, and the last one here asks a question
+        that may be asked again.
+        """
+        until = time.monotonic() + _ANSWER_S
+        while not self._met and time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):
+                self._ask(GetState, GetState.Request(), _AGAIN_S)
+                self._met = True
+
     def _call(self, kind: type, request: Any) -> Any:
+        self._meet()
+        return self._ask(kind, request, _ANSWER_S)
+
+    def _ask(self, kind: type, request: Any, timeout: float) -> Any:
         client = self._clients[kind]
-        if not client.wait_for_service(_ANSWER_S):
+        if not client.wait_for_service(timeout):
             raise TimeoutError(f"nobody offers {client.srv_name}")
         answered = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(_ANSWER_S):
-            raise TimeoutError(f"no answer of {client.srv_name} within {_ANSWER_S:.0f} s")
+        if not answered.wait(timeout):
+            client.remove_pending_request(future)
+            raise TimeoutError(f"no answer of {client.srv_name} within {timeout:.0f} s")
         return future.result()

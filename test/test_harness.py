@@ -415,6 +415,21 @@ def test_monitor_that_hangs_is_named(ros, tmp_path, monkeypatch):
     assert not Path(f"/proc/{monitor.pid}").exists()
 
 
+def test_what_the_monitor_cannot_write_is_named(ros, tmp_path, monkeypatch):
+    """Its log may lie on the same full disk."""
+    from seg_node.replay import monitor_process
+
+    class Nowhere(monitor_process.tempfile.TemporaryDirectory):
+        def __enter__(self):
+            return str(Path(super().__enter__()) / "gone")
+
+    monkeypatch.setattr(monitor_process.tempfile, "TemporaryDirectory", Nowhere)
+    with MonitorProcess("/nobody", None, tmp_path) as monitor:
+        monitor.begin()
+        with pytest.raises(MonitorError, match="cannot write .*/gone/observed.npz: No such file or directory"):
+            monitor.end()
+
+
 def test_attached_node_is_fed_where_it_listens(fake, tmp_path):
     from seg_node.replay.run import AttachedNode, replay_once
 

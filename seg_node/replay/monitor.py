@@ -191,8 +191,14 @@ def main(arguments: list[str]) -> int:
                     reporter.write("begun")
                 else:
                     monitor.sample()
-                    monitor.observed().save(Path(rest[0].strip()))
-                    reporter.write("ended")
+                    file = Path(rest[0].strip())
+                    try:
+                        monitor.observed().save(file)
+                    except OSError as error:
+                        # Not only to the log, which may lie on the same full disk.
+                        reporter.write("failed", reason=f"cannot write {file}: {error.strerror or error}")
+                    else:
+                        reporter.write("ended")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     # The parent has what it wants or is gone. Nothing is left to clean up but threads that wait.

@@ -43,8 +43,9 @@ class MonitorProcess:
     """``python -m seg_node.replay.monitor``; a context manager.
 
     One line of stdin is one command: ``begin`` forgets what was seen, ``end FILE`` writes it to FILE. One line of
-    stdout is one JSON object: ``{"event": "seen", ...}`` with the fields of ``Seen``, ``begun`` and ``ended``. It ends
-    when stdin is closed, so it does not outlive this process.
+    stdout is one JSON object: ``{"event": "seen", ...}`` with the fields of ``Seen``, ``begun``, ``ended``, and
+    ``failed`` with a ``reason`` where the file cannot be written. It ends when stdin is closed, so it does not outlive
+    this process.
 
     Args:
         target: fully qualified name of the segmentation node.
@@ -60,6 +61,7 @@ class MonitorProcess:
         self._environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"}
         self._seen = Seen()
         self._answers = {"begun": 0, "ended": 0}
+        self._failure = ""
 
     def __enter__(self) -> "MonitorProcess":
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ class MonitorProcess:
         """What was seen since ``begin``.
 
         Raises:
-            MonitorError: the process has ended, or does not answer.
+            MonitorError: the process has ended, does not answer, or cannot write.
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             file = Path(folder).resolve() / "observed.npz"
@@ -127,6 +129,8 @@ class MonitorProcess:
         deadline = time.monotonic() + timeout
         while not condition():
             self.check()
+            if self._failure:
+                raise MonitorError(f"the monitor process {self._failure}")
             if time.monotonic() > deadline:
                 raise self._error(f"does not answer {command.split()[0]!r} within {timeout:.0f} s")
             time.sleep(0.005)
@@ -142,6 +146,8 @@ class MonitorProcess:
             event = values.pop("event")
             if event == "seen":
                 self._seen = Seen(**values)
+            elif event == "failed":
+                self._failure = values["reason"]
             else:
                 self._answers[event] += 1
 

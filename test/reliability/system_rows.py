@@ -173,7 +173,7 @@ def full_disk(stage: Stage) -> Seen:
             "without a traceback": "Traceback" not in done.stderr,
             "the node recorded every frame": received == records and masks > 0,
         }
-        return Seen([said[:120]], checks, [])
+        return Seen([said.replace(f"{stage.folder}/", "")], checks, [])
 
 
 @fault("processor hogged by others", "masks go on, however late")

@@ -93,6 +93,7 @@ def test_endianness(flag):
         (png_of_size(PNG, 0, 12), "0x12; expected at least one pixel"),
         (JPEG.replace(b"\0\x0c\0\x10\x03", b"\xff\xff\xff\xff\x03"), "65535x65535; at most"),
         (PNG[:33] + b"\x7f\xff\xff\xff" + PNG[37:], "the PNG is cut off"),
+        (PNG[:-12] + b"\x7f\xff\xff\xff" + PNG[-8:], "the PNG is cut off"),
         (b"II*\0" + bytes(50), "neither JPEG nor PNG"),
         (encoded(".bmp", PICTURE), "neither JPEG nor PNG"),
         (b"", "^0 bytes of format 'jpeg' .* neither"),
@@ -116,8 +117,8 @@ def test_jpeg_of_endless_scans():
 
 def test_bombs_are_refused_before_memory_is_asked_for(tmp_path):
     """In a process that may have 128 MiB more than it has; the images would take from 200 MB to 12 GB."""
-    chunk = PNG[:33] + b"\x7f\xff\xff\x00" + PNG[37:]
-    bombs = [png_of_size(PNG, 30000, 30000), png_of_size(PNG, 2**16, 2**16), chunk]
+    chunks = [PNG[:at] + b"\x7f\xff\xff\x00" + PNG[at + 4 :] for at in (33, len(PNG) - 12)]
+    bombs = [png_of_size(PNG, 30000, 30000), png_of_size(PNG, 2**16, 2**16), *chunks]
     write_case(tmp_path / "bombs.json", {"bombs": bombs})
     program = f"""
 import resource, sys
@@ -139,7 +140,7 @@ for data in read_case(Path(sys.argv[1]))["bombs"]:
         [sys.executable, "-c", program, tmp_path / "bombs.json"], capture_output=True, text=True, cwd=FUZZ.parents[1]
     )
     assert done.returncode == 0, done.stderr
-    assert [line.rsplit(": ", 1)[1].split()[0] for line in done.stdout.splitlines()] == ["image", "image", "the"]
+    assert [line.rsplit(": ", 1)[1].split()[0] for line in done.stdout.splitlines()] == ["image", "image", "the", "the"]
 
 
 @pytest.mark.parametrize("data", [JPEG, PNG, PROGRESSIVE], ids=["jpeg", "png", "progressive"])

@@ -198,11 +198,12 @@ def _check_jpeg(data: bytes) -> None:
 
 def _check_png(data: bytes) -> None:
     """Refuse chunks that are larger than the data, for which OpenCV would make room before it looks."""
-    at = 8
-    while data[at + 4 : at + 8] != b"IEND":
+    at, kind = 8, b""
+    while kind != b"IEND":
         # Length, type, content and checksum (ISO/IEC 15948, 5.3).
+        kind = data[at + 4 : at + 8]
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-        if at >= len(data):
+        if at > len(data):
             raise UndecodableError("the PNG is cut off")
 
 

@@ -126,3 +126,61 @@ def test_wrong_output_shape_is_refused(name, tmp_path):
 
 def test_shipped_names():
     assert list(shipped_bundles()) == SHIPPED
+
+
+def _three_channel_bundle(tmp_path):
+    """Argmax over the sum of three times the frame's own channels, whose many equal values are ties."""
+    import onnx
+
+    text = """<ir_version: 10, opset_import: ["": 20]>
+    sums (uint8[H, W, 3] frame) => (uint8[H, W] mask, uint8[H, W] confidence) {
+        values = Cast <to = 1> (frame)
+        planes = Transpose <perm = [2, 0, 1]> (values)
+        zero = Constant <value = int64[1] {0}> ()
+        logits = Unsqueeze (planes, zero)
+        part = Unsqueeze (logits, zero)
+        stack = Concat <axis = 0> (part, part, part)
+        total = ReduceSum <keepdims = 0> (stack, zero)
+        category = ArgMax <axis = 1, keepdims = 1> (total)
+        small = Cast <to = 2> (category)
+        both = Constant <value = int64[2] {0, 1}> ()
+        mask = Squeeze (small, both)
+        peak = ReduceMax <keepdims = 0> (logits, zero)
+        first = Constant <value = int64[1] {1}> ()
+        last = Constant <value = int64[1] {2}> ()
+        middle = Slice (peak, first, last, zero)
+        flat = Squeeze (middle, zero)
+        confidence = Cast <to = 2> (flat)
+    }"""
+    graph = onnx.parser.parse_model(text).SerializeToString()
+    return write_bundle(tmp_path / "sums", load_bundle("fpn_resnet50").manifest, graph)
+
+
+def test_openvino_finds_the_first_of_equal_logits(tmp_path):
+    engine = _engine(_three_channel_bundle(tmp_path), "openvino")
+    frame = np.random.default_rng(0).integers(0, 4, (37, 53, 3), np.uint8)
+    assert np.array_equal(engine.infer(frame)[0], frame.argmax(2))
+
+
+@pytest.mark.parametrize("model", [*SHIPPED, None])
+def test_openvino_sorts_and_stacks_nothing(model, tmp_path):
+    """The rewriting finds what it is for in the graphs that are exported here."""
+    engine = _engine(load_bundle(model) if model else _three_channel_bundle(tmp_path), "openvino")
+    kinds = [node.get_type_name() for node in engine.model((48, 64)).get_ordered_ops()]
+    assert "Split" in kinds and not {"TopK", "ReduceSum"} & set(kinds)
+
+
+def test_openvino_takes_what_was_compiled_before(val_frame, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle = load_bundle("fpn_resnet50")
+    mask = _engine(bundle, "openvino").infer(val_frame)[0]
+    again = _engine(bundle, "openvino")
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "model", None)
+        assert np.array_equal(again.infer(val_frame)[0], mask)
+
+
+def test_openvino_compiles_where_the_cache_is_of_no_use(val_frame, tmp_path, monkeypatch):
+    monkeypatch.setattr("seg_node.core.engines.openvino_engine.remembered", lambda key, make: b"no compiled model")
+    bundle = load_bundle("fpn_resnet50")
+    assert _engine(bundle, "openvino").infer(val_frame)[0].shape == val_frame.shape[:2]

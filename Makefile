@@ -22,7 +22,7 @@ $(error LOCKED=1 is for ROS 2 from PyPI; $(ROS) is sourced)
 endif
 endif
 
-.PHONY: help demo compare view serve dashboard note bench test test-kilted fuzz chaos soak coverage mutation audit lock train-smoke lint clean
+.PHONY: help demo compare view serve dashboard note bench bench-gpu test test-kilted fuzz chaos soak coverage mutation audit lock train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,10 @@ note: $(VENV)/.note ## write the technical note, the slides and the README's tab
 bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python test/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
 		$(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),bench_output)"
+
+bench-gpu: $(VENV)/.test ## inference on a GPU and how near it comes to its limits; BENCH_OPTIONS="--engine torch"
+	$(VENV)/bin/python test/benchmarks/gpu.py $(if $(MODELS),--models $(MODELS)) $(BENCH_OPTIONS) \
+		--out "$(or $(OUT),bench_output)"
 
 test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="torch is missing: pip install -e .[training
 sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))
 
 import engines  # noqa: E402
+import gpu  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
 import roofline  # noqa: E402
@@ -42,16 +43,19 @@ def test_transport_without_a_profile():
 
 
 def test_engines_are_held_against_torch():
-    row = next(iter(engines.table(["fpn_resnet50"], ["onnxruntime"], inferences=2, every=50, progress=False)))
+    row, *others = engines.table(["fpn_resnet50"], ["onnxruntime"], inferences=2, every=50, progress=False)
     assert row["agreement"] > 99
     assert 0 < row["p50_ms"] <= row["p99_ms"]
-    assert row["bundle"] == "fpn_resnet50" and row["device"]
+    assert row["bundle"] == "fpn_resnet50" and row["device"] and row["ranges"] is None
+    # A bundle without ranges for int8 gets some from CamVid, where that is.
+    assert [other["precision"] for other in others] == ["int8"] * (engines.camvid_root() is not None)
+    assert all(other["ranges"] and other["agreement"] > 80 for other in others)
 
 
 def test_limits_of_the_machine():
     peak = roofline.peaks()
     assert all(value > 0 for value in peak.values()) and {"fp32", "int8", "memory"} <= set(peak)
-    row = {"model": "m", "engine": "e", "precision": "fp32", "p50_ms": 500.0}
+    row = {"model": "m", "engine": "e", "precision": "fp32", "p50_ms": 500.0, "height": 720, "width": 1280}
     found = roofline.limits(row, "fpn_resnet50", {"fp32": 100.0})
     assert found["ratio"] == pytest.approx(found["gflops"] / 0.5 / 100)
 
@@ -60,6 +64,22 @@ def test_profile_adds_up():
     found = roofline.profile("fpn_resnet50", inferences=1)
     assert 0.5 < found["multiply_ms"] / found["total_ms"] < 1
     assert found["top"] == sorted(found["top"], reverse=True)
+    (line,) = lines.profiles([found], {found["precision"]: found["multiply_rate"] * 2})
+    assert "at 0.50 of the peak" in line.value
+
+
+def test_gpu_benchmark_says_where_there_is_none(monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 2
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_gpu_rows_refuse_the_processor(monkeypatch):
+    monkeypatch.setattr(gpu.roofline, "peaks", lambda device: {"fp32": 1.0})
+    with pytest.raises(RuntimeError, match="runs on the processor"):
+        next(gpu.rows(["fpn_resnet50"], ["onnxruntime"], 1, [(48, 64)]))
 
 
 def test_an_isolated_function_has_its_own_process_and_environment():
@@ -89,19 +109,29 @@ def test_overhead_line():
     assert not lines.overhead(ours, echo, [{"p50_ms": 90.0}])[0].holds  # 15 / 110
 
 
+def test_second_start_is_held_against_three_seconds():
+    def started(*seconds: float) -> list[lines.Line]:
+        runs = {"sustained": played([100.0], [0])}
+        return lines.cost("m", [nodes.Measured("ours", "m", s, 1.0, 0.0, runs, {}) for s in seconds])
+
+    assert started(9.0, 2.5)[-1].holds and started(9.0, 2.5)[-1].value == "9.0 / 2.5 s"
+    assert not started(2.0, 3.5)[-1].holds
+    assert started(9.0)[-1].holds is None
+
+
 def test_overload_lines():
     naive = measured("naive", {"3x": played([4000.0, 4000.0], [0, 1])})
     ours = measured("ours", {"3x": played([199.0, 150.0], [0, 1], masks_per_s=9.6)})
     echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
-    rate, age = lines.overload(naive, ours, {"p50_ms": 100.0}, echo)
+    rate, age = lines.overload(naive, ours, {"p50_ms": 100.0, "p99_ms": 102.0}, echo)
     assert rate.value == "9.60 / 10.00 = 0.960" and rate.holds
-    assert age.wanted == "p99 <= 205 ms" and age.holds
+    assert age.wanted == "p99 <= 2 inferences + transport = 209 ms" and age.holds
 
 
 def test_int8_is_held_against_fp32():
     def row(precision: str, p50: float, miou: float) -> dict:
         names = {"model": "m", "bundle": "m", "engine": "openvino", "agreement": 99.0}
-        return names | {"precision": precision, "p50_ms": p50, "p99_ms": p50, "miou_7": miou}
+        return names | {"precision": precision, "ranges": "the bundle's", "p50_ms": p50, "p99_ms": p50, "miou_7": miou}
 
     assert lines.engines([row("fp32", 100, 65.0), row("int8", 40, 64.1)])[1].holds
     assert not lines.engines([row("fp32", 100, 65.0), row("int8", 40, 63.9)])[1].holds

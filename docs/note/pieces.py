@@ -234,12 +234,15 @@ def _study_verdict(results: Results, name: str) -> str:
 def _bench(results: Results) -> str:
     if results.bench is None:
         return missing("bench")
-    rows = [
-        [title, line["subject"], line["what"], line["value"]]
-        for title, lines in results.bench["lines"].items()
-        for line in lines
-    ]
-    return table((["", "subject", "what", "measured"], rows))
+    machine = results.bench["machine"]
+    parts = [f"`{results.bench['command']}` on {machine['cores']} cores of {machine['cpu']}."]
+    for title, lines in results.bench["lines"].items():
+        rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in lines]
+        parts.append(f"**{title}**\n\n{table((['', '', 'measured', 'wanted', 'holds'], rows))}")
+    return "\n\n".join(parts)
+
+
+_HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
 def _summary(results: Results, language: str) -> str:

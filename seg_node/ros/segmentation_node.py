@@ -222,7 +222,8 @@ class SegmentationNode(LifecycleNode, FramePort):
         """See ``FramePort``."""
         if not self.context.ok():
             return
-        self._timing.publish(record_to_diagnostics(record, message.header, self.get_fully_qualified_name()))
+        if self._timing.get_subscription_count() > 0:
+            self._timing.publish(record_to_diagnostics(record, message.header, self.get_fully_qualified_name()))
         if record.outcome in FAULTS:
             reason = f"{self._topic}: frame {record.outcome.value}: {record.detail}"
             self.get_logger().warning(reason, throttle_duration_sec=1.0)

@@ -2,31 +2,41 @@
 
     python test/benchmarks/engines.py [--models BUNDLE ...] [--engine ENGINE ...]
 
-On a machine with a GPU the same command measures ONNX Runtime and torch on it (``device`` says so); with
-``onnxruntime-gpu`` that is its CUDA provider. TensorRT is not among the engine's providers yet. Neither has been run.
+A bundle without ranges for int8 is given some here, taken from CamVid's training images, so that there is a row.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from setting import HD, camvid_root, isolated, percentiles, street
 from tqdm import tqdm
 
-from seg_node.core.bundle import load_bundle, shipped_bundles
+from seg_node.core.bundle import load_bundle, shipped_bundles, write_bundle
 from seg_node.core.engines import ENGINES, create_engine, present_engines
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.replay.images import decode
 
 THREADS = (1, 2)
-"""Settings of ONNX Runtime that are compared with its own choice."""
+"""Numbers of threads that are compared with each other."""
+_CALIBRATED_ON = 32
+"""Images that ranges for int8 are taken from."""
 
 
-def bare(model: str, engine: str, precision: str, threads: int, inferences: int, warm_up: int = 3) -> dict[str, Any]:
-    """Time an engine on 1280x720 frames, back to back, in a fresh process.
+def bare(
+    model: str,
+    engine: str,
+    precision: str,
+    threads: int,
+    inferences: int,
+    warm_up: int = 3,
+    size: tuple[int, int] = HD,
+) -> dict[str, Any]:
+    """Time an engine on frames of one size, back to back, in a fresh process.
 
     Args:
         model: bundle.
@@ -35,19 +45,28 @@ def bare(model: str, engine: str, precision: str, threads: int, inferences: int,
         threads: see ``Engine``.
         inferences: how many are timed.
         warm_up: how many come before.
+        size: height and width of the frames in pixels.
 
     Returns:
-        ``model``, ``engine``, ``device``, ``precision``, ``threads``; ``load_s``, from the bundle's files to the first
-        mask; ``p50_ms`` and ``p99_ms``.
+        ``model``, ``engine``, ``device``, ``precision``, ``threads``, ``height``, ``width``; ``load_s``, from the
+        bundle's files to the first mask; ``p50_ms`` and ``p99_ms``.
     """
-    return isolated(_bare, model, engine, precision, threads, inferences, warm_up)
+    return isolated(_bare, model, engine, precision, threads, inferences, warm_up, size)
 
 
-def _bare(model: str, engine_name: str, precision: str, threads: int, inferences: int, warm_up: int) -> dict[str, Any]:
-    frames = [decode(frame) for frame in street(HD, 10).frames]
+def _bare(
+    model: str,
+    engine_name: str,
+    precision: str,
+    threads: int,
+    inferences: int,
+    warm_up: int,
+    size: tuple[int, int],
+) -> dict[str, Any]:
+    frames = [decode(frame) for frame in street(size, 10).frames]
     began = time.perf_counter()
     engine = create_engine(load_bundle(model), engine_name, threads, precision)
-    engine.warm_up(HD)
+    engine.warm_up(size)
     load = time.perf_counter() - began
     times = []
     for i in range(warm_up + inferences):
@@ -60,6 +79,8 @@ def _bare(model: str, engine_name: str, precision: str, threads: int, inferences
         "device": engine.device,
         "precision": computed_precision(engine.name, engine.precision),
         "threads": threads,
+        "height": size[0],
+        "width": size[1],
         "load_s": load,
         **percentiles(np.array(times[warm_up:])),
     }
@@ -80,18 +101,37 @@ def _native_bf16() -> bool:
     return has_native_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def settings(models: Sequence[str], engines: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Bundle, engine and precision of each row: bf16 only where it is native, int8 where the bundle has ranges."""
-    found = []
+def settings(models: Sequence[str], engines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Bundle, engine and precision of each row: bf16 only where it is native, int8 where it can have ranges."""
     for model in models:
-        ranges = load_bundle(model).ranges
         for engine in engines:
-            found.append((model, engine, "fp32"))
+            yield model, engine, "fp32"
             if engine != "onnxruntime" and _native_bf16():
-                found.append((model, engine, "bf16"))
-            if ranges and engine != "torch":
-                found.append((model, engine, "int8"))
-    return found
+                yield model, engine, "bf16"
+            if engine != "torch" and (load_bundle(model).ranges or camvid_root()):
+                yield model, engine, "int8"
+
+
+def with_ranges(model: str, folder: Path) -> tuple[str, str]:
+    """A bundle that can be computed in int8, and where its ranges are from.
+
+    Args:
+        model: bundle; it is given back where it has ranges.
+        folder: for a copy with ranges of images of CamVid train. Not of val, on which the rows are scored.
+    """
+    bundle = load_bundle(model)
+    if bundle.ranges or (root := camvid_root()) is None:
+        return model, "the bundle's"
+    return str(isolated(_calibrated, model, folder / bundle.name, root)), f"of {_CALIBRATED_ON} images of CamVid train"
+
+
+def _calibrated(model: str, folder: Path, root: Path) -> Path:
+    from seg_node.core.quantise import calibrate
+    from seg_training.datasets.camvid import CamVid
+
+    bundle, data = load_bundle(model), CamVid(root, "train")
+    images = (data[i][0] for i in np.linspace(0, len(data) - 1, _CALIBRATED_ON).astype(int))
+    return write_bundle(folder, bundle.manifest, bundle.graph, calibrate(bundle.graph, images)).path
 
 
 def val_images(every: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -127,45 +167,36 @@ def table(
 ) -> list[dict[str, Any]]:
     """A row of ``bare`` per setting, with ``bundle`` (as it was given), ``agreement`` and ``miou_7``.
 
-    ``agreement`` is the share of pixels, percent, that torch in fp32 gives the same category.
+    ``agreement`` is the share of pixels, percent, that torch in fp32 gives the same category. ``ranges`` says where
+    those of int8 are from, None in other rows.
     """
     references = {model: masks(model, "torch", "fp32", every) for model in models}
     rows = []
-    for model, engine, precision in tqdm(settings(models, engines), desc="engines", disable=not progress):
-        row = bare(model, engine, precision, 0, inferences)
-        reference = references[model]
-        predicted = reference if (engine, precision) == ("torch", "fp32") else masks(model, engine, precision, every)
-        row |= {"bundle": model, "agreement": float(100 * (predicted == reference).mean())}
-        row["miou_7"] = miou_7(predicted, every)
-        rows.append(row)
+    with tempfile.TemporaryDirectory() as folder:
+        quantisable = {model: with_ranges(model, Path(folder)) for model in models}
+        for model, engine, precision in tqdm(list(settings(models, engines)), desc="engines", disable=not progress):
+            run, ranges = quantisable[model] if precision == "int8" else (model, None)
+            row = bare(run, engine, precision, 0, inferences)
+            reference = references[model]
+            predicted = reference if (engine, precision) == ("torch", "fp32") else masks(run, engine, precision, every)
+            row |= {"bundle": model, "agreement": float(100 * (predicted == reference).mean()), "ranges": ranges}
+            row["miou_7"] = miou_7(predicted, every)
+            rows.append(row)
     return rows
 
 
-def openvino_start_up(model: str) -> dict[str, float]:
-    """Seconds from a bundle's graph to OpenVINO's first mask of a 1280x720 frame, each in a fresh process.
+def start_up(model: str, engine: str) -> dict[str, float]:
+    """Seconds from a bundle's files to the first mask of a 1280x720 frame, each in a fresh process.
 
     Returns:
-        ``cold_s`` and ``warm_s``, with a cache of compiled models that is empty and then full.
+        ``cold_s`` and ``warm_s``, with a cache of compiled models that is empty and then full; without the start of
+        Python, for which see ``nodes.Measured.start_s``.
     """
     with tempfile.TemporaryDirectory() as cache:
-        return {
-            "cold_s": isolated(_openvino_start_up, model, cache),
-            "warm_s": isolated(_openvino_start_up, model, cache),
-        }
-
-
-def _openvino_start_up(model: str, cache: str) -> float:
-    import openvino
-
-    graph = create_engine(load_bundle(model), "openvino").bundle.graph
-    began = time.perf_counter()
-    core = openvino.Core()
-    core.set_property({"CACHE_DIR": cache})
-    network = core.read_model(graph, b"")
-    network = openvino.Model([network.output("mask")], network.get_parameters())
-    network.reshape([*HD, 3])
-    core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"})(np.zeros((*HD, 3), np.uint8))
-    return time.perf_counter() - began
+        cold, warm = (
+            isolated(_bare, model, engine, "auto", 0, 1, 0, HD, environment={"XDG_CACHE_HOME": cache}) for _ in range(2)
+        )
+    return {"cold_s": cold["load_s"], "warm_s": warm["load_s"]}
 
 
 def row_text(row: dict[str, Any]) -> str:
@@ -189,5 +220,5 @@ if __name__ == "__main__":
         print(row_text(one))
     for bundle in options.models:
         for count in THREADS:
-            print(row_text(bare(bundle, "onnxruntime", "fp32", count, 30)), f"with {count} threads")
-        print(bundle, "OpenVINO start-up", openvino_start_up(bundle))
+            print(row_text(bare(bundle, "auto", "auto", count, 30)), f"with {count} threads")
+        print(bundle, "start-up", start_up(bundle, "auto"))

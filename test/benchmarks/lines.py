@@ -85,7 +85,8 @@ def overload(naive: Measured, ours: Measured, bare: Mapping[str, Any], floor: Se
             rate >= 0.95,
         )
     ]
-    bound = 2 * bare["p50_ms"] + _quantile(_runs(floor, "fixed"), 0.5)
+    # A 99th percentile is held against that of each of its parts.
+    bound = 2 * bare["p99_ms"] + _quantile(_runs(floor, "fixed"), 0.99)
     for name, run in ours.runs.items():
         if name.endswith("x"):
             oldest = float(np.percentile(run.age, 99))
@@ -93,16 +94,13 @@ def overload(naive: Measured, ours: Measured, bare: Mapping[str, Any], floor: Se
             value = f"p50 {np.median(run.age):.0f}, p99 {oldest:.0f} ms" + (
                 f"; naive p50 {np.median(other.age):.0f}, p99 {np.percentile(other.age, 99):.0f} ms" if other else ""
             )
-            lines.append(
-                Line(
-                    subject, f"age of masks at {name} of its own rate", value, f"p99 <= {bound:.0f} ms", oldest <= bound
-                )
-            )
+            wanted = f"p99 <= 2 inferences + transport = {bound:.0f} ms"
+            lines.append(Line(subject, f"age of masks at {name} of its own rate", value, wanted, oldest <= bound))
     return lines
 
 
 def cost(name: str, measured: Sequence[Measured]) -> list[Line]:
-    """Processor, memory and start-up of a node's process."""
+    """Processor, memory and start-up of a node's process, whose first start finds an empty cache."""
     runs = _runs(measured, "sustained")
     lines = [
         Line(
@@ -120,7 +118,11 @@ def cost(name: str, measured: Sequence[Measured]) -> list[Line]:
             Line(name, "idle", f"{share:.1f} % of a core", "< 1 %" if ours else "", share < 1 if ours else None)
         )
     if starts := [one.start_s for one in measured if one.start_s is not None]:
-        lines.append(Line(name, "start until active", f"{min(starts):.1f} to {max(starts):.1f} s"))
+        cold, *warm = starts
+        value = " / ".join(f"{start:.1f}" for start in (cold, *warm[:1])) + " s"
+        which = "first start / second" if warm else "first start"
+        wanted, holds = ("second < 3 s", warm[0] < 3) if warm else ("", None)
+        lines.append(Line(name, f"from the process until active and warmed up, {which}", value, wanted, holds))
     return lines
 
 
@@ -155,6 +157,7 @@ def engines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
             full = next((o for o in same if o["precision"] == "fp32"), None)
             best = min((o["p50_ms"] for o in same if o["precision"] != "int8"), default=None)
             wanted = "within 1 point of fp32, and faster than it and bf16"
+            value += f"; ranges {row['ranges']}"
             if full and best and row["miou_7"] is not None:
                 holds = full["miou_7"] - row["miou_7"] <= 1 and row["p50_ms"] < best
         lines.append(Line(row["model"], f"{row['engine']} {row['precision']}, p50 / p99", value, wanted, holds))
@@ -171,6 +174,20 @@ def roofline(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
         )
         for row in rows
     ]
+
+
+def profiles(found: Sequence[Mapping[str, Any]], peak: Mapping[str, float]) -> list[Line]:
+    """What bounds the time of a frame: arithmetic, at which share of its peak, and what else there is."""
+    lines = []
+    for one in found:
+        total, limit = one["total_ms"], peak[one["precision"]]
+        others = [(kind, took) for kind, took in one["by_type"].items() if kind not in one["multiplying"]][:3]
+        value = (
+            f"{100 * one['multiply_ms'] / total:.0f} % convolutions and products, at"
+            f" {one['multiply_rate'] / limit:.2f} of the peak; "
+        ) + ", ".join(f"{100 * took / total:.0f} % {kind}" for kind, took in others)
+        lines.append(Line(one["model"], f"where OpenVINO's time goes ({one['precision']})", value))
+    return lines
 
 
 def markdown(sections: Mapping[str, Sequence[Line]]) -> str:

@@ -39,7 +39,7 @@ class Load:
     overloads: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
     """Multiples of the node's own rate."""
     overload_s: float = 4.0
-    idle_s: float = 3.0
+    idle_s: float = 10.0
 
 
 @dataclass
@@ -90,7 +90,9 @@ class Measured:
     """Of the sustained run, by index of the frame in the drive."""
 
 
-def measure(kind: str, model: str, engine: str, load: Load, overloads: Sequence[float] = ()) -> Measured:
+def measure(
+    kind: str, model: str, engine: str, load: Load, overloads: Sequence[float] = (), cache: str = ""
+) -> Measured:
     """Start a node in a fresh process, measure it and stop it.
 
     The camera publishes reliably, because the naive node's subscription would refuse a best-effort one. All processes
@@ -102,8 +104,11 @@ def measure(kind: str, model: str, engine: str, load: Load, overloads: Sequence[
         engine: of the segmentation node.
         load: how long.
         overloads: multiples of its own rate that are played too.
+        cache: folder for compiled models, by default the user's.
     """
     environment = profile_environment("default" if kind == "naive" else "shipped") | python_path()
+    if cache:
+        environment["XDG_CACHE_HOME"] = cache
     return isolated(_measure, kind, model, engine, load, tuple(overloads), environment=environment)
 
 

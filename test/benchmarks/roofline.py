@@ -2,7 +2,7 @@
 
     python test/benchmarks/roofline.py [--models BUNDLE ...]
 
-The peak is measured, not looked up: the fastest large matrix product that torch (oneDNN) or NumPy makes here.
+The peak is measured, not looked up: the fastest large matrix product that torch or NumPy makes here.
 The ratio to it is the model's floating-point operations over the time of a frame, pre- and post-processing included.
 """
 
@@ -20,54 +20,67 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import create_engine
 from seg_node.replay.images import decode
 
-_SIDES = (1024, 2048)
+_SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+"""Of square matrices, by device."""
 _STREAM = 2**25
 """Elements of a float32 array, 128 MiB: several times the last cache."""
 
 
-def peaks() -> dict[str, float]:
+def peaks(device: str = "cpu") -> dict[str, float]:
     """Measured limits of this machine, in a fresh process.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
 
     Returns:
         ``fp32``, ``int8`` and, where it is native, ``bf16``: 10^9 operations a second of the fastest matrix product, a
         multiplication with its addition counting two; ``memory``: 10^9 bytes a second of a triad, a = b + s c, whose
         three arrays count once each (McCalpin, STREAM).
     """
-    return isolated(_peaks)
+    return isolated(_peaks, device)
 
 
-def _peaks() -> dict[str, float]:
+def _peaks(device: str) -> dict[str, float]:
     import torch
     from engines import _native_bf16
 
+    def fastest(work: Callable[[], Any]) -> float:
+        return _fastest(work, torch.cuda.synchronize if device == "cuda" else lambda: None)
+
     found = {"fp32": 0.0, "int8": 0.0} | ({"bf16": 0.0} if _native_bf16() else {})
-    for side in _SIDES:
+    for side in _SIDES[device]:
         work = 2 * side**3 / 1e9
-        a = torch.randn(side, side)
-        array = a.numpy()
-        eight = torch.randint(-127, 127, (side, side), dtype=torch.int8)
-        found["fp32"] = max(found["fp32"], work / _fastest(lambda a=a: a @ a))
-        found["fp32"] = max(found["fp32"], work / _fastest(lambda a=array: a @ a))
-        found["int8"] = max(found["int8"], work / _fastest(lambda a=eight: torch._int_mm(a, a)))
+        a = torch.randn(side, side, device=device)
+        eight = torch.randint(-127, 127, (side, side), dtype=torch.int8, device=device)
+        found["fp32"] = max(found["fp32"], work / fastest(lambda a=a: a @ a))
+        found["int8"] = max(found["int8"], work / fastest(lambda a=eight: torch._int_mm(a, a)))
         if "bf16" in found:
             half = a.bfloat16()
-            found["bf16"] = max(found["bf16"], work / _fastest(lambda a=half: a @ a))
-    b, c, out = (torch.ones(_STREAM) for _ in range(3))
-    triad = _fastest(lambda: torch.add(b, c, alpha=3.0, out=out))
+            found["bf16"] = max(found["bf16"], work / fastest(lambda a=half: a @ a))
+        if device == "cpu":
+            array = a.numpy()
+            found["fp32"] = max(found["fp32"], work / fastest(lambda a=array: a @ a))
+            # The same product as a convolution of oneDNN: torch's own library for products is slow on some processors.
+            pixels, weights = a.view(1, side, side, 1), a.view(side, side, 1, 1)
+            found["fp32"] = max(found["fp32"], work / fastest(lambda p=pixels, w=weights: torch.conv2d(p, w)))
+    b, c, out = (torch.ones(_STREAM, device=device) for _ in range(3))
+    triad = fastest(lambda: torch.add(b, c, alpha=3.0, out=out))
     return found | {"memory": 3 * 4 * _STREAM / triad / 1e9}
 
 
-def _fastest(work: Callable[[], Any], repetitions: int = 8) -> float:
+def _fastest(work: Callable[[], Any], finish: Callable[[], Any], repetitions: int = 12) -> float:
     times = []
     for _ in range(repetitions):
+        finish()
         began = time.perf_counter()
         work()
+        finish()
         times.append(time.perf_counter() - began)
     return min(times)
 
 
-def gflops(model: str) -> float:
-    """10^9 floating-point operations of the network on a 1280x720 frame, counted by torch without computing them."""
+def gflops(model: str, size: tuple[int, int] = HD) -> float:
+    """10^9 floating-point operations of the network on a frame, counted by torch without computing them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,7 +89,7 @@ def gflops(model: str) -> float:
     manifest = load_bundle(model).manifest
     network = SegmentationNetwork(manifest.backbone).eval().to("meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.empty(1, 3, *network_size(HD, manifest.input_size), device="meta"))
+        network(torch.empty(1, 3, *network_size(size, manifest.input_size), device="meta"))
     return counter.get_total_flops() / 1e9
 
 
@@ -86,7 +99,7 @@ def limits(row: dict[str, Any], model: str, peak: dict[str, float]) -> dict[str,
     Returns:
         ``model``, ``engine``, ``precision``, ``gflops``, ``gflops_per_s``, ``peak`` and ``ratio``.
     """
-    work = gflops(model)
+    work = gflops(model, (row["height"], row["width"]))
     rate = work / (row["p50_ms"] / 1e3)
     limit = peak[row["precision"]]
     return {
@@ -104,8 +117,8 @@ def profile(model: str, inferences: int = 10) -> dict[str, Any]:
     Returns:
         ``model``; ``precision``; ``total_ms``, the sum over layers; ``by_type``, milliseconds per kind of layer, and
         ``top``, the ten longest layers as ``[milliseconds, kind, kernel, name]``, both with the longest first;
-        ``multiply_ms``, of convolutions and matrix products, which hold nearly all operations of ``gflops``;
-        ``multiply_rate``, those operations, 10^9 a second, over that time alone.
+        ``multiplying``, the kinds that are convolutions and matrix products, which hold nearly all operations of
+        ``gflops``; ``multiply_ms``, of these; ``multiply_rate``, those operations, 10^9 a second, over that time alone.
     """
     return isolated(_profile, model, inferences)
 
@@ -114,16 +127,9 @@ _MULTIPLY = ("Convolution", "MatMul", "FullyConnected", "GroupConvolution")
 
 
 def _profile(model: str, inferences: int) -> dict[str, Any]:
-    import openvino
-
     engine = create_engine(load_bundle(model), "openvino")
     bundle = engine.bundle
-    core = openvino.Core()
-    network = core.read_model(bundle.graph, b"")
-    network = openvino.Model([network.output("mask")], network.get_parameters())
-    network.reshape([*HD, 3])
-    hints = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
-    request = core.compile_model(network, "CPU", hints).create_infer_request()
+    request = engine.compiled(HD, profiled=True).create_infer_request()
     frames = [decode(frame) for frame in street(HD, 5).frames]
     layers: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for i in range(2 + inferences):
@@ -143,6 +149,7 @@ def _profile(model: str, inferences: int) -> dict[str, Any]:
         "total_ms": sum(means.values()),
         "by_type": {kind: took for kind, took in sorted(by_type.items(), key=lambda i: -i[1]) if took > 0.01},
         "top": [list(layer) for layer in longest[:10]],
+        "multiplying": list(_MULTIPLY),
         "multiply_ms": multiply,
         "multiply_rate": gflops(model) / (multiply / 1e3),
     }

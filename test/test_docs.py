@@ -53,7 +53,8 @@ def test_parameter_file(parameters):
 
 
 def test_topics(ros):
-    source = (REPOSITORY / "seg_node" / "ros" / "segmentation_node.py").read_text()
+    files = ("segmentation_node.py", "label_info.py")
+    source = "".join((REPOSITORY / "seg_node" / "ros" / file).read_text() for file in files)
     topics = {
         topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"
     }

@@ -295,46 +295,70 @@ def test_http_has_a_limit_for_everything():
 # Rights on the network
 
 
-def policy() -> dict[tuple[str, str], set[str]]:
-    """Names that the SROS2 policy allows, by kind and direction."""
-    (profile,) = ElementTree.parse(ROOT / "config" / "sros2" / "segmentation.policy.xml").findall(".//profile")
-    assert (profile.get("ns"), profile.get("node")) == ("/", "segmentation")
+def policy(node: str) -> dict[tuple[str, str], set[str]]:
+    """Names that the SROS2 policy allows a node, by kind and direction."""
+    root = ElementTree.parse(ROOT / "config" / "sros2" / "segmentation.policy.xml").getroot()
+    (profile,) = root.findall(f"./enclaves/enclave[@path='/{node}']/profiles/profile")
+    assert (profile.get("ns"), profile.get("node")) == ("/", node)
     allowed: dict[tuple[str, str], set[str]] = {}
     for group in profile:
         ((direction, verdict),) = group.attrib.items()
         assert verdict == "ALLOW"
-        allowed[group.tag, direction] = {name.text.replace("~", "/segmentation") for name in group}
+        allowed[group.tag, direction] = {name.text.replace("~", f"/{node}") for name in group}
     return allowed
 
 
-EVERY_NODE = {"/parameter_events", "/rosout", "/segmentation/transition_event"}
+EVERY_NODE = {"/parameter_events", "/rosout"}
+
+
+def topics_of_a_table(file: str, heading: str, end: str) -> tuple[set[str], set[str]]:
+    """Subscribed and published names of a document's table."""
+    section = (ROOT / file).read_text().split(heading, 1)[1].split(end, 1)[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    subscribed = {name for row in rows if "subscribed" in row for name in re.findall("`(.+?)`", row)}
+    return subscribed, {name for row in rows for name in re.findall("`(.+?)`", row)} - subscribed
 
 
 def test_policy_allows_the_topics_of_the_readme():
-    section = (ROOT / "README.md").read_text().split("### Topics\n", 1)[1].split("The mask holds", 1)[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    subscribed = {name for row in rows if "subscribed" in row for name in re.findall("`(.+?)`", row)}
-    published = {name.replace("~", "/segmentation") for row in rows for name in re.findall("`(.+?)`", row)} - subscribed
-    allowed = policy()
+    subscribed, published = topics_of_a_table("README.md", "### Topics\n", "The mask holds")
+    allowed = policy("segmentation")
     assert allowed["topics", "subscribe"] == subscribed | {"/clock", "/parameter_events"}
+    published = {name.replace("~", "/segmentation") for name in published}
+    assert allowed["topics", "publish"] == published | EVERY_NODE | {"/segmentation/transition_event"}
+
+
+def test_policy_allows_the_overlay_the_topics_of_its_document():
+    subscribed, published = topics_of_a_table("docs/viewing.md", "The overlay node runs", "| parameter")
+    allowed = policy("overlay")
+    assert allowed["topics", "subscribe"] == subscribed | {"camera_info", "/clock", "/parameter_events"}
     assert allowed["topics", "publish"] == published | EVERY_NODE
 
 
-def test_policy_allows_what_a_running_node_has(ros, node_process):
+@pytest.mark.parametrize("node", ["segmentation", "overlay"])
+def test_policy_allows_what_a_running_node_has(ros, node_process, node):
     """All of it, and no service that the node does not have."""
     from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 
-    process = node_process({"autostart": False}, state="unconfigured")
+    if node == "overlay":
+        command = [sys.executable, "-m", "seg_node.ros.overlay_node"]
+        process = node_process(command=command, name=node, state=None)
+    else:
+        process = node_process({"autostart": False}, state="unconfigured")
     observer = ros.create_node("observer")
     name, namespace = process.full_name.rsplit("/", 1)[::-1]
 
     def graph(of_kind) -> set[str]:
         try:
-            return {topic.replace(process.full_name, "/segmentation") for topic, _ in of_kind(name, namespace or "/")}
+            found = of_kind(name, namespace or "/")
         except NodeNameNonExistentError:
             return set()
+        return {topic.replace(process.full_name, f"/{node}") for topic, _ in found}
 
-    allowed = policy()
+    # As in the graph: the policy's relative names are those of the namespace.
+    allowed = {
+        key: {topic if topic.startswith("/") else f"{namespace}/{topic}" for topic in topics}
+        for key, topics in policy(node).items()
+    }
     deadline = time.monotonic() + 60
     try:
         # Discovery tells of one thing after the other.

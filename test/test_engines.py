@@ -44,6 +44,18 @@ def test_contract(model, name, size):
     assert confidence.min() >= 255 // 8
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_batch_is_its_frames_one_by_one(name):
+    engine = _engine(load_bundle("fpn_resnet50"), name, precision="fp32")
+    frames = list(np.random.default_rng(0).integers(0, 256, (3, 37, 53, 3), np.uint8))
+    batch = engine.infer_batch(frames, confidence=True)
+    for frame, (mask, confidence) in zip(frames, batch, strict=True):
+        alone, sure = engine.infer(frame, confidence=True)
+        # Sums are added up in another order in a batch.
+        assert (mask == alone).mean() > 0.999
+        assert np.abs(confidence.astype(int) - sure).max() <= 2
+
+
 @pytest.mark.parametrize("size", [None, (540, 960)])
 @pytest.mark.parametrize(("precision", "equal", "off"), [("fp32", 0.98, 2), ("auto", 0.96, 5)])
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])

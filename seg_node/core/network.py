@@ -114,14 +114,19 @@ class FrameSegmenter(nn.Module):
         Returns:
             Mask, uint8 [H, W], and confidence, uint8 [H, W] (greatest softmax in 0..255) or None.
         """
-        camera = frame.shape[:2]
-        bgr = frame.permute(2, 0, 1)[None].float()
+        masks, confidences = self.batch(frame[None], confidence)
+        return masks[0], None if confidences is None else confidences[0]
+
+    def batch(self, frames: Tensor, confidence: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Segment frames of one size: as ``forward`` with uint8 [N, H, W, 3] and uint8 [N, H, W]."""
+        camera = frames.shape[1:3]
+        bgr = frames.permute(0, 3, 1, 2).float()
         size = network_size(tuple(camera), self.input_size)
         logits = self.network(F.interpolate(bgr, size=size, mode="bilinear", align_corners=False)).float()
         peak, mask = logits.max(1, keepdim=True)
         # nearest-exact samples at pixel centres; torch's plain "nearest" shifts the mask by half a pixel.
-        full = F.interpolate(mask.to(torch.uint8), size=camera, mode="nearest-exact")[0, 0]
+        full = F.interpolate(mask.to(torch.uint8), size=camera, mode="nearest-exact")[:, 0]
         if not confidence:
             return full, None
         softmax = 255 / (logits - peak).exp().sum(1, keepdim=True)
-        return full, F.interpolate(softmax.round().to(torch.uint8), size=camera, mode="nearest-exact")[0, 0]
+        return full, F.interpolate(softmax.round().to(torch.uint8), size=camera, mode="nearest-exact")[:, 0]

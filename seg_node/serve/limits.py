@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of requests. Sizes of bodies in bytes, times in seconds.
 
-    Together they bound the memory: at most ``queue`` bodies of ``max_bytes`` wait, one image per model is decoded.
+    Together they bound the memory: at most ``queue`` bodies of ``max_bytes`` wait; of each model one image is decoded,
+    or ``models.MAX_BATCH`` where the engine takes several at once.
     """
 
     max_bytes: int = 16 * 2**20

@@ -10,7 +10,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from seg_node.serve.models import Answer
+from seg_node.serve.models import MAX_BATCH, Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,10 +46,18 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self.batches = Histogram(
+            "seg_node_batch_images",
+            "Images that went through an engine together, seen from each of them.",
+            ("model",),
+            buckets=range(1, MAX_BATCH + 1),
+            registry=self._registry,
+        )
         self.in_flight = Gauge("seg_node_in_flight", "Requests that are being answered.", registry=self._registry)
 
     def masked(self, answer: Answer) -> None:
-        """Count the stages of one image."""
+        """Count the stages of one image, and how many it was masked with."""
+        self.batches.labels(answer.model).observe(answer.batch)
         for stage, duration in answer.milliseconds.items():
             self.stages.labels(answer.model, stage).observe(duration / 1000)
 

@@ -1,11 +1,16 @@
-"""The models that are served: one worker thread each, in which images are decoded, masked and encoded."""
+"""The models that are served: one worker thread each, in which images are decoded, masked and encoded.
+
+Where an engine masks several images at once in less time than one after the other, as on a GPU, the images that came
+while it was busy go through it together. No image waits for others to come.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +28,10 @@ WARM_UP_SIZE = (720, 1280)
 """Height and width in pixels, as of the node."""
 
 STAGES = ("wait", "decode", "inference", "encode")
-"""Of an image's way through a worker, in order."""
+"""Of an image's way through a worker, in order. Images that are masked together wait for each other between them."""
+
+MAX_BATCH = 8
+"""Images that go through an engine at once: more gain little, and each takes memory."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,25 @@ class Answer:
     """By stage."""
     model: str
     engine: str
+    batch: int
+    """Images that went through the engine together, this one among them."""
+
+
+@dataclass
+class _Job:
+    """An image that waits for the worker, or is worked on."""
+
+    image: EncodedImage
+    confidence: bool
+    encode: Callable[[Segmented], Encoded]
+    answer: Future[Answer] = field(default_factory=Future)
+    times: list[float] = field(default_factory=lambda: [time.monotonic()])
+    """On the steady clock: submitted, and the end of each stage."""
+    bgr: np.ndarray | None = None
+    """Once it is decoded."""
+
+    def stage_ended(self) -> None:
+        self.times.append(time.monotonic())
 
 
 class Model:
@@ -70,6 +97,7 @@ class Model:
         self._create = create
         self._engine: Engine | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=bundle.name)
+        self._jobs: deque[_Job] = deque()
 
     @property
     def ready(self) -> bool:
@@ -83,6 +111,8 @@ class Model:
     def close(self) -> None:
         """Finish the image that is worked on, and no other."""
         self._executor.shutdown(cancel_futures=True)
+        for job in self._jobs:
+            job.answer.cancel()
 
     async def segment(
         self, image: EncodedImage, confidence: bool, encode: Callable[[Segmented], Encoded], timeout: float
@@ -98,12 +128,12 @@ class Model:
         Raises:
             ApiError: 422 if the image cannot be decoded, 504 after the timeout.
         """
-        submitted = time.monotonic()
-        work = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._work, image, confidence, encode, submitted
-        )
+        job = _Job(image, confidence, encode)
+        self._jobs.append(job)
+        # As many turns as jobs: each finds one at least, unless an earlier turn took several.
+        self._executor.submit(self._turn)
         try:
-            return await asyncio.wait_for(work, timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(job.answer), timeout)
         except asyncio.TimeoutError:
             raise ApiError(504, "timeout", f"no answer within {timeout:g} s; try again later", retry_after=1) from None
         except UndecodableError as error:
@@ -113,19 +143,48 @@ class Model:
         """Mask of a decoded image, uint8 [H, W]; waits for its turn with the worker."""
         return self._executor.submit(lambda: self._loaded().infer(bgr)[0]).result()
 
-    def _work(
-        self, image: EncodedImage, confidence: bool, encode: Callable[[Segmented], Encoded], submitted: float
-    ) -> Answer:
-        engine = self._loaded()
-        times = [submitted, time.monotonic()]
-        bgr = compressed_to_bgr(image)
-        times.append(time.monotonic())
-        segmented = Segmented(bgr, *engine.infer(bgr, confidence))
-        times.append(time.monotonic())
-        encoded = encode(segmented)
-        times.append(time.monotonic())
-        durations = {stage: 1000 * (end - start) for stage, (start, end) in zip(STAGES, pairwise(times), strict=True)}
-        return Answer(encoded, durations, self.bundle.name, engine.name)
+    def _turn(self) -> None:
+        """Work on the job that has waited longest, and on those behind it if the engine takes several at once."""
+        jobs: list[_Job] = []
+        while self._jobs and len(jobs) < (MAX_BATCH if self._engine and self._engine.batches else 1):
+            job = self._jobs.popleft()
+            # What nobody waits for any more is not worked on.
+            if job.answer.set_running_or_notify_cancel():
+                jobs.append(job)
+        try:
+            engine = self._loaded()
+        except Exception as error:
+            # Whatever an engine's library raises is the answer to every request for the model.
+            for job in jobs:
+                job.answer.set_exception(error)
+            return
+        for batch in _batches(jobs):
+            self._mask(engine, batch)
+
+    def _mask(self, engine: Engine, jobs: list[_Job]) -> None:
+        """Mask decoded images of one size, and answer."""
+        try:
+            masked = engine.infer_batch([job.bgr for job in jobs], jobs[0].confidence)
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].answer.set_exception(error)
+                return
+            # An image that an engine refuses must not take its neighbours with it.
+            for job in jobs:
+                self._mask(engine, [job])
+            return
+        for job in jobs:
+            job.stage_ended()
+        for job, (mask, confidence) in zip(jobs, masked, strict=True):
+            try:
+                encoded = job.encode(Segmented(job.bgr, mask, confidence))
+            except Exception as error:
+                job.answer.set_exception(error)
+                continue
+            job.stage_ended()
+            spans = zip(STAGES, pairwise(job.times), strict=True)
+            durations = {stage: 1000 * (end - start) for stage, (start, end) in spans}
+            job.answer.set_result(Answer(encoded, durations, self.bundle.name, engine.name, len(jobs)))
 
     def _loaded(self) -> Engine:
         if self._engine is None:
@@ -141,6 +200,22 @@ class Model:
         except Exception:
             # Whatever an engine's library raises, /readyz and every request for the model will say that it failed.
             log.exception("cannot load %s", self.bundle.name)
+
+
+def _batches(jobs: Iterable[_Job]) -> list[list[_Job]]:
+    """Decode images, answer those that cannot be decoded, and group those that can go through an engine together."""
+    groups: dict[tuple[tuple[int, ...], bool], list[_Job]] = {}
+    for job in jobs:
+        job.stage_ended()
+        try:
+            job.bgr = compressed_to_bgr(job.image)
+        except Exception as error:
+            # UndecodableError, or the lack of memory; either is this image's alone.
+            job.answer.set_exception(error)
+            continue
+        job.stage_ended()
+        groups.setdefault((job.bgr.shape, job.confidence), []).append(job)
+    return list(groups.values())
 
 
 class Models:

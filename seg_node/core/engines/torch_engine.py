@@ -1,5 +1,7 @@
 """torch: the training path itself, on a GPU or the processor."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import torch
@@ -26,6 +28,7 @@ class TorchEngine(Engine):
             # smp and timm raise KeyError and RuntimeError, onnx its protobuf's errors.
             raise EngineError(f"{bundle.name}: torch cannot build {manifest.backbone}: {error}") from error
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.batches = self.device == "cuda"
         segmenter = FrameSegmenter(network.eval(), manifest.input_size)
         self._segmenter = segmenter.to(self.device, memory_format=torch.channels_last)
         self._bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(torch.device(self.device)))
@@ -33,11 +36,17 @@ class TorchEngine(Engine):
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:
         """Nothing depends on the size."""
 
-    @torch.inference_mode()
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.infer_batch([bgr], confidence)[0]
+
+    @torch.inference_mode()
+    def infer_batch(
+        self, frames: Sequence[np.ndarray], confidence: bool = False
+    ) -> list[tuple[np.ndarray, np.ndarray | None]]:
         with torch.autocast(self.device, torch.bfloat16, enabled=self._bf16):
-            outputs = self._segmenter(torch.from_numpy(bgr).to(self.device), confidence)
-        return self._checked(bgr, *(None if output is None else output.cpu().numpy() for output in outputs))
+            outputs = self._segmenter.batch(torch.from_numpy(np.stack(frames)).to(self.device), confidence)
+        masks, confidences = ([None] * len(frames) if part is None else part.cpu().numpy() for part in outputs)
+        return [self._checked(*of) for of in zip(frames, masks, confidences, strict=True)]
 
 
 def graph_weights(graph: bytes, module: torch.nn.Module) -> dict[str, torch.Tensor]:

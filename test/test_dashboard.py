@@ -27,6 +27,7 @@ from seg_node.core.images import compressed_to_bgr  # noqa: E402
 from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
 from seg_node.replay.bag import BagWriter, open_drive  # noqa: E402
 from seg_node.serve.dashboard import charts, pictures, tables  # noqa: E402
+from seg_node.serve.dashboard.image_tab import SCENES  # noqa: E402
 from seg_node.serve.dashboard.maskers import InProcess, MaskError, Remote  # noqa: E402
 from seg_node.serve.dashboard.results import find_results  # noqa: E402
 
@@ -243,6 +244,27 @@ def test_another_frame_without_truth(app):
     after = _html(page)
     assert "The true mask of this image is not known." in after
     assert re.findall('alt="Mask of [^"]*"', after) != re.findall('alt="Mask of [^"]*"', before)
+
+
+def test_made_up_scenes_are_what_they_are_called(app):
+    """The shipped bag holds, for each name, that light and weather with its exact mask, and the page shows it."""
+    pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    from seg_training.datasets.synthetic import SyntheticDrive
+
+    shipped = open_drive(ROOT / "rosbags" / "synthetic_scenes")
+    assert len(shipped.frames) == len(SCENES)
+    for seed, (name, frame) in enumerate(zip(SCENES, shipped.frames, strict=True)):
+        light, weather = name.split(", ")
+        bgr, mask = SyntheticDrive(seed, (360, 480), light=light, weather=weather).frame(0)
+        np.testing.assert_array_equal(shipped.masks[frame.stamp], mask)
+        assert np.abs(compressed_to_bgr(frame.image).astype(int) - bgr).mean() < 6, "JPEG loses a little"
+    page = app()
+    page.radio(key="source").set_value("A made-up scene").run()
+    assert not page.exception
+    page.selectbox(key="scene").set_value("dusk, fog").run()
+    assert not page.exception
+    truth = shipped.masks[shipped.frames[SCENES.index("dusk, fog")].stamp]
+    assert f"True mask: {pictures.in_words(truth)}" in _html(page)
 
 
 def test_page_says_what_is_missing(app, tmp_path):

@@ -34,7 +34,8 @@ def page(options: argparse.Namespace) -> None:
     results = find_results(folders)
     image, training, comparison = st.tabs(["Image", "Training", "Replay comparison"])
     with image:
-        image_tab.show(masker, list(models), _drive(options.bag))
+        drive = _drive(options.bag or shared_path("rosbags/synthetic_drive"))
+        image_tab.show(masker, list(models), drive, _drive(shared_path("rosbags/synthetic_scenes")))
     with training:
         training_tab.show(results, models)
     with comparison:
@@ -49,9 +50,8 @@ def _masker(api: str | None, bundles: tuple[str, ...], engine: str) -> Masker:
 @st.cache_resource(show_spinner="Reading the drive")
 def _drive(path: Path | None) -> Drive | str:
     """The drive whose frames are shown, or why there is none."""
-    path = path or shared_path("rosbags/synthetic_drive")
     if path is None:
-        return "The drive that comes with seg_node is not installed; name one with --bag, or upload an image."
+        return "The drives that come with seg_node are not installed; name one with --bag, or upload an image."
     try:
         return open_drive(path)
     except BagError as error:

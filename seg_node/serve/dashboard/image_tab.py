@@ -15,7 +15,10 @@ from seg_node.serve.dashboard import pictures, tables
 from seg_node.serve.dashboard.maskers import EncodedImage, Masked, Masker, MaskError
 from seg_node.serve.dashboard.widgets import show_table
 
-_DRIVE, _UPLOAD = "A frame of the drive", "Your own image"
+_DRIVE, _SCENE, _UPLOAD = "A frame of the drive", "A made-up scene", "Your own image"
+
+SCENES = [f"{light}, {weather}" for light in ("sun", "overcast", "dusk") for weather in ("dry", "rain", "fog")]
+"""What the frames of ``rosbags/synthetic_scenes`` show, in order: different streets, of CamVid's size."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,18 @@ class Scene:
     """uint8 [H, W], categories and 255 (no label); None where it is not known."""
 
 
-def show(masker: Masker, models: list[str], drive: Drive | str) -> None:
+def show(masker: Masker, models: list[str], drive: Drive | str, scenes: Drive | str) -> None:
     """Draw the tab.
 
     Args:
         masker: makes the masks.
         models: names of its models, at least one.
         drive: whose frames can be chosen, or why there are none.
+        scenes: made-up ones, see ``SCENES``, or why there are none.
     """
     first, second, colours = st.columns(3)
     with first:
-        source = st.radio("Image", [_DRIVE, _UPLOAD], horizontal=True)
+        source = st.radio("Image", [_DRIVE, _SCENE, _UPLOAD], horizontal=True, key="source")
     with second:
         chosen = [
             st.selectbox("First model", models),
@@ -49,7 +53,7 @@ def show(masker: Masker, models: list[str], drive: Drive | str) -> None:
     with colours:
         palette = pictures.PALETTES[st.radio("Colours", list(pictures.PALETTES), horizontal=True)]
         named = st.checkbox("Names in the masks", True, key="named")
-    scene = _drive_scene(drive) if source == _DRIVE else _uploaded_scene()
+    scene = _uploaded_scene() if source == _UPLOAD else _bag_scene(drive if source == _DRIVE else scenes, source)
     if scene is None:
         return
     names = list(dict.fromkeys(chosen))
@@ -64,12 +68,15 @@ def show(masker: Masker, models: list[str], drive: Drive | str) -> None:
     _figures(scene, masked)
 
 
-def _drive_scene(drive: Drive | str) -> Scene | None:
+def _bag_scene(drive: Drive | str, source: str) -> Scene | None:
     if isinstance(drive, str):
         st.info(drive)
         return None
     last = len(drive.frames) - 1
-    number = st.slider("Frame", 0, last, len(drive.frames) // 2, key="frame") if last else 0
+    if source == _SCENE:
+        number = SCENES.index(st.selectbox("Light and weather", SCENES, key="scene"))
+    else:
+        number = st.slider("Frame", 0, last, len(drive.frames) // 2, key="frame") if last else 0
     frame = drive.frames[number]
     bgr = decode(frame)
     if bgr is None:

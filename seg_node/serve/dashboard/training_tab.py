@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.serve.dashboard import charts, tables
 from seg_node.serve.dashboard.results import Results
 from seg_node.serve.dashboard.widgets import drawn, show_figure, show_table
@@ -57,7 +58,9 @@ def _runs(results: Results) -> None:
     if not results.runs:
         st.info("No training run found; `python -m seg_training train CONFIG` writes one, --results names its folder.")
         return
-    chosen = st.multiselect("Shown", list(results.runs), list(results.runs)[:4], max_selections=_MOST_RUNS)
+    # Those of the default model first, so that it has the same colour as in the other figures.
+    names = sorted(results.runs, key=lambda name: DEFAULT_MODEL not in name)
+    chosen = st.multiselect("Shown", names, names[:4], max_selections=_MOST_RUNS)
     if chosen:
         show_figure(drawn(charts.training_curves, {name: results.runs[name] for name in chosen}))
 

@@ -70,8 +70,7 @@ class Browser:
         self._session = None
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        width, height = self._size
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.resize(*self._size)
         self._call("Page.navigate", url=self._url)
         self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
         return self
@@ -99,6 +98,16 @@ class Browser:
             assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {expression}"
             time.sleep(0.1)
         return value
+
+    @property
+    def width(self) -> int:
+        """Of the window, in CSS pixels."""
+        return self._size[0]
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size, in CSS pixels."""
+        self._size = width, height
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def dark(self) -> None:
         """Ask the page for its dark colours."""

@@ -1,0 +1,199 @@
+"""Take the pictures of README and docs anew: ``make pictures``. Needs Chromium.
+
+    python docs/make_pictures.py                       # all of them
+    python docs/make_pictures.py view api              # these
+    python docs/make_pictures.py drive --video FILE    # two frames of a video beside their masks
+
+Latencies in the pictures are those of the machine at that moment: take them while nothing else runs. ``comparison``
+shows ``compare_output/comparison.json``, or without it ``docs/results/comparison.json``, which has no worst frames.
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCS = REPOSITORY / "docs"
+# Run as a script, this file finds its own folder only.
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "test")]
+
+from browser import Browser  # noqa: E402
+
+from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
+from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.replay.bag import open_drive  # noqa: E402
+from seg_node.replay.bag_command import from_video  # noqa: E402
+from seg_node.replay.images import decode  # noqa: E402
+from seg_node.replay.observation import ArrivedMask  # noqa: E402
+from seg_node.replay.report import contact_sheet  # noqa: E402
+
+_MOST_BYTES = 150_000
+_TIMEOUT_S = 300.0
+_SETTLED_S = 30.0
+"""That the live page runs before its picture is taken: its figures are of so many seconds."""
+_TALLEST = 3200
+"""Height of a picture in pixels."""
+
+
+@contextlib.contextmanager
+def _process(*arguments: str, says: str) -> Iterator[str]:
+    """Run ``python -m seg_node ARGUMENTS`` and give the address that it prints behind ``says``."""
+    command = [sys.executable, "-u", "-m", "seg_node", *arguments]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        line = next((line for line in process.stdout if says in line), None)
+        if line is None:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.wait()}")
+        yield line.split(says)[1].split()[0].rstrip(";,")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _whole(browser: Browser, height: int) -> None:
+    """Make the window as high as what it shows."""
+    browser.resize(browser.width, min(height + 8, _TALLEST))
+    # Pages lay themselves out anew.
+    time.sleep(2)
+
+
+def _save(name: str, browser: Browser) -> Path:
+    """Take a picture, in the best quality that its file may have."""
+    for quality in (85, 75, 65, 55, 45, 35):
+        data = browser.screenshot(quality)
+        if len(data) <= _MOST_BYTES:
+            break
+    path = DOCS / f"{name}.jpg"
+    path.write_bytes(data)
+    return path
+
+
+def take_view() -> list[Path]:
+    """The live page."""
+    with (
+        _process("view", "--no-browser", "--port", "0", says=" is shown at ") as address,
+        Browser(address, 1200, 800) as browser,
+    ):
+        browser.wait_for("Number(document.getElementById('picture').dataset.number || 0) > 3", _TIMEOUT_S)
+        time.sleep(_SETTLED_S)
+        _whole(browser, browser.evaluate("document.documentElement.scrollHeight"))
+        return [_save("view", browser)]
+
+
+def take_api() -> list[Path]:
+    """The API's documentation with the route that masks an image opened, and its answer to one."""
+    with (
+        _process("serve", "--port", "0", says="listening on ") as address,
+        Browser(f"{address}/docs", 1200, 900) as browser,
+    ):
+        browser.wait_for("document.querySelector('.opblock-post .opblock-summary-control')", _TIMEOUT_S)
+        browser.evaluate("document.querySelector('.opblock-post .opblock-summary-control').click()")
+        browser.wait_for("document.querySelector('.opblock-body .parameters')", _TIMEOUT_S)
+        time.sleep(2)
+        _whole(browser, browser.evaluate("document.documentElement.scrollHeight"))
+        return [_save("api", browser)]
+
+
+def take_dashboard() -> list[Path]:
+    """A picture of each tab."""
+    with _dashboard() as address, Browser(address, 1024, 1500) as browser:
+        browser.wait_for("document.querySelectorAll('[role=tab]').length === 3", _TIMEOUT_S)
+        taken = []
+        for number, (name, shows) in enumerate(
+            (("image", "This image against its true mask"), ("training", "Studies"), ("comparison", "The questions"))
+        ):
+            browser.evaluate(f"document.querySelectorAll('[role=tab]')[{number}].click()")
+            browser.wait_for(f"document.body.innerText.includes('{shows}')", _TIMEOUT_S)
+            panel = f"document.querySelectorAll('[role=tabpanel]')[{number}].getBoundingClientRect()"
+            time.sleep(3)
+            _whole(browser, browser.evaluate(f"Math.ceil({panel}.bottom + scrollY)"))
+            taken.append(_save(f"dashboard_{name}", browser))
+            browser.resize(1024, 1500)
+        return taken
+
+
+@contextlib.contextmanager
+def _dashboard() -> Iterator[str]:
+    """Streamlit prints its address before it listens."""
+    port = 18501
+    command = [sys.executable, "-m", "seg_node", "dashboard", "--port", str(port), "--results", "docs/results"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + _TIMEOUT_S
+    try:
+        while True:
+            with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{address}/_stcore/health"):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)} does not answer")
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def take_comparison() -> list[Path]:
+    """The page that a comparison writes."""
+    found = [REPOSITORY / "compare_output" / "comparison.json", DOCS / "results" / "comparison.json"]
+    source = next(path for path in found if path.exists())
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "seg_node", "compare", "--from", str(source), "--out", folder]
+        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+        with Browser(f"file://{folder}/comparison.html", 944, 900) as browser:
+            _whole(browser, browser.evaluate("document.documentElement.scrollHeight"))
+            return [_save("comparison", browser)]
+
+
+def take_drive(video: Path | None) -> list[Path]:
+    """Two frames of a video beside their masks."""
+    if video is None:
+        print("masked_drive.jpg is left as it is: give --video")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        from_video(video, Path(folder, "drive"))
+        drive = open_drive(Path(folder, "drive"))
+        engine = create_engine(load_bundle(DEFAULT_MODEL))
+        masks = {}
+        for place in (0.2, 0.5):
+            frame = drive.frames[int(place * len(drive.frames))]
+            mask = engine.infer(decode(frame))[0]
+            masks[frame.stamp] = ArrivedMask(0, mask.shape, zlib.compress(mask.tobytes()))
+        sheet = contact_sheet(drive, masks, 2)
+    path = DOCS / "masked_drive.jpg"
+    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return [path]
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    takers: dict[str, Callable[[], list[Path]]] = {
+        "view": take_view,
+        "api": take_api,
+        "dashboard": take_dashboard,
+        "comparison": take_comparison,
+        "drive": lambda: take_drive(options.video),
+    }
+    parser.add_argument("which", nargs="*", metavar="WHICH", help=f"{', '.join(takers)} (default: all)")
+    parser.add_argument("--video", type=Path, help="for drive: any video that OpenCV reads")
+    options = parser.parse_args()
+    if unknown := [name for name in options.which if name not in takers]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(takers)}")
+    for name in options.which or takers:
+        for path in takers[name]():
+            print(f"{path.relative_to(REPOSITORY)}: {path.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

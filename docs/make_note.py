@@ -1,4 +1,4 @@
-"""Write the technical note, the slides and the README's result tables from the result files: ``make note``.
+"""Write the technical note, the slides and the results in README and docs from the result files: ``make note``.
 
     python docs/make_note.py                  # write everything
     python docs/make_note.py --check          # name what is stale, exit 1 if anything is
@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="comparison.json of `compare`, results.json of `study`, log.jsonl of `train`, bench.json of `bench`",
+        help="comparison.json of `compare`, results.json of `study`, log.jsonl of `train`, bench.json of `bench`,"
+        " what test/benchmarks/serve_load.py --out wrote",
     )
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="of the repository; default: this one")
     options = parser.parse_args(arguments)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from make_note import main  # noqa: E402
-from note.documents import DOCUMENTS  # noqa: E402
+from note.documents import DOCUMENTS, WITH_PIECES  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
 from note.results import SOURCES, load_results  # noqa: E402
 
@@ -65,6 +65,20 @@ def test_another_score_makes_every_text_stale_that_shows_it(repository, capsys):
     assert stale == sorted(["README.md", *texts])
 
 
+def test_a_load_is_taken_and_shown(repository, tmp_path, capsys):
+    row = {"right": 7, "wrong": 0, "refused": 2, "p50_ms": 1234.4, "p99_ms": None, "work_ms": None}
+    load = {"created": "2026-01-02T03:04:05", "machine": {"cpu": "a processor", "cores": 3}, "requests": 7, "rounds": 2}
+    load |= {"width": 320, "engine": "openvino", "queue": 16, "kinds": {"noise": row}, "seconds": 4.0}
+    (tmp_path / "load.json").write_text(json.dumps(load | {"memory_mib": [100.2, 101.6, 101.5]}))
+    from note.results import take
+
+    take(tmp_path / "load.json", repository)
+    assert "docs/serving.md" in _check(repository, capsys)[1]
+    text = Pieces(load_results(repository)).piece("load")
+    assert "| noise | 7 | 0 | 2 | 1234 | - |" in text
+    assert "3.5 answers per second" in text and "100, 102, 102 MiB" in text
+
+
 def test_results_of_another_drive_make_figures_stale(repository, capsys):
     file = repository / "docs" / "results" / "comparison.json"
     document = json.loads(file.read_text())
@@ -98,6 +112,11 @@ def test_every_piece_and_figure_is_used_and_there_is_no_other():
     templates = "".join((ROOT / "docs" / "note" / f"{name}.md").read_text() for name in DOCUMENTS)
     used = [found.split() for found in re.findall(r"\{\{ (.+?) \}\}", templates)]
     assert {name for name, *_ in used} == {"figures", *PIECES}
+    for file in WITH_PIECES:
+        text = (ROOT / file).read_text()
+        opened = re.findall("<!-- results:(.+?) -->", text)
+        assert opened and len(opened) == text.count("<!-- /results -->"), file
+        assert {name.split()[0] for name in opened} <= set(PIECES), file
     assert {figure for name, *figures in used if name == "figures" for figure in figures} == set(FIGURES)
 
 
@@ -173,5 +192,7 @@ def test_commands_exist():
         words = source.command.split()
         if words[0] == "make":
             assert f"\n{words[1]}:" in makefile
+        elif words[1].endswith(".py"):
+            assert f'"{words[2]}"' in (ROOT / words[1]).read_text()
         else:
             assert (ROOT / "config" / "studies" / f"{words[4]}.yaml").exists()

@@ -1,4 +1,4 @@
-"""The files that are made: Markdown, figures, PDFs and parts of the README; and whether those on disk are current."""
+"""The files that are made: Markdown, figures, PDFs and parts of others; and whether those on disk are current."""
 
 import hashlib
 import re
@@ -10,7 +10,8 @@ from note.results import Results
 from seg_node.replay.plots import Figure
 
 DOCS = Path("docs")
-README = Path("README.md")
+WITH_PIECES = (Path("README.md"), DOCS / "serving.md")
+"""Documents written by hand, in which some parts are made."""
 DOCUMENTS = ("technical_note", "slides")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""
 
@@ -23,8 +24,9 @@ def _texts(root: Path, pieces: Pieces) -> Iterator[tuple[Path, str]]:
     for name in DOCUMENTS:
         template = (root / DOCS / "note" / f"{name}.md").read_text()
         yield DOCS / f"{name}.md", _HEAD.format(name=name) + pieces.fill(template)
-    readme = (root / README).read_text()
-    yield README, _REGION.sub(lambda found: f"{found[1]}{pieces.piece(*found[2].split())}\n{found[3]}", readme)
+    for path in WITH_PIECES:
+        text = (root / path).read_text()
+        yield path, _REGION.sub(lambda found: f"{found[1]}{pieces.piece(*found[2].split())}\n{found[3]}", text)
 
 
 def stale(root: Path, results: Results) -> list[str]:

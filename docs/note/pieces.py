@@ -245,6 +245,38 @@ def _bench(results: Results) -> str:
 _HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
+def _load(results: Results) -> str:
+    """What became of many requests at once: good and bad ones, times, memory."""
+    load = results.serve_load
+    if load is None:
+        return missing("serve_load")
+    header = ["request", "answered right", "wrong", "asked to come again", "p50, ms", "p99, ms"]
+    rows = [
+        [
+            name,
+            *(str(row[key]) for key in ("right", "wrong", "refused")),
+            *(_whole(row[k]) for k in ("p50_ms", "p99_ms")),
+        ]
+        for name, row in load["kinds"].items()
+    ]
+    memory = ", ".join(f"{value:.0f}" for value in load["memory_mib"])
+    requests = load["requests"] * load["rounds"]
+    return (
+        f"{load['requests']} requests at once, good and bad, {load['rounds']} times; images {load['width']} pixels"
+        f" wide, {load['engine']}, a queue of {load['queue']}; {load['machine']['cpu']}, {load['machine']['cores']}"
+        f" cores; {load['created'][:10]}, by `{SOURCES['serve_load'].command}`. What the queue cannot hold gets"
+        f" 503 with `Retry-After` and is sent again, later each time; the times are those of the last try.\n\n"
+        f"{table((header, rows))}\n\n"
+        f"{requests / load['seconds']:.1f} answers per second. Memory of the server at first and after each tenth of"
+        f" the answers:"
+        f" {memory} MiB."
+    )
+
+
+def _whole(value: float | None) -> str:
+    return tables.NONE if value is None else f"{value:.0f}"
+
+
 def _summary(results: Results, language: str) -> str:
     """Quality and verdicts in sentences."""
     scored = {n: m["metrics"][DATA]["miou_7"] for n, m in results.models.items() if DATA in m["metrics"]}
@@ -318,6 +350,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "categories": _categories,
     "decision": _decision,
     "files": _files,
+    "load": _load,
     "lost_and_drops": _lost_and_drops,
     "quality": _quality,
     "quality_intervals": _quality_intervals,

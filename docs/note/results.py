@@ -45,6 +45,9 @@ SOURCES = {
         for name in ("loss", "augmentation", "backbone")
     },
     "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
+    "serve_load": Source(
+        "serve_load.json", "python test/benchmarks/serve_load.py --out serve_load.json", "serve_load.json"
+    ),
 }
 
 
@@ -61,6 +64,7 @@ class Results:
     augmentation_study: dict[str, Any] | None = None
     backbone_study: dict[str, Any] | None = None
     bench: dict[str, Any] | None = None
+    serve_load: dict[str, Any] | None = None
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -115,7 +119,7 @@ def take(file: Path, root: Path) -> Path:
     """Put a result file where the note finds it, without what the note does not use.
 
     Args:
-        file: comparison, study, benchmark, or a run's ``log.jsonl``, named after the run's folder.
+        file: comparison, study, benchmark, load of the API, or a run's ``log.jsonl``, named after the run's folder.
         root: of the repository.
 
     Returns:
@@ -125,7 +129,7 @@ def take(file: Path, root: Path) -> Path:
         ValueError: the file cannot be read or is of no such kind.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist; give a file that compare, study, train or bench wrote")
+        raise ValueError(f"{file} does not exist; give a file that compare, study, train, bench or serve_load wrote")
     if file.suffix == ".jsonl":
         return _take_log(file, root / LOGS / f"{file.absolute().parent.name}.jsonl")
     document = _json(file)
@@ -139,7 +143,9 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES[name].file, document | {"cells": []})
     if {"lines", "engines", "command"} <= document.keys():
         return _write(root / FOLDER / SOURCES["bench"].file, document)
-    raise ValueError(f"{file} is no result of compare, study, train or bench")
+    if {"kinds", "memory_mib", "queue"} <= document.keys():
+        return _write(root / FOLDER / SOURCES["serve_load"].file, document)
+    raise ValueError(f"{file} is no result of compare, study, train, bench or serve_load")
 
 
 def _take_comparison(comparison: Comparison, root: Path) -> Path:

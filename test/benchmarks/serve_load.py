@@ -2,12 +2,16 @@
 
 ``python test/benchmarks/serve_load.py`` starts a server, lets all clients knock at the same time, and prints for each
 kind of request how many were answered right, how often the full queue asked to come again, and p50 and p99 of the
-answers; then the server's memory after each round. The exit status is 1 if any answer was wrong.
+answers; then the server's memory at first and after each tenth of the answers. ``--out`` writes the same as JSON, for
+``docs/make_note.py --take``. The exit status is 1 if any answer was wrong.
 """
 
 import argparse
 import asyncio
 import contextlib
+import datetime
+import itertools
+import json
 import random
 import subprocess
 import sys
@@ -16,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -24,10 +29,12 @@ import numpy as np
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import ENGINES, create_engine
 from seg_node.core.images import compressed_to_bgr
+from seg_node.core.machine import machine
 from seg_node.replay.bag import open_drive
 from seg_node.serve.uploads import Upload
 
 ROOT = Path(__file__).parents[2]
+MEMORY_SAMPLES = 10
 
 
 @dataclass
@@ -153,52 +160,86 @@ async def one_request(url: str, kind: Kind, tally: Tally) -> None:
         tally.wrong.append(f"{answer.status_code}: {answer.text[:200]}")
 
 
-async def one_round(url: str, mix: dict[str, Kind], count: int, tallies: dict[str, Tally]) -> None:
-    """Send ``count`` requests at once."""
+async def one_round(
+    url: str, mix: dict[str, Kind], count: int, tallies: dict[str, Tally], answered: Callable[[], None]
+) -> None:
+    """Send ``count`` requests at once; ``answered`` is called after each."""
+
+    async def request(name: str) -> None:
+        await one_request(url, mix[name], tallies[name])
+        answered()
+
     names = random.choices(list(mix), [kind.share for kind in mix.values()], k=count)
-    await asyncio.gather(*(one_request(url, mix[name], tallies[name]) for name in names))
+    await asyncio.gather(*map(request, names))
 
 
-def show(tallies: dict[str, Tally]) -> None:
-    """Print the table."""
-    print(f"{'request':<18}{'right':>7}{'wrong':>7}{'come again':>12}{'p50 ms':>9}{'p99 ms':>9}{'of that work':>14}")
+def rows(tallies: dict[str, Tally]) -> dict[str, dict[str, Any]]:
+    """Figures of each kind, and of ``all`` of them: counts, ``p50_ms`` and ``p99_ms`` as the clients saw them, and
+    ``work_ms``, the median in the server of those that got a mask."""
     everything = Tally()
     for tally in tallies.values():
         everything.right += tally.right
         everything.refused += tally.refused
         for name in ("wrong", "milliseconds", "served"):
             getattr(everything, name).extend(getattr(tally, name))
-    for name, tally in [*tallies.items(), ("all", everything)]:
-        p50, p99 = np.percentile(tally.milliseconds, [50, 99])
-        work = f"{np.median(tally.served):.0f}" if tally.served else "-"
-        print(f"{name:<18}{tally.right:7}{len(tally.wrong):7}{tally.refused:12}{p50:9.0f}{p99:9.0f}{work:>14}")
-    for text in sorted(set(everything.wrong)):
-        print(f"WRONG {text}")
+    return {name: _row(tally) for name, tally in [*tallies.items(), ("all", everything)]}
+
+
+def _row(tally: Tally) -> dict[str, Any]:
+    p50, p99 = np.percentile(tally.milliseconds, [50, 99]) if tally.milliseconds else (None, None)
+    work = float(np.median(tally.served)) if tally.served else None
+    counts = {"right": tally.right, "wrong": len(tally.wrong), "refused": tally.refused}
+    return counts | {"p50_ms": p50, "p99_ms": p99, "work_ms": work}
+
+
+def show(table: dict[str, dict[str, Any]]) -> None:
+    """Print the table."""
+    print(f"{'request':<18}{'right':>7}{'wrong':>7}{'come again':>12}{'p50 ms':>9}{'p99 ms':>9}{'of that work':>14}")
+    for name, row in table.items():
+        p50, p99, work = ("-" if row[k] is None else f"{row[k]:.0f}" for k in ("p50_ms", "p99_ms", "work_ms"))
+        print(f"{name:<18}{row['right']:7}{row['wrong']:7}{row['refused']:12}{p50:>9}{p99:>9}{work:>14}")
 
 
 def main() -> int:
     """Run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1000, help="at once, per round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--width", type=int, default=320, help="of the images, 16:9, pixels (default: %(default)s)")
     parser.add_argument("--engine", default="openvino", choices=list(ENGINES), help="default: %(default)s")
     parser.add_argument("--queue", type=int, default=16, help="of the server (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there as JSON, too")
     options = parser.parse_args()
     random.seed(0)
     mix, tallies = kinds(options), defaultdict(Tally)
     with server(options) as (url, pid):
-        memory = [resident(pid)]
+        memory, answers = [resident(pid)], itertools.count(1)
+        part = max(1, options.requests * options.rounds // MEMORY_SAMPLES)
+
+        def answered() -> None:
+            if next(answers) % part == 0:
+                memory.append(resident(pid))
+
         started = time.monotonic()
         for _ in range(options.rounds):
-            asyncio.run(one_round(url, mix, options.requests, tallies))
-            memory.append(resident(pid))
+            asyncio.run(one_round(url, mix, options.requests, tallies, answered))
         duration = time.monotonic() - started
-    show({name: tallies[name] for name in mix if name in tallies})
+    table = rows({name: tallies[name] for name in mix if name in tallies})
+    show(table)
+    for text in sorted({text for tally in tallies.values() for text in tally.wrong}):
+        print(f"WRONG {text}")
     rate = options.requests * options.rounds / duration
     print(f"{options.rounds} rounds of {options.requests} at once in {duration:.0f} s: {rate:.1f} answers/s")
-    print("memory of the server, MiB, at first and after each round:", ", ".join(f"{m:.0f}" for m in memory))
-    return 1 if any(tally.wrong for tally in tallies.values()) else 0
+    print(
+        "memory of the server, MiB, at first and after each tenth of the answers:",
+        ", ".join(f"{m:.0f}" for m in memory),
+    )
+    if options.out:
+        settings = {name: getattr(options, name) for name in ("requests", "rounds", "width", "engine", "queue")}
+        document = {"created": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(), **settings}
+        document |= {"kinds": table, "seconds": round(duration, 1), "memory_mib": [round(m, 1) for m in memory]}
+        options.out.write_text(json.dumps(document, indent=1) + "\n")
+    return int(any(tally.wrong for tally in tallies.values()))
 
 
 if __name__ == "__main__":

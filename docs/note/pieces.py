@@ -17,6 +17,8 @@ from seg_node.serve.dashboard import charts, tables
 
 DATA = "camvid_val"
 """The manifests' scores that the note reports."""
+HELD_OUT = "camvid_0001TP"
+"""The manifests' scores on a drive that was held out of training."""
 
 _PLACEHOLDER = re.compile(r"\{\{ ([\w ]+) \}\}")
 _QUESTIONS_IN_FRENCH = {
@@ -108,6 +110,44 @@ def _quality_intervals(results: Results) -> str:
         f"`{name}` {f['miou_7']:.1f} ({f['miou_7_ci'][0]:.1f} to {f['miou_7_ci'][1]:.1f})" for name, f in known.items()
     ]
     return f"95 % intervals of `miou_7`, from a bootstrap over blocks of images: {', '.join(parts)}."
+
+
+def _backbones(results: Results) -> str:
+    """What each backbone costs and reaches: size, work, ``miou_7`` with intervals, milliseconds of each engine."""
+    timed = (
+        {}
+        if results.bench is None
+        else {
+            (row["bundle"], f"{row['engine']} {row['precision']}"): row["p50_ms"]
+            for row in results.bench["engines"]["rows"]
+        }
+    )
+    engines = list(dict.fromkeys(engine for _, engine in timed))
+    header = [
+        *("bundle", "parameters", "GFLOPs", "`miou_7`, val (95 %)", "`miou_7`, held-out drive (95 %)"),
+        *(f"{engine}, ms" for engine in engines),
+    ]
+    rows = []
+    for name, model in results.models.items():
+        size, work = model["parameters"], model["gflops"]
+        rows.append(
+            [
+                name,
+                tables.NONE if size is None else f"{size / 1e6:.1f} M",
+                tables.number(work),
+                *(_with_interval(model["metrics"].get(data)) for data in (DATA, HELD_OUT)),
+                *(tables.number(timed.get((name, engine))) for engine in engines),
+            ]
+        )
+    return table((header, rows), code=(0,))
+
+
+def _with_interval(figures: dict[str, Any] | None) -> str:
+    """``miou_7`` of an evaluation with its interval, where there is one."""
+    if figures is None:
+        return tables.NONE
+    interval = figures.get("miou_7_ci")
+    return f"{figures['miou_7']:.1f}" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
 
 
 def _budgets(results: Results) -> str:
@@ -344,6 +384,7 @@ def _files(results: Results) -> str:
 
 
 PIECES: dict[str, Callable[..., str]] = {
+    "backbones": _backbones,
     "bench": _bench,
     "budget_verdict": _budget_verdict,
     "budgets": _budgets,

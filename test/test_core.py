@@ -177,6 +177,23 @@ def _wait(condition):
         time.sleep(0.001)
 
 
+def test_slot_takes_back_what_a_worker_does_not_return():
+    slot = Slot()
+    assert slot.take_back() == [] and not slot.blocked, "there is nothing to take"
+    slot.put(1)
+    assert slot.take() == 1
+    slot.put(2)
+    assert slot.take_back(2) == [] and not slot.blocked, "2 waits, it is not in work"
+    assert slot.take_back(1) == [1, 2] and slot.blocked
+    assert slot.put(3) == 3
+    assert slot.take_back() == [] and slot.blocked
+    assert not slot.done(1), "its result does not count"
+    assert not slot.blocked and slot.put(4) is None
+    assert slot.take() == 4
+    assert slot.done(4)
+    assert slot.take_back() == [] and not slot.blocked
+
+
 def test_path_of_frames():
     engine, port = _Engine(), _Port()
     segmenter = Segmenter(engine, port, max_age=150)

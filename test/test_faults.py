@@ -16,7 +16,6 @@ from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import EngineError, create_engine, present_engines
 from seg_node.core.health import Level, judge
 from seg_node.core.segmenter import FramePort, Segmenter
-from seg_node.core.slot import Slot
 from seg_node.core.timing import DROPS, Outcome, Stage
 
 RELIABILITY = Path(__file__).with_name("reliability")
@@ -131,22 +130,6 @@ def fail():
 
 def nothing_pending(segmenter):
     return segmenter.accounting.snapshot()["pending"] == 0
-
-
-def test_slot_takes_back_what_a_worker_does_not_return():
-    slot = Slot()
-    slot.put(1)
-    assert slot.take() == 1
-    slot.put(2)
-    assert slot.take_back(2) == [] and not slot.blocked, "2 waits, it is not in work"
-    assert slot.take_back(1) == [1, 2] and slot.blocked
-    assert slot.put(3) == 3
-    assert slot.take_back() == [] and slot.blocked
-    assert not slot.done(1), "its result does not count"
-    assert not slot.blocked and slot.put(4) is None
-    assert slot.take() == 4
-    assert slot.done(4)
-    assert slot.take_back() == [] and not slot.blocked
 
 
 def test_stuck_inference_is_given_up_and_its_result_discarded(running):

@@ -36,7 +36,6 @@ SETTLE_S = 60.0
 IDLE_S = 2.0
 """Length of the idle baseline."""
 
-_MATCHED_S = 0.3
 _IN_FLIGHT_S = 0.5
 _QUIET_S = 3.0
 _POLL_S = 0.02
@@ -248,8 +247,33 @@ class Bench:
             f"does not subscribe to {self._topic}, or not with the QoS of the player ({offered})",
         )
         self._wait_for(lambda: self.seen.matched, "does not publish ~/mask, ~/timing and /diagnostics")
-        # Each side learns of the other by itself: the far side is not asked.
-        time.sleep(_MATCHED_S)
+        self._wait_until_known()
+
+    def _wait_until_known(self) -> None:
+        """Wait until the node has learnt of the player, without which the first frames are lost.
+
+        Each side learns of the other by itself, and of what a participant has in the order in which it was made: who
+        answers to a subscription that was made last knows what was made before.
+        """
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.executors import SingleThreadedExecutor
+
+        name = f"{self.target.full_name}: segmentation"
+        heard: list[DiagnosticArray] = []
+        subscription = self._node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._node)
+
+        def known() -> bool:
+            executor.spin_once(timeout_sec=_POLL_S)
+            return any(status.name == name for message in heard for status in message.status)
+
+        try:
+            self._wait_for(known, "does not answer on /diagnostics")
+        finally:
+            executor.remove_node(self._node)
+            executor.shutdown()
+            self._node.destroy_subscription(subscription)
 
     def _subscribed_topic(self, kind: str) -> str:
         """The topic of that type to which the node subscribes, by the ROS graph."""

@@ -40,8 +40,9 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Leave out what ``--ros`` does not ask for."""
     if config.getoption("--ros"):
-        config.hook.pytest_deselected(items=[item for item in items if "ros" not in item.fixturenames])
-        items[:] = [item for item in items if "ros" in item.fixturenames]
+        kept = [item for item in items if "ros" in item.fixturenames or item.get_closest_marker("ros")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,7 +69,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def ros():
-    """The ``rclpy`` module, initialised for the whole session; a test that depends on ROS 2 asks for it.
+    """The ``rclpy`` module, initialised for the whole session.
 
     Its signal handlers are left out: with them, a session could not be ended by SIGTERM.
     """

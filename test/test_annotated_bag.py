@@ -26,7 +26,7 @@ from seg_node.replay.bag import BagError, BagReader, open_drive  # noqa: E402
 from seg_node.replay.observation import ArrivedMask, FrameObservation, Run  # noqa: E402
 from seg_node.ros.messages import record_to_diagnostics  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("ros")
+pytestmark = pytest.mark.ros
 
 DRIVE = Path(__file__).parents[1] / "rosbags" / "synthetic_drive"
 MS = 10**6

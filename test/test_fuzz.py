@@ -154,9 +154,11 @@ def test_no_part_of_an_image_passes_for_the_whole(data):
     assert np.array_equal(compressed_to_bgr(CompressedImage("", data + bytes(100))), whole)
 
 
+@pytest.mark.ros
 @pytest.mark.parametrize("name", ["max_age_ms", "deadline_ms"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_times_that_are_no_numbers(ros, name, value):
+def test_times_that_are_no_numbers(name, value):
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
     from rclpy.parameter import Parameter
 
     from seg_node.ros.parameters import check
@@ -207,7 +209,9 @@ def test_short_run(surface, tmp_path):
     _short_run(surface, tmp_path)
 
 
-def test_short_run_of_parameters(ros, tmp_path):
+@pytest.mark.ros
+def test_short_run_of_parameters(tmp_path):
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
     _short_run("parameters", tmp_path)
 
 

@@ -22,7 +22,7 @@ from seg_node.ros.messages import (  # noqa: E402
     record_to_diagnostics,
 )
 
-pytestmark = pytest.mark.usefixtures("ros")
+pytestmark = pytest.mark.ros
 
 COLOUR = (40, 90, 200)
 

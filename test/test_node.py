@@ -31,7 +31,7 @@ from seg_node.replay.bag import open_drive  # noqa: E402
 from seg_node.ros.messages import ENCODINGS, compressed_to_bgr, image_to_bgr  # noqa: E402
 from seg_node.ros.parameters import PARAMETERS  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("ros")
+pytestmark = pytest.mark.ros
 
 ENGINE = "onnxruntime"
 SIZE = (96, 128)

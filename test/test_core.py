@@ -1,5 +1,7 @@
 """The core without ROS: metrics, slot, accounting, the path of a frame, bundles."""
 
+import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +13,17 @@ import onnx.parser
 import pytest
 import yaml
 
-from seg_node.core.bundle import GRAPH, MANIFEST, BundleError, find_bundle, load_bundle, shipped_bundles
+from seg_node.core.bundle import (
+    GRAPH,
+    MANIFEST,
+    RANGES,
+    BundleError,
+    Manifest,
+    find_bundle,
+    load_bundle,
+    shipped_bundles,
+    write_bundle,
+)
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
 from seg_node.core.slot import Accounting, Slot
@@ -282,8 +294,6 @@ SMALL_GRAPH = onnx.parser.parse_model(
 @pytest.fixture
 def bundle_copy(tmp_path):
     """A copy of a shipped bundle whose graph is small and whose hashes are right."""
-    import hashlib
-
     values = yaml.safe_load((find_bundle("fpn_resnet50") / MANIFEST).read_text())
     (tmp_path / GRAPH).write_bytes(SMALL_GRAPH)
     values["files"] = {GRAPH: hashlib.sha256(SMALL_GRAPH).hexdigest()}
@@ -375,6 +385,37 @@ def test_bundle_refuses_links(bundle_copy, tmp_path):
 def test_missing_bundle_names_those_there_are(name):
     with pytest.raises(BundleError, match="there are: fpn_convnextv2, fpn_resnet50"):
         find_bundle(name)
+
+
+@pytest.mark.parametrize("ranges", [b"", b"{}"])
+def test_bundle_is_read_back_as_it_was_written(tmp_path, ranges):
+    given = Manifest(
+        name="mine",
+        decoder="fpn",
+        backbone="resnet18",
+        input_size=(32, 48),
+        mean=(0.5, 0.25, 0.125),
+        std=(1.0, 2.0, 3.0),
+        files={},
+        date="2026-11-21",
+        training={"data": ["camvid", {"split": ("train", "val")}], "steps": 7},
+        metrics={"val": {"miou_7": 50.5}},
+    )
+    folder = tmp_path / "not" / "there" / "yet"
+    for _ in range(2):
+        written = write_bundle(folder, given, SMALL_GRAPH, ranges)
+    assert written == load_bundle(folder)
+    assert (written.path, written.name, written.graph, written.ranges) == (folder, "mine", SMALL_GRAPH, ranges)
+    contents = {GRAPH: SMALL_GRAPH} | ({RANGES: ranges} if ranges else {})
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    training = {"data": ["camvid", {"split": ["train", "val"]}], "steps": 7}
+    assert dataclasses.asdict(written.manifest) == dataclasses.asdict(given) | {"files": hashes, "training": training}
+    text = yaml.safe_load((folder / MANIFEST).read_text())
+    assert text["training"] == training
+    assert text["palette"] == [list(map(int, rgb)) for rgb in PALETTE_RGB]
+    # For people: in the order of the fields, and short lists on one line.
+    assert list(text) == [field.name for field in dataclasses.fields(Manifest)]
+    assert "\ninput_size: [32, 48]\n" in (folder / MANIFEST).read_text()
 
 
 def test_shipped_bundles_are_whole():

@@ -16,9 +16,12 @@ from seg_node.core.segmenter import UndecodableError  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.ros.messages import (  # noqa: E402
     ENCODINGS,
+    bgr8_image,
     compressed_to_bgr,
+    frame_record,
     image_to_bgr,
     mono8_image,
+    read_mono8,
     record_to_diagnostics,
 )
 
@@ -214,6 +217,7 @@ def test_timing_message(outcome, late, level):
     message = record_to_diagnostics(record, header, "/segmentation")
     (status,) = message.status
     assert message.header == header
+    assert status.name == "/segmentation: frame"
     assert (status.level, status.message, status.hardware_id) == (level, outcome.value, "fpn")
     assert {pair.key: pair.value for pair in status.values} == {
         "wait": "1.500",
@@ -222,3 +226,64 @@ def test_timing_message(outcome, late, level):
         "age": "9.000",
         "late": str(late).lower(),
     }
+
+
+def test_picture_message():
+    header = Header(frame_id="camera")
+    picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    message = bgr8_image(picture, header)
+    assert (message.height, message.width, message.step, message.encoding) == (2, 5, 15, "bgr8")
+    assert bytes(message.data) == picture.tobytes()
+    assert message.header is header
+
+
+def test_mask_is_read_without_its_padding():
+    message = _image(height=2, width=3, encoding="mono8", step=4, data=array.array("B", [1, 2, 3, 99, 4, 5, 6, 99]))
+    mask = read_mono8(message)
+    assert mask.dtype == np.uint8 and mask.flags.c_contiguous
+    assert mask.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_mono8(mono8_image(mask, Header())).tolist() == mask.tolist()
+    one = _image(height=1, width=1, encoding="mono8", step=1, data=array.array("B", [7]))
+    assert read_mono8(one).tolist() == [[7]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"encoding": "bgr8"}, "^encoding is 'bgr8'; a mask is mono8$"),
+        ({"encoding": "x" * 41}, f"^encoding is '{'x' * 40}'; a mask"),
+        ({"height": 0, "data": array.array("B")}, "^a mask of 6x0 and step 6 has 0 bytes$"),
+        ({"width": 0}, "^a mask of 0x4 and step 6 has 24 bytes$"),
+        ({"width": 7}, "^a mask of 7x4 and step 6 has 24 bytes$"),
+        ({"data": array.array("B", bytes(23))}, "has 23 bytes"),
+        ({"data": array.array("B", bytes(25))}, "has 25 bytes"),
+    ],
+)
+def test_masks_that_cannot_be_read(changes, text):
+    with pytest.raises(UndecodableError, match=text):
+        read_mono8(_image(**{"encoding": "mono8", "step": 6, "data": array.array("B", bytes(24))} | changes))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        FrameRecord(Outcome.MASKED, "m", {stage: 1.5 for stage in Stage}, 9.25, 12.125, late=True),
+        FrameRecord(Outcome.FAILED, "m", {Stage.WAIT: 0.5}, 1.0, detail="why"),
+        FrameRecord(Outcome.SUPERSEDED, "m", {}, 0.0, -3.0),
+    ],
+)
+def test_timing_message_is_read_back(record):
+    assert frame_record(record_to_diagnostics(record, Header(), "/node").status[0]) == record
+
+
+def test_what_is_no_timing_message():
+    (status,) = record_to_diagnostics(FrameRecord(Outcome.MASKED, "m", {}, 1.0), Header(), "/node").status
+    status.name = "x" * 81
+    status.values = [pair for pair in status.values if pair.key != "late"]
+    assert not frame_record(status).late
+    status.message = "no outcome"
+    with pytest.raises(ValueError, match="no outcome"):
+        frame_record(status)
+    status.values = []
+    with pytest.raises(ValueError, match=f"^a timing record without total: '{'x' * 80}'$"):
+        frame_record(status)

@@ -205,18 +205,6 @@ def test_message_keeps_header_and_payload(ros):
     assert (jpeg.format, bytes(jpeg.data), jpeg.header.stamp.nanosec) == ("jpeg", b"\x01\x02\xff", 5)
 
 
-def test_timing_message_is_read_back(ros):
-    from std_msgs.msg import Header
-
-    from seg_node.ros.messages import frame_record, record_to_diagnostics
-
-    sent = FrameRecord(
-        Outcome.FAILED, "m", {Stage.WAIT: 1.5, Stage.DECODE: 2.25}, 4.0, age=5.0, late=True, detail="why"
-    )
-
-    assert frame_record(record_to_diagnostics(sent, Header(), "/node").status[0]) == sent
-
-
 def test_node_that_dies_is_reported_with_its_last_output(ros, tmp_path):
     process = NodeProcess(
         tmp_path / "log", command=[sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]

@@ -67,15 +67,17 @@ class Pictures:
         """
         deadline = time.monotonic() + timeout
         known = seen
-        while (left := deadline - time.monotonic()) > 0:
-            self._asked = time.monotonic()
+        # At least one look, however late a busy machine is.
+        while True:
+            self._asked = now = time.monotonic()
             # In steps, for whoever waits wants pictures all the while.
-            if (number := self._other(known, min(left, 1.0))) is not None:
+            if (number := self._other(known, min(max(deadline - now, 0.0), 1.0))) is not None:
                 known = number
                 picture = self._newest()
                 if picture and picture.number != seen:
                     return picture
-        return None
+            if time.monotonic() >= deadline:
+                return None
 
     def _other(self, known: int, timeout: float) -> int | None:
         """Wait for a frame of another number than the one known; returns it, None where none came."""

@@ -257,6 +257,9 @@ def _study_verdict(results: Results, name: str) -> str:
         return missing(f"{name}_study")
     parts = []
     for data, variants in study["summary"].items():
+        if not variants:
+            # No cell has finished yet.
+            continue
         first, *others = variants.items()
         surely = [
             f"`{variant}` ({row['difference']['mean']:+.1f}, {row['difference']['low']:+.1f} to"

@@ -38,7 +38,7 @@ SOURCES = {
     ),
     **{
         f"{name}_study": Source(
-            f"{name}_study.json",
+            f"studies/{name}/results.json",
             f"python -m seg_training study {name} --root camvid=/data/camvid",
             f"studies/{name}/results.json",
         )

@@ -76,8 +76,12 @@ def my_images(clone, shipped):
 
 
 def newcomers_environment() -> dict[str, str]:
-    """Without the variables of a make that runs these tests."""
-    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    """Without the variables of a make that runs these tests, and patient.
+
+    Threads of torch that wait for each other take many times as long as one where others have the processor, too.
+    """
+    without = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return {"OMP_NUM_THREADS": "1"} | without
 
 
 def execute(block: str, folder: Path) -> None:

@@ -90,18 +90,48 @@ def take_view() -> list[Path]:
         return [_save("view", browser)]
 
 
+_SEGMENT = "document.getElementById('operations-masks-segment_v1_segment_post')"
+"""The route that masks an image, on the page of the API's documentation."""
+
+
+def overlay_in_the_docs(browser: Browser, image: Path) -> None:
+    """On the page of the API's documentation: try ``/v1/segment`` out with a file, and wait for its overlay."""
+    browser.wait_for(f"!!{_SEGMENT}?.querySelector('.opblock-summary-control')", _TIMEOUT_S)
+    browser.evaluate(f"{_SEGMENT}.querySelector('.opblock-summary-control').click()")
+    browser.wait_for(f"!!{_SEGMENT}.querySelector('.try-out__btn')", _TIMEOUT_S)
+    browser.evaluate(f"{_SEGMENT}.querySelector('.try-out__btn').click()")
+    browser.wait_for(f"!!{_SEGMENT}.querySelector('input[type=file]')", _TIMEOUT_S)
+    browser.upload("#operations-masks-segment_v1_segment_post input[type=file]", image)
+    # React listens to the event, not to the value.
+    browser.evaluate(
+        f"(box => {{ box.value = 'true'; box.dispatchEvent(new Event('change', {{bubbles: true}})) }})"
+        f"({_SEGMENT}.querySelector('tr[data-param-name=overlay] select'))"
+    )
+    browser.evaluate(f"{_SEGMENT}.querySelector('.execute').click()")
+    browser.wait_for(f"{_SEGMENT}.querySelector('.live-responses-table img')?.naturalWidth > 0", _TIMEOUT_S)
+
+
 def take_api() -> list[Path]:
-    """The API's documentation with the route that masks an image opened, and its answer to one."""
+    """The API's documentation: all routes, and the one that masks an image with an answer."""
+    frame = open_drive(REPOSITORY / "rosbags" / "synthetic_drive", duration=5.0).frames[-1]
     with (
+        tempfile.TemporaryDirectory() as folder,
         _process("serve", "--port", "0", says="listening on ") as address,
-        Browser(f"{address}/docs", 1200, 900) as browser,
+        Browser(f"{address}/docs", 1100, 900) as browser,
     ):
-        browser.wait_for("document.querySelector('.opblock-post .opblock-summary-control')", _TIMEOUT_S)
-        browser.evaluate("document.querySelector('.opblock-post .opblock-summary-control').click()")
-        browser.wait_for("document.querySelector('.opblock-body .parameters')", _TIMEOUT_S)
-        time.sleep(2)
-        _whole(browser, browser.evaluate("document.documentElement.scrollHeight"))
-        return [_save("api", browser)]
+        browser.wait_for("document.querySelectorAll('.opblock').length > 8", _TIMEOUT_S)
+        end = "document.querySelector('.swagger-ui').getBoundingClientRect()"
+        schemas = "document.querySelector('section.models')?.getBoundingClientRect()"
+        _whole(browser, browser.evaluate(f"Math.ceil(({schemas}?.top ?? {end}.bottom) + scrollY)"))
+        taken = [_save("api", browser)]
+        image = Path(folder, "road.jpg")
+        image.write_bytes(frame.image.data.tobytes())
+        overlay_in_the_docs(browser, image)
+        browser.evaluate(f"{_SEGMENT}.scrollIntoView()")
+        bottom = f"{_SEGMENT}.querySelector('.live-responses-table img').getBoundingClientRect().bottom"
+        _whole(browser, browser.evaluate(f"Math.ceil({bottom})"))
+        browser.evaluate(f"{_SEGMENT}.scrollIntoView()")
+        return [*taken, _save("api_answer", browser)]
 
 
 def take_dashboard() -> list[Path]:

@@ -50,6 +50,7 @@ class Browser:
                 "--no-first-run",
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
+                "--hide-scrollbars",
             ),
             # In a container, where the sandbox cannot work, the pages are our own.
             "--no-sandbox",

@@ -22,8 +22,13 @@ import cv2
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
 pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
 httpx = pytest.importorskip("httpx", reason="httpx is missing: pip install -e '.[test]'")
+
+from browser import Browser  # noqa: E402
 
 from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
@@ -39,7 +44,6 @@ from seg_node.serve.probe import read_header  # noqa: E402
 from seg_node.serve.shapes import polygons, run_lengths  # noqa: E402
 from seg_node.serve.uploads import Upload  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 ENGINE = "onnxruntime"
 MODEL = "fpn_resnet50"
 SIZE = (96, 128)
@@ -800,6 +804,19 @@ def test_openapi_and_docs(server):
     scripts = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert scripts and all(address.startswith("/") for address in scripts), "the page needs no other server"
     assert all(server.client.get(address).status_code == 200 for address in scripts)
+
+
+def test_docs_page_in_a_browser(server, jpeg, tmp_path):
+    """A visitor uploads an image on the page of the documentation, and sees its overlay."""
+    from make_pictures import overlay_in_the_docs
+
+    (tmp_path / "road.jpg").write_bytes(jpeg)
+    with Browser(f"{server.url}/docs", 1100, 900) as browser:
+        overlay_in_the_docs(browser, tmp_path / "road.jpg")
+        image = "document.querySelector('.live-responses-table img')"
+        assert browser.evaluate(f"[{image}.naturalHeight, {image}.naturalWidth]") == list(SIZE)
+        answer = browser.evaluate("document.querySelector('.live-responses-table').innerText")
+    assert f"x-model: {MODEL}" in answer and "content-type: image/" in answer
 
 
 def serve(*arguments):

@@ -76,3 +76,31 @@ def test_decision_module(node_process, decisions, tmp_path):
     until("slow down: the last mask was 60", lambda: send(Category.FLAT, age=60.0))
     until("slow down: the last frame was undecodable", lambda: send(Category.FLAT, encoding="no_such_encoding"))
     until("go", lambda: send(Category.FLAT))
+
+
+def test_smallest_subscriber_of_the_readme(ros, tmp_path):
+    """The program in the README, as it stands, on rows with padding."""
+    from sensor_msgs.msg import Image
+
+    section = (EXAMPLES.parent / "README.md").read_text().split("### A decision module\n", 1)[1]
+    (tmp_path / "smallest.py").write_text(section.split("```python\n", 1)[1].split("```", 1)[0])
+    command = [sys.executable, "-u", "smallest.py", "--ros-args", "-r", "__ns:=/e3"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    node = ros.create_node("masks")
+    masks = node.create_publisher(Image, "/e3/segmentation/mask", 1)
+    rows = np.zeros((4, 16), np.uint8)
+    rows[:, :10] = Category.FLAT
+    rows[0, :2] = Category.HUMAN
+    message = Image(height=4, width=10, step=16, encoding="mono8", data=rows.ravel())
+    message.header.stamp.sec = 77
+    try:
+        deadline = time.monotonic() + 90
+        while not masks.get_subscription_count():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        masks.publish(message)
+        assert process.stdout.readline() == "77 95% road, 5.0% people\n"
+    finally:
+        process.kill()
+        process.wait()
+        node.destroy_node()

@@ -46,11 +46,11 @@ serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_
 dashboard: $(VENV)/.dashboard ## look at masks, training and comparisons at http://127.0.0.1:8501; DASHBOARD_OPTIONS="--api URL"
 	$(VENV)/bin/python -m seg_node dashboard $(DASHBOARD_OPTIONS)
 
-note: $(VENV)/.note ## write the technical note, the slides and the README's results from docs/results; NOTE_OPTIONS=--check
-	$(VENV)/bin/python docs/make_note.py $(NOTE_OPTIONS)
-
 pictures: $(VENV)/.test ## take the pictures of README and docs anew (needs Chromium); PICTURES="view api drive --video FILE"
 	$(VENV)/bin/python docs/make_pictures.py $(PICTURES)
+
+note: $(VENV)/.note ## write the technical note, the slides and the README's results from docs/results; NOTE_OPTIONS=--check
+	$(VENV)/bin/python docs/make_note.py $(NOTE_OPTIONS)
 
 bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python test/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \

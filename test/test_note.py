@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from make_note import main  # noqa: E402
-from note.documents import DOCUMENTS, WITH_PIECES  # noqa: E402
+from note.documents import DOCUMENTS  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
 from note.results import SOURCES, load_results  # noqa: E402
 
@@ -109,6 +109,8 @@ def test_without_results_the_note_says_how_to_get_them(repository):
 
 
 def test_every_piece_and_figure_is_used_and_there_is_no_other():
+    from note.documents import WITH_PIECES
+
     templates = "".join((ROOT / "docs" / "note" / f"{name}.md").read_text() for name in DOCUMENTS)
     used = [found.split() for found in re.findall(r"\{\{ (.+?) \}\}", templates)]
     assert {name for name, *_ in used} == {"figures", *PIECES}

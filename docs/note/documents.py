@@ -10,7 +10,8 @@ from note.results import Results
 from seg_node.replay.plots import Figure
 
 DOCS = Path("docs")
-WITH_PIECES = (Path("README.md"), DOCS / "serving.md")
+README = Path("README.md")
+WITH_PIECES = (README, DOCS / "serving.md")
 """Documents written by hand, in which some parts are made."""
 DOCUMENTS = ("technical_note", "slides")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""

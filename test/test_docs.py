@@ -53,11 +53,11 @@ def test_parameter_file(parameters):
 
 
 def test_topics(ros):
-    files = ("segmentation_node.py", "label_info.py")
-    source = "".join((REPOSITORY / "seg_node" / "ros" / file).read_text() for file in files)
+    source = (REPOSITORY / "seg_node" / "ros" / "segmentation_node.py").read_text()
     topics = {
         topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"
     }
+    source += (REPOSITORY / "seg_node" / "ros" / "label_info.py").read_text()
     in_code = set(re.findall(r'"((?:~/|/)\w+|image(?:/compressed)?)"', source))
     assert topics == in_code
 

@@ -33,9 +33,8 @@ def commands(heading: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone(ros, tmp_path_factory):
     """A folder with the repository's files and an environment, in which everything may be written."""
-    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
     environment = Path(sys.prefix)
     if not (environment / ".test").exists():
         pytest.skip("the environment was not made by make: run make test")

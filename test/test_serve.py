@@ -594,6 +594,9 @@ def test_video(server, video, engine, tmp_path):
     progress = finished(server, name)
     assert (progress["state"], progress["frames_masked"], progress["frames"]) == ("done", 7, 7)
     assert 3500 < progress["expires_in_seconds"] <= 3600
+    described = server.client.get("/openapi.json").json()["paths"]["/v1/videos/{name}"]["get"]["responses"]["200"]
+    known = {name for name, value in progress.items() if value is not None}
+    assert described["content"]["application/json"]["example"].keys() == known
 
     masks = server.client.get(f"/v1/videos/{name}/masks")
     assert masks.headers["content-type"] == "application/zip"
@@ -800,6 +803,10 @@ def test_openapi_and_docs(server):
     for status in ("404", "408", "413", "415", "422", "503", "504"):
         assert operation["responses"][status]["content"]["application/json"]["example"]["error"]["code"]
     assert schema["components"]["schemas"]["SegmentAnswer"]["example"]["model"] == MODEL
+    video = schema["paths"]["/v1/videos"]["post"]["responses"]["202"]["content"]["application/json"]["example"]
+    assert video["state"] == "waiting"
+    batch = schema["paths"]["/v1/segment/batch"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    assert [entry["status"] for entry in batch] == [200, 415]
     page = server.client.get("/docs").text
     scripts = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert scripts and all(address.startswith("/") for address in scripts), "the page needs no other server"

@@ -57,6 +57,23 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _json(description: str, example: Any) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+# Without what is null: FastAPI leaves that out of a schema.
+_VIDEO = {"id": "Zm9yIGV4YW1wbGU", "state": "waiting", "model": "fpn_resnet50", "frames_masked": 0}
+_MASKED_VIDEO = _VIDEO | {"state": "done", "frames_masked": 300, "frames": 300, "expires_in_seconds": 3540}
+_BATCH = [
+    {"name": "a.jpg", "status": 200, "answer": SegmentAnswer.model_config["json_schema_extra"]["example"]},
+    {
+        "name": "b.gif",
+        "status": 415,
+        "error": {"code": "media_type", "message": "the data is neither JPEG nor PNG; send one of these"},
+    },
+]
+
+
 def _form(name: str, *, several: bool = False, raw: tuple[str, ...] = ()) -> dict[str, Any]:
     """OpenAPI of a body: a multipart form with files of a name, or the raw data."""
     field = {"type": "array", "items": _BINARY} if several else _BINARY
@@ -133,7 +150,7 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
             200: {
                 "description": "A ZIP with `index.json` and a PNG per image that could be masked, or JSON: a list in"
                 " the order of the images, each with `name`, `status`, and `answer` or `error`.",
-                "content": {"application/zip": {"schema": _BINARY}, "application/json": {}},
+                "content": {"application/zip": {"schema": _BINARY}, "application/json": {"example": _BATCH}},
             }
         },
         openapi_extra=_form("image", several=True),
@@ -159,7 +176,8 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
         tags=["videos"],
         summary="Mask a video in the background",
         status_code=202,
-        responses={status: _ERRORS[status] for status in (404, 408, 413, 415, 422, 503)},
+        responses={202: _json("Accepted; `Location` is where to ask for its progress.", _VIDEO)}
+        | {status: _ERRORS[status] for status in (404, 408, 413, 415, 422, 503)},
         openapi_extra=_form("video", raw=("video/mp4", "video/webm", "video/x-matroska", "video/x-msvideo")),
     )
     async def upload_video(request: Request, query: Annotated[ModelQuery, Query()]) -> JSONResponse:
@@ -176,7 +194,12 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
         address = f"/v1/videos/{video.id}"
         return JSONResponse(video.describe(limits.video_kept), 202, {"Location": address})
 
-    @app.get("/v1/videos/{name}", tags=["videos"], summary="Progress of a video", responses={404: _ERRORS[404]})
+    @app.get(
+        "/v1/videos/{name}",
+        tags=["videos"],
+        summary="Progress of a video",
+        responses={200: _json("`state` is waiting, running, done or failed.", _MASKED_VIDEO), 404: _ERRORS[404]},
+    )
     async def video_progress(name: str) -> JSONResponse:
         return JSONResponse(videos.find(name).describe(limits.video_kept))
 

@@ -139,14 +139,15 @@ def take_dashboard() -> list[Path]:
     with _dashboard() as address, Browser(address, 1024, 1500) as browser:
         browser.wait_for("document.querySelectorAll('[role=tab]').length === 3", _TIMEOUT_S)
         taken = []
+        # Those that are hidden have no height, or are not there at all.
+        panels = "[...document.querySelectorAll('[role=tabpanel]')].map(p => p.getBoundingClientRect())"
         for number, (name, shows) in enumerate(
             (("image", "This image against its true mask"), ("training", "Studies"), ("comparison", "The questions"))
         ):
             browser.evaluate(f"document.querySelectorAll('[role=tab]')[{number}].click()")
             browser.wait_for(f"document.body.innerText.includes('{shows}')", _TIMEOUT_S)
-            panel = f"document.querySelectorAll('[role=tabpanel]')[{number}].getBoundingClientRect()"
             time.sleep(3)
-            _whole(browser, browser.evaluate(f"Math.ceil({panel}.bottom + scrollY)"))
+            _whole(browser, browser.evaluate(f"Math.ceil(Math.max(...{panels}.map(p => p.bottom)))"))
             taken.append(_save(f"dashboard_{name}", browser))
             browser.resize(1024, 1500)
         return taken

@@ -68,7 +68,7 @@ def test_another_score_makes_every_text_stale_that_shows_it(repository, capsys):
 def test_a_load_is_taken_and_shown(repository, tmp_path, capsys):
     row = {"right": 7, "wrong": 0, "refused": 2, "p50_ms": 1234.4, "p99_ms": None, "work_ms": None}
     load = {"created": "2026-01-02T03:04:05", "machine": {"cpu": "a processor", "cores": 3}, "requests": 7, "rounds": 2}
-    load |= {"width": 320, "engine": "openvino", "queue": 16, "kinds": {"noise": row}, "seconds": 4.0}
+    load |= {"width": 320, "model": "m", "engine": "openvino", "queue": 16, "kinds": {"noise": row}, "seconds": 4.0}
     (tmp_path / "load.json").write_text(json.dumps(load | {"memory_mib": [100.2, 101.6, 101.5]}))
     from note.results import take
 

@@ -306,13 +306,13 @@ def _load(results: Results) -> str:
     requests = load["requests"] * load["rounds"]
     return (
         f"{load['requests']} requests at once, good and bad, {load['rounds']} times; images {load['width']} pixels"
-        f" wide, {load['engine']}, a queue of {load['queue']}; {load['machine']['cpu']}, {load['machine']['cores']}"
-        f" cores; {load['created'][:10]}, by `{SOURCES['serve_load'].command}`. What the queue cannot hold gets"
-        f" 503 with `Retry-After` and is sent again, later each time; the times are those of the last try.\n\n"
+        f" wide, `{load['model']}` on {load['engine']}, a queue of {load['queue']}; {load['machine']['cpu']},"
+        f" {load['machine']['cores']} cores; {load['created'][:10]}, by `{SOURCES['serve_load'].command}`. What the"
+        " queue cannot hold gets 503 with `Retry-After` and is sent again, later each time; the times are those of the"
+        " last try.\n\n"
         f"{table((header, rows))}\n\n"
         f"{requests / load['seconds']:.1f} answers per second. Memory of the server at first and after each tenth of"
-        f" the answers:"
-        f" {memory} MiB."
+        f" the answers: {memory} MiB."
     )
 
 

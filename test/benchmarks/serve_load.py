@@ -69,7 +69,7 @@ def kinds(options: argparse.Namespace) -> dict[str, Kind]:
     frame = open_drive(ROOT / "rosbags" / "synthetic_drive").frames[60].image
     bgr = cv2.resize(cv2.imdecode(frame.data, cv2.IMREAD_COLOR), (options.width, options.width * 9 // 16))
     jpeg, png = (cv2.imencode(form, bgr)[1].tobytes() for form in (".jpg", ".png"))
-    engine = create_engine(load_bundle(DEFAULT_MODEL), options.engine)
+    engine = create_engine(load_bundle(options.model), options.engine)
     masks = {data: engine.infer(compressed_to_bgr(Upload(data, "")))[0] for data in (jpeg, png)}
 
     def mask_is_right(data: bytes) -> Callable[[httpx.Response], bool]:
@@ -97,7 +97,7 @@ def kinds(options: argparse.Namespace) -> dict[str, Kind]:
 def server(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """Address and process id of a server of its own."""
     command = [sys.executable, "-m", "seg_node", "serve", "--port", "0", "--engine", options.engine]
-    command += ["--queue", str(options.queue)]
+    command += ["--queue", str(options.queue), "--model", options.model]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         url = process.stdout.readline().split()[2].rstrip(",")
@@ -206,6 +206,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1000, help="at once, per round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--width", type=int, default=320, help="of the images, 16:9, pixels (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped one, or path of one (default: %(default)s)")
     parser.add_argument("--engine", default="openvino", choices=list(ENGINES), help="default: %(default)s")
     parser.add_argument("--queue", type=int, default=16, help="of the server (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there as JSON, too")
@@ -235,7 +236,9 @@ def main() -> int:
         ", ".join(f"{m:.0f}" for m in memory),
     )
     if options.out:
-        settings = {name: getattr(options, name) for name in ("requests", "rounds", "width", "engine", "queue")}
+        settings = {
+            name: getattr(options, name) for name in ("requests", "rounds", "width", "model", "engine", "queue")
+        }
         document = {"created": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(), **settings}
         document |= {"kinds": table, "seconds": round(duration, 1), "memory_mib": [round(m, 1) for m in memory]}
         options.out.write_text(json.dumps(document, indent=1) + "\n")

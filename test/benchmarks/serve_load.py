@@ -236,9 +236,8 @@ def main() -> int:
         ", ".join(f"{m:.0f}" for m in memory),
     )
     if options.out:
-        settings = {
-            name: getattr(options, name) for name in ("requests", "rounds", "width", "model", "engine", "queue")
-        }
+        settings = {name: getattr(options, name) for name in ("requests", "rounds", "width", "engine", "queue")}
+        settings["model"] = load_bundle(options.model).name
         document = {"created": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(), **settings}
         document |= {"kinds": table, "seconds": round(duration, 1), "memory_mib": [round(m, 1) for m in memory]}
         options.out.write_text(json.dumps(document, indent=1) + "\n")

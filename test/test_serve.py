@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
 httpx = pytest.importorskip("httpx", reason="httpx is missing: pip install -e '.[test]'")
 
+from blue_bundle import blue_bundle  # noqa: E402
 from browser import Browser  # noqa: E402
 
 from seg_node.core.bundle import load_bundle  # noqa: E402
@@ -716,6 +717,22 @@ def test_concurrent_good_and_bad_requests(server, jpeg, golden):
     assert refused > 0, f"200 requests fitted into a queue of {QUEUE}"
     text = server.client.get("/metrics").text
     assert f'seg_node_rejected_total{{reason="queue_full"}} {float(refused)}' in text
+
+
+def test_load_is_measured(tmp_path):
+    """The script behind the figures in docs/serving.md, with a graph that costs nothing."""
+    out = tmp_path / "load.json"
+    command = [sys.executable, "test/benchmarks/serve_load.py", "--requests", "60", "--out", str(out)]
+    command += ["--model", str(blue_bundle(tmp_path).path), "--engine", "onnxruntime", "--queue", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    load = json.loads(out.read_text())
+    assert (load["model"], load["requests"], load["rounds"]) == ("blue", 60, 1)
+    kinds = load["kinds"]
+    assert (kinds["all"]["right"], kinds["all"]["wrong"]) == (60, 0)
+    assert sum(kind["right"] for name, kind in kinds.items() if name != "all") == 60
+    assert kinds["all"]["refused"] > 0 and 0 < kinds["all"]["p50_ms"] <= kinds["all"]["p99_ms"]
+    assert len(load["memory_mib"]) == 11
 
 
 def test_any_bytes_get_an_answer(server, picture, jpeg):

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from make_note import main  # noqa: E402
-from note.documents import DOCUMENTS  # noqa: E402
+from note.documents import DOCUMENTS, README, filled  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
-from note.results import SOURCES, load_results  # noqa: E402
+from note.results import SOURCES, load_results, take  # noqa: E402
 
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_node.replay.comparison import Picture, load_comparison  # noqa: E402
@@ -153,6 +153,19 @@ def test_a_study_is_taken_and_shown(repository, tmp_path, capsys):
     assert (repository / "docs" / "figures" / "loss_study.svg").exists()
     capsys.readouterr()
     assert _check(repository, capsys) == (0, [])
+
+
+def test_a_benchmark_is_taken_and_shown_in_the_readme(repository, tmp_path):
+    line = {"subject": "m", "what": "frames lost", "value": "0 of 900", "wanted": "0", "holds": True}
+    machine = {"cpu": "a processor", "cores": 2}
+    document = {"command": "bench", "machine": machine, "engines": {}, "lines": {"Transport": [line]}}
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(document))
+    take(file, repository)
+    readme = dict(filled(repository, Pieces(load_results(repository))))[README]
+    assert "`bench` on 2 cores of a processor." in readme
+    assert "| m | frames lost | 0 of 900 | 0 | yes |" in readme
+    assert f"{NOT_MEASURED}: `make bench`" not in readme
 
 
 def test_a_comparison_is_taken_without_what_the_note_does_not_show(repository, tmp_path):

@@ -20,7 +20,7 @@ _REGION = re.compile(r"(<!-- results:([\w ]+) -->\n).*?(<!-- /results -->)", re.
 _HEAD = "<!-- Made by `make note` from docs/note/{name}.md and docs/results: change these, not this file. -->\n"
 
 
-def _texts(root: Path, pieces: Pieces) -> Iterator[tuple[Path, str]]:
+def filled(root: Path, pieces: Pieces) -> Iterator[tuple[Path, str]]:
     """Markdown files with what they must hold; ``pieces`` gets the figures that they show."""
     for name in DOCUMENTS:
         template = (root / DOCS / "note" / f"{name}.md").read_text()
@@ -37,7 +37,7 @@ def stale(root: Path, results: Results) -> list[str]:
     hash of what they show, and that is compared.
     """
     pieces = Pieces(results)
-    texts = dict(_texts(root, pieces))
+    texts = dict(filled(root, pieces))
     wrong = [path for path, text in texts.items() if _content(root / path) != text.encode()]
     for name, figure in pieces.figures.items():
         path = DOCS / "figures" / f"{name}.svg"
@@ -57,7 +57,7 @@ def write(root: Path, results: Results) -> list[Path]:
     from note.typeset import typeset
 
     pieces = Pieces(results)
-    texts = dict(_texts(root, pieces))
+    texts = dict(filled(root, pieces))
     for path, text in texts.items():
         if _content(root / path) != text.encode():
             (root / path).write_text(text)

@@ -31,24 +31,26 @@ def remembered(key: bytes, make: Callable[[], bytes]) -> bytes:
         # There is no home folder.
         return make()
     with contextlib.suppress(OSError):
-        content = file.read_bytes()
-        if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
+        # Compiled models are large, so nothing here copies them.
+        with file.open("rb") as opened:
+            digest, content = opened.read(_DIGEST), opened.read()
+        if hashlib.sha256(content).digest() == digest:
             os.utime(file)
-            return content[_DIGEST:]
+            return content
     made = make()
     with contextlib.suppress(OSError):
-        _keep(file, hashlib.sha256(made).digest() + made)
+        _keep(file, hashlib.sha256(made).digest(), made)
     return made
 
 
 _DIGEST = hashlib.sha256().digest_size
 
 
-def _keep(file: Path, content: bytes) -> None:
+def _keep(file: Path, *parts: bytes) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
         try:
-            temporary.write(content)
+            temporary.writelines(parts)
             temporary.close()
             os.replace(temporary.name, file)
         except OSError:

@@ -136,10 +136,10 @@ def test_shipped_bundles_were_trained_as_configured(model):
     manifest = load_bundle(model).manifest
     config = load_config(REPOSITORY / "config" / "training" / f"{model}.yaml")
     assert manifest.backbone == config.encoder
-    assert list(manifest.input_size) == config.input_size
     shipped = manifest.training["recipes"][-1]
     if "train" not in shipped:
         pytest.skip(f"{model} was trained by the loop before this one; its recipe stands in its manifest alone")
+    assert list(manifest.input_size) == config.input_size
     assert shipped == json.loads(json.dumps(recipe(config)))
 
 

@@ -114,14 +114,8 @@ def _quality_intervals(results: Results) -> str:
 
 def _backbones(results: Results) -> str:
     """What each backbone costs and reaches: size, work, ``miou_7`` with intervals, milliseconds of each engine."""
-    timed = (
-        {}
-        if results.bench is None
-        else {
-            (row["bundle"], f"{row['engine']} {row['precision']}"): row["p50_ms"]
-            for row in results.bench["engines"]["rows"]
-        }
-    )
+    measured = {} if results.bench is None else results.bench["engines"]
+    timed = {(row["model"], f"{row['engine']} {row['precision']}"): row["p50_ms"] for row in measured.get("rows", ())}
     engines = list(dict.fromkeys(engine for _, engine in timed))
     header = [
         *("bundle", "parameters", "GFLOPs", "`miou_7`, val (95 %)", "`miou_7`, held-out drive (95 %)"),

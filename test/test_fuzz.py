@@ -93,11 +93,12 @@ def test_endianness(flag):
         (png_of_size(PNG, 0, 12), "0x12; expected at least one pixel"),
         (JPEG.replace(b"\0\x0c\0\x10\x03", b"\xff\xff\xff\xff\x03"), "65535x65535; at most"),
         (PNG[:33] + b"\x7f\xff\xff\xff" + PNG[37:], "the PNG is cut off"),
-        (PNG[:-12] + b"\x7f\xff\xff\xff" + PNG[-8:], "the PNG is cut off"),
+        (PNG[:-12] + b"\x7f\xff\xff\xff" + PNG[-8:], ": the PNG is cut off$"),
+        (b"\xff\xd8" + b"\xff\xfe\0\2" * 2000, ": the JPEG has no frame header with its size$"),
         (b"II*\0" + bytes(50), "neither JPEG nor PNG"),
         (encoded(".bmp", PICTURE), "neither JPEG nor PNG"),
         (b"", "^0 bytes of format 'jpeg' .* neither"),
-        (JPEG[:-2], "the JPEG is cut off"),
+        (JPEG[:-2], ": the JPEG is cut off$"),
         (JPEG + JPEG[:-2], "the JPEG is cut off"),
     ],
 )
@@ -111,6 +112,9 @@ def test_jpeg_of_endless_scans():
     last, end = PROGRESSIVE.rfind(b"\xff\xda"), PROGRESSIVE.rfind(b"\xff\xd9")
     bomb = PROGRESSIVE[:last] + PROGRESSIVE[last:end] * MAX_SCANS + PROGRESSIVE[end:]
     assert compressed_to_bgr(CompressedImage("jpeg", PROGRESSIVE)).shape == PICTURE.shape
+    most = PROGRESSIVE[:last] + PROGRESSIVE[last:end] * (MAX_SCANS + 1 - PROGRESSIVE.count(b"\xff\xda")) + b"\xff\xd9"
+    assert most.count(b"\xff\xda") == MAX_SCANS
+    assert compressed_to_bgr(CompressedImage("jpeg", most)).shape == PICTURE.shape
     with pytest.raises(UndecodableError, match=f"scans; at most {MAX_SCANS}"):
         compressed_to_bgr(CompressedImage("jpeg", bomb))
 
@@ -151,7 +155,8 @@ def test_no_part_of_an_image_passes_for_the_whole(data):
         with pytest.raises(UndecodableError):
             compressed_to_bgr(CompressedImage("", data[:size]))
     # What a camera leaves in its buffer after the image does no harm.
-    assert np.array_equal(compressed_to_bgr(CompressedImage("", data + bytes(100))), whole)
+    for rest in (bytes(100), data):
+        assert np.array_equal(compressed_to_bgr(CompressedImage("", data + rest)), whole)
 
 
 @pytest.mark.ros

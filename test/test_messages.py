@@ -1,6 +1,8 @@
 """Decoding of every image encoding, and the messages that go out."""
 
 import array
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -158,6 +160,24 @@ def test_unknown_encoding_names_those_there_are():
     else:
         with pytest.raises(UndecodableError, match="32FC7"):
             image_to_bgr(_image(encoding="32FC7"))
+
+
+def test_rare_encodings_go_through_cv_bridge(monkeypatch):
+    """A stand-in for cv_bridge: what it is asked for, and that whatever it raises is a refusal."""
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message, desired_encoding):
+            if message.encoding != "32FC3":
+                raise TypeError(message.encoding)
+            assert desired_encoding == "bgr8"
+            return image[:, ::-1]
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
+    decoded = image_to_bgr(_image(encoding="32FC3"))
+    assert np.array_equal(decoded, image[:, ::-1]) and decoded.flags.c_contiguous
+    with pytest.raises(UndecodableError, match="^cv_bridge cannot convert '32FC7': 32FC7$"):
+        image_to_bgr(_image(encoding="32FC7"))
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,7 @@ def camera_killed(stage: Stage) -> Seen:
 def node_killed(stage: Stage) -> Seen:
     """By SIGKILL, with a frame in work perhaps: that one goes with the process."""
     with stage.scene() as scene:
-        began = time.monotonic_ns()
         node = scene.start_node(stage.one)
-        start = (time.monotonic_ns() - began) / 1e9
         camera = scene.start_camera()
         scene.mask_after(camera.sent[0].at)
         os.kill(node.pid, signal.SIGKILL)
@@ -54,6 +52,7 @@ def node_killed(stage: Stage) -> Seen:
         scene.end_of_life(killed=True)
         restarted = time.monotonic_ns()
         scene.start_node(stage.one)
+        start = (time.monotonic_ns() - restarted) / 1e9
         again = scene.mask_after(restarted)
         unseen = scene.found()
         scene.mask_after(time.monotonic_ns())

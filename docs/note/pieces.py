@@ -298,16 +298,20 @@ def _load(results: Results) -> str:
     ]
     memory = ", ".join(f"{value:.0f}" for value in load["memory_mib"])
     requests = load["requests"] * load["rounds"]
+    options = " ".join(f"--{name} {load[name]}" for name in ("requests", "rounds", "width", "model", "engine", "queue"))
     return (
-        f"{load['requests']} requests at once, good and bad, {load['rounds']} times; images {load['width']} pixels"
-        f" wide, `{load['model']}` on {load['engine']}, a queue of {load['queue']}; {load['machine']['cpu']},"
-        f" {load['machine']['cores']} cores; {load['created'][:10]}, by `{SOURCES['serve_load'].command}`. What the"
-        " queue cannot hold gets 503 with `Retry-After` and is sent again, later each time; the times are those of the"
-        " last try.\n\n"
+        f"{load['requests']} requests at once, good and bad, in {_rounds(load['rounds'])};"
+        f" {load['machine']['cpu']}, {load['machine']['cores']} cores; {load['created'][:10]}, by"
+        f" `{SOURCES['serve_load'].command} {options}`. What the queue cannot hold gets 503 with `Retry-After` and is"
+        " sent again, later each time; the times are those of the last try.\n\n"
         f"{table((header, rows))}\n\n"
         f"{requests / load['seconds']:.1f} answers per second. Memory of the server at first and after each tenth of"
         f" the answers: {memory} MiB."
     )
+
+
+def _rounds(count: int) -> str:
+    return "one round" if count == 1 else f"{count} rounds"
 
 
 def _whole(value: float | None) -> str:

@@ -80,8 +80,8 @@ mutation: $(VENV)/.mutation ## break slot, messages, images and bundles on purpo
 	$(VENV)/bin/python test/mutation.py
 
 audit: $(VENV)/.audit ## look the locked packages up among known vulnerabilities (needs the network)
-	$(VENV)/bin/python -m pip_audit --require-hashes --disable-pip -r requirements/demo.txt
-	$(VENV)/bin/python -m pip_audit --require-hashes --disable-pip -r requirements/test.txt
+	$(VENV)/bin/python -m pip_audit --strict --require-hashes --disable-pip -r requirements/demo.txt
+	$(VENV)/bin/python -m pip_audit --strict --require-hashes --disable-pip -r requirements/test.txt
 
 lock: $(VENV)/.lock ## pin what `make LOCKED=1 demo` and `make LOCKED=1 test` install, with hashes
 	$(LOCK) --extra ros -o requirements/demo.txt

@@ -24,6 +24,7 @@ from seg_node.core.bundle import (
     shipped_bundles,
     write_bundle,
 )
+from seg_node.core.image_header import ImageHeader, read_header
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
 from seg_node.core.slot import Accounting, Slot
@@ -426,6 +427,37 @@ def test_shipped_bundles_are_whole():
         assert manifest.metrics["camvid_val"]["miou_7"] > 0
         assert manifest.training["data"]
         assert manifest.licence
+
+
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\1\2\0\0\3\4"
+_SOF = b"\xff\xc0\0\x0b\x08\1\2\3\4"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (_PNG, ImageHeader("image/png", 0x304, 0x102)),
+        (_PNG + b"rest", ImageHeader("image/png", 0x304, 0x102)),
+        (b"\xff\xd8" + _SOF, ImageHeader("image/jpeg", 0x102, 0x304)),
+        (b"\xff\xd8\xff" + _SOF + b"rest", ImageHeader("image/jpeg", 0x102, 0x304)),
+        (b"\xff\xd8\xff\xfe\0\x0b" + _SOF + _SOF[:5] + b"\5\6\7\x08", ImageHeader("image/jpeg", 0x506, 0x708)),
+        (b"GIF89a" + bytes(50), None),
+        (b"", None),
+        (_PNG[:-1], "the PNG does not begin with its IHDR chunk"),
+        (_PNG.replace(b"IHDR", b"IDAT"), "the PNG does not begin with its IHDR chunk"),
+        (b"\xff\xd8" + _SOF[:-1], "the JPEG has no frame header with its size"),
+        (b"\xff\xd8", "the JPEG has no frame header with its size"),
+        (b"\xff\xd8\xff", "the JPEG has no frame header with its size"),
+        (b"\xff\xd8\xff\xd9" + _SOF, "the JPEG has no frame header with its size"),
+        (b"\xff\xd8\xff\xda" + _SOF, "the JPEG has no frame header with its size"),
+    ],
+)
+def test_size_of_an_image_from_its_header(data, expected):
+    if isinstance(expected, str):
+        with pytest.raises(UndecodableError, match=f"^{expected}$"):
+            read_header(data)
+    else:
+        assert read_header(data) == expected
 
 
 def test_busy_cores_counts_what_other_programs_use():

@@ -225,12 +225,11 @@ class BagReader:
         try:
             self._reader = reader(self.path)
             self._reader.open()
+            # In a damaged database a topic may have no name.
+            topics = sorted(self._reader.topics.items())
         except Exception as error:
             raise self._broken(error) from error
-        self.topics = [
-            Topic(name, info.msgtype or "several types", info.msgcount)
-            for name, info in sorted(self._reader.topics.items())
-        ]
+        self.topics = [Topic(name, info.msgtype or "several types", info.msgcount) for name, info in topics]
 
     def __enter__(self) -> "BagReader":
         return self

@@ -45,7 +45,9 @@ def repair(path: Path) -> str:
 
 
 def _add(held: Held, topic: str, kind: str, count: int = 0) -> None:
-    held[topic] = (kind, held.get(topic, (kind, 0))[1] + count)
+    # A damaged file may hold anything in their places.
+    topic = str(topic)
+    held[topic] = (str(kind), held.get(topic, (kind, 0))[1] + count)
 
 
 def _metadata(file: Path, held: Held) -> None:

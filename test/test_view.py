@@ -294,7 +294,7 @@ def test_page_in_a_browser(view, tmp_path):
         size = page.evaluate("[document.getElementById('picture').naturalWidth, picture.naturalHeight]")
         assert size == [128, 96]
         page.wait_for("document.getElementById('state').textContent.includes('live')")
-        assert page.evaluate("document.getElementById('hint').textContent") == ""
+        page.wait_for("document.getElementById('hint').textContent === ''")
         legend = page.evaluate("[...document.querySelectorAll('#legend li')].map(row => row.innerText)")
         assert [row.split()[1] for row in legend] == list(CATEGORY_NAMES)
         alternative = page.evaluate("document.getElementById('picture').alt")

@@ -196,10 +196,3 @@ def test_openvino_compiles_where_the_cache_is_of_no_use(val_frame, tmp_path, mon
     monkeypatch.setattr("seg_node.core.engines.openvino_engine.remembered", lambda key, make: b"no compiled model")
     bundle = load_bundle("fpn_resnet50")
     assert _engine(bundle, "openvino").infer(val_frame)[0].shape == val_frame.shape[:2]
-
-
-def test_openvino_binds_no_thread_to_a_core(tmp_path, monkeypatch):
-    """Neither when it compiles nor when it reads what was compiled."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    engine = _engine(_three_channel_bundle(tmp_path), "openvino")
-    assert [engine.compiled((48, 64)).get_property("ENABLE_CPU_PINNING") for _ in range(2)] == [False, False]

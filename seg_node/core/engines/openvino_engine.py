@@ -58,9 +58,7 @@ class OpenVinoEngine(Engine):
         Raises:
             RuntimeError: the graph cannot be compiled.
         """
-        # A thread that is bound to a core waits there while a program of higher priority has that core, and all the
-        # others wait for it: beside one such program a frame took eight times as long as without the binding.
-        hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": "NO"}
+        hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
         if self.threads:
             hints["INFERENCE_NUM_THREADS"] = self.threads
         if self.precision in _PRECISION_HINTS:

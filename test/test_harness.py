@@ -300,13 +300,13 @@ def test_known_delays_drops_losses_and_reorderings_are_found(fake, tmp_path):
             ways_back.append((frame.mask.arrived - published[frame.stamp]) / 1e6)
             surplus.append((frame.mask.arrived - frame.sent) / 1e6 - delay)
     # A busy machine holds frames up and never brings one forward: none is found before the fake node has published it,
-    # and the quickest sooner than any wait in the harness would end.
-    assert 0 <= min(ways_back) < 20
+    # and the quickest right after.
+    assert 0 <= min(ways_back) < 2
     assert min(surplus) >= 0
     arrivals = {frame.index: frame.mask.arrived for frame in run.frames if frame.mask}
     assert all(arrivals[i + 2] > arrivals[i + 3] for i in range(0, 60, 10))
     assert [frame.sent - frame.due >= 0 for frame in run.frames] == [True] * 60
-    assert min(frame.sent - frame.due for frame in run.frames) < 10 * MS
+    assert min(frame.sent - frame.due for frame in run.frames) < MS
 
 
 def test_loops_with_backward_stamps_are_matched_exactly(fake, tmp_path):
@@ -560,9 +560,5 @@ def test_harness_alone_accounts_for_every_frame(ros):
 
     found = self_test((120, 160), rates=(20.0, 50.0))
 
-    # Whether a rate is kept up, and what best effort loses before both ends know each other, is the machine's affair.
-    first = found["probes"][0]
-    assert first["sent"] == 60 and 0 < first["received"] == first["masked"] <= 60
-    assert 0 < first["p50_ms"] <= first["p99_ms"]
-    assert found["sustained_hz"] in (0.0, 20.0, 50.0)
-    assert len(found["probes"]) == (1 if found["sustained_hz"] == 0 else 2)
+    assert found["sustained_hz"] == 50.0
+    assert [(probe["sent"], probe["received"], probe["masked"]) for probe in found["probes"]] == [(60,) * 3, (150,) * 3]

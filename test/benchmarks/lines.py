@@ -85,8 +85,7 @@ def overload(naive: Measured, ours: Measured, bare: Mapping[str, Any], floor: Se
             rate >= 0.95,
         )
     ]
-    # A 99th percentile is held against that of each of its parts.
-    bound = 2 * bare["p99_ms"] + _quantile(_runs(floor, "fixed"), 0.99)
+    bound = 2 * bare["p50_ms"] + _quantile(_runs(floor, "fixed"), 0.5)
     for name, run in ours.runs.items():
         if name.endswith("x"):
             oldest = float(np.percentile(run.age, 99))

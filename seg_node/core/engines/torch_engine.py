@@ -37,14 +37,18 @@ class TorchEngine(Engine):
         """Nothing depends on the size."""
 
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        return self.infer_batch([bgr], confidence)[0]
+        return self._segment(bgr[None], confidence)[0]
 
-    @torch.inference_mode()
     def infer_batch(
         self, frames: Sequence[np.ndarray], confidence: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        return self._segment(np.stack(frames), confidence)
+
+    @torch.inference_mode()
+    def _segment(self, frames: np.ndarray, confidence: bool) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Masks and confidences of frames of one size, uint8 [N, H, W, 3]."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self._bf16):
-            outputs = self._segmenter.batch(torch.from_numpy(np.stack(frames)).to(self.device), confidence)
+            outputs = self._segmenter.batch(torch.from_numpy(frames).to(self.device), confidence)
         masks, confidences = ([None] * len(frames) if part is None else part.cpu().numpy() for part in outputs)
         return [self._checked(*of) for of in zip(frames, masks, confidences, strict=True)]
 

@@ -22,8 +22,8 @@ $(error LOCKED=1 is for ROS 2 from PyPI; $(ROS) is sourced)
 endif
 endif
 
-.PHONY: help demo compare view serve dashboard note bench bench-gpu test test-kilted fuzz chaos soak coverage mutation \
-	audit lock train-smoke lint clean
+.PHONY: help demo compare view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
+	mutation audit lock train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -46,7 +46,6 @@ serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_
 dashboard: $(VENV)/.dashboard ## look at masks, training and comparisons at http://127.0.0.1:8501; DASHBOARD_OPTIONS="--api URL"
 	$(VENV)/bin/python -m seg_node dashboard $(DASHBOARD_OPTIONS)
 
-.PHONY: pictures
 pictures: $(VENV)/.test ## take the pictures of README and docs anew (needs Chromium); PICTURES="view api drive --video FILE"
 	$(VENV)/bin/python docs/make_pictures.py $(PICTURES)
 

@@ -106,9 +106,7 @@ def _quality_intervals(results: Results) -> str:
         return (
             "The manifests of these bundles report no intervals; `python -m seg_training evaluate BUNDLE` makes them."
         )
-    parts = [
-        f"`{name}` {f['miou_7']:.1f} ({f['miou_7_ci'][0]:.1f} to {f['miou_7_ci'][1]:.1f})" for name, f in known.items()
-    ]
+    parts = [f"`{name}` {_with_interval(figures)}" for name, figures in known.items()]
     return f"95 % intervals of `miou_7`, from a bootstrap over blocks of images: {', '.join(parts)}."
 
 

@@ -329,6 +329,7 @@ def test_loops_with_backward_stamps_are_matched_exactly(fake, tmp_path):
     published = [int(line.split()[1]) for line in log.read_text().splitlines()]
     arrived = sorted(frame.mask.arrived for frame in run.frames if frame.mask)
     assert len(published) == len(arrived) == 4
+    assert 0 <= min(there - here for here, there in zip(sorted(published), arrived, strict=True)) < 2 * MS
     for frame, (outcome, delay) in zip(run.frames, expected, strict=True):
         if outcome == "masked":
             assert delay <= (frame.mask.arrived - frame.sent) / 1e6

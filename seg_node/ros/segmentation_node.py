@@ -10,7 +10,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -18,6 +17,7 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.health import Level, judge
+from seg_node.core.priority import giving_way
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord, stamp_ns
 from seg_node.ros.label_info import publish_label_info
@@ -30,8 +30,10 @@ from seg_node.ros.messages import (
 )
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
+from seg_node.ros.receiver import Receiver
 
-CAMERA_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
 MASK_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 TIMING_QOS = QoSProfile(depth=100, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -48,12 +50,11 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._label_info = publish_label_info(self)
         self._segmenter: Segmenter | None = None
         self._camera = CameraWatch()
-        self._subscription = None
+        self._receiver: Receiver | None = None
         self._topic, self._trouble, self._reported = "", "", {}
-        # Frames and diagnostics go on while a service of the default group loads a model.
-        self._camera_group = MutuallyExclusiveCallbackGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # On a steady clock: with use_sim_time the others stand still while no bag plays.
+        # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:
+        # diagnostics go on while a service of the default group loads a model.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(1.0, self._publish_diagnostics, callback_group=group, clock=steady)
@@ -99,7 +100,8 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.get_logger().error(self._trouble)
             return TransitionCallbackReturn.FAILURE
         self._trouble, self._camera = "", CameraWatch()
-        self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
+        limits = {limit: self._value(name) for name, limit in LIMITS.items()}
+        self._segmenter = Segmenter(engine, self, **limits, nice=self._value("inference_nice"))
         self._mask = self.create_lifecycle_publisher(Image, "~/mask", MASK_QOS)
         self._confidence = self.create_lifecycle_publisher(Image, "~/confidence", MASK_QOS)
         # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
@@ -114,22 +116,15 @@ class SegmentationNode(LifecycleNode, FramePort):
         super().on_activate(state)
         compressed = self._value("image_transport") == "compressed"
         self._decode = compressed_to_bgr if compressed else image_to_bgr
-        self._subscription = self.create_subscription(
-            CompressedImage if compressed else Image,
-            "image/compressed" if compressed else "image",
-            self._on_image,
-            CAMERA_QOS,
-            callback_group=self._camera_group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        self._topic = self._subscription.topic_name
+        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._receiver = Receiver(self, kind, topic, self._on_image, CAMERA_QOS)
+        self._topic = self._receiver.topic
         self.get_logger().info(f"active on {self._topic}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, then finish what is pending while the publishers are still active."""
-        self.destroy_subscription(self._subscription)
-        self._subscription = None
+        self._unsubscribe()
         if not self._segmenter.stop(STOP_TIMEOUT):
             self.get_logger().error("an inference has not returned; clean up and configure to load the model anew")
         return super().on_deactivate(state)
@@ -141,7 +136,7 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state."""
-        if self._subscription is not None:
+        if self._receiver is not None:
             self.on_deactivate(state)
         self._free()
         return TransitionCallbackReturn.SUCCESS
@@ -150,6 +145,16 @@ class SegmentationNode(LifecycleNode, FramePort):
         """Back to unconfigured after an unforeseen error, so that a supervisor can try again."""
         self.get_logger().error(f"an error in a transition from {state.label}; back to unconfigured")
         return self.on_shutdown(state)
+
+    def destroy_node(self) -> None:
+        """See ``rclpy.node.Node``; the process may be interrupted while the node is active."""
+        self._unsubscribe()
+        super().destroy_node()
+
+    def _unsubscribe(self) -> None:
+        if self._receiver is not None:
+            self._receiver.stop()
+            self._receiver = None
 
     def _free(self) -> None:
         if self._segmenter is not None:
@@ -167,9 +172,14 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.trigger_deactivate()
 
     def _load(self, model: str, size: tuple[int, int]) -> Engine:
-        settings = (self._value(name) for name in ("engine", "threads", "precision"))
-        engine = create_engine(load_bundle(model), *settings)
-        engine.warm_up(size)
+        settings = [self._value(name) for name in ("engine", "threads", "precision")]
+
+        def load() -> Engine:
+            engine = create_engine(load_bundle(model), *settings)
+            engine.warm_up(size)
+            return engine
+
+        engine = giving_way(self._value("inference_nice"), load)
         self.get_logger().info(f"{engine.bundle.name} on {engine.name} ({engine.device}): {engine.reason}")
         return engine
 
@@ -254,8 +264,8 @@ class SegmentationNode(LifecycleNode, FramePort):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit status."""
-    # One thread each for frames, for services and for diagnostics.
-    return run_node(SegmentationNode, "segmentation", 3, arguments)
+    # One thread for services, one for diagnostics; frames have their own.
+    return run_node(SegmentationNode, "segmentation", 2, arguments)
 
 
 if __name__ == "__main__":

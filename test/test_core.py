@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx.parser
@@ -27,7 +26,6 @@ from seg_node.core.bundle import (
 )
 from seg_node.core.image_header import ImageHeader, read_header
 from seg_node.core.metrics import confusion_matrix, scores
-from seg_node.core.priority import giving_way
 from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
 from seg_node.core.slot import Accounting, Slot
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
@@ -460,24 +458,6 @@ def test_size_of_an_image_from_its_header(data, expected):
             read_header(data)
     else:
         assert read_header(data) == expected
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
-def test_threads_that_give_way_hand_it_on_and_leave_their_callers_alone():
-    def niceness():
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    def of_a_child():
-        with ThreadPoolExecutor(1) as child:
-            return child.submit(niceness).result()
-
-    own = niceness()
-    assert giving_way(0, niceness) == own
-    assert giving_way(3, niceness) == giving_way(3, of_a_child) == min(19, own + 3)
-    assert giving_way(19, niceness) == 19
-    assert niceness() == own
-    with pytest.raises(ZeroDivisionError):
-        giving_way(1, lambda: 1 / 0)
 
 
 def test_busy_cores_counts_what_other_programs_use():

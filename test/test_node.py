@@ -20,6 +20,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa:
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from test_messages import encode  # noqa: E402
 
@@ -229,6 +230,26 @@ def test_refusals_are_counted_and_survived(node_process, camera, picture):
     assert outcomes.keys() == {"undecodable", "masked"}
     assert counts["dropped.undecodable"] == str(outcomes["undecodable"])
     assert counts["masked"] == str(outcomes["masked"])
+
+
+def test_bytes_that_are_no_message_are_counted(node_process, camera, picture, golden):
+    """Whoever can publish on the topic can publish anything."""
+    node_process(_parameters())
+    source = camera().connect()
+    _, mask = source.segment(encode(picture, "bgr8"))
+    message = encode(picture, "bgr8")
+    rubbish = {(0, 0): b"\0\1\0\0" + b"\xff" * 64}
+    # DDS pads what it carries to four bytes.
+    for key, kept in (((7, 0), 40), ((8, 0), -8)):
+        message.header.stamp.sec, message.header.stamp.nanosec = key
+        rubbish[key] = serialize_message(message)[:kept]
+    for key, data in rubbish.items():
+        source.publisher.publish(data)
+        source.wait(lambda key=key: key in source.records, "record")
+        assert source.records[key].status[0].message == Outcome.UNDECODABLE.value
+        assert "message is cut off" in _values(source.records[key])["detail"]
+    _, again = source.segment(encode(picture, "bgr8"))
+    assert np.array_equal(_mask(again), _mask(mask))
 
 
 @pytest.mark.parametrize("reliable", [False, True])

@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from seg_node.core.engines import Engine
-from seg_node.core.priority import give_way
 from seg_node.core.slot import Accounting, Slot
 from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage, Stopwatch
 
@@ -83,7 +82,6 @@ class Segmenter(Generic[M]):
         inference_timeout: milliseconds after which an inference is given up; 0 for never. What an engine has to
             compile for a new frame size does not count.
         failure_limit: so many failures in a row are reported to ``FramePort.give_up``; 0 for never.
-        nice: by which the worker gives way, see ``priority.give_way``.
     """
 
     def __init__(
@@ -94,7 +92,6 @@ class Segmenter(Generic[M]):
         deadline: float = 0.0,
         inference_timeout: float = 0.0,
         failure_limit: int = 0,
-        nice: int = 0,
     ):
         self.accounting = Accounting()
         self.max_age = max_age
@@ -108,7 +105,6 @@ class Segmenter(Generic[M]):
         self.given_up = ""
         """Why ``FramePort.give_up`` was called since the start; empty if it was not."""
         self._port = port
-        self._nice = nice
         self._slot: Slot[_Frame[M]] | None = None
         self._worker: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
@@ -209,7 +205,6 @@ class Segmenter(Generic[M]):
             self._settle(dropped, Outcome.SUPERSEDED)
 
     def _work(self, slot: Slot[_Frame[M]]) -> None:
-        give_way(self._nice)
         while (frame := slot.take()) is not None:
             frame.stopwatch.lap(Stage.WAIT)
             # Read once: a swap in the middle of a frame takes effect with the next one.

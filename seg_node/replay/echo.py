@@ -6,7 +6,6 @@ It speaks the segmentation node's topics without its work. ``seg_node.replay.sel
 """
 
 import contextlib
-import struct
 import sys
 import time
 
@@ -23,6 +22,7 @@ from std_msgs.msg import Header
 from seg_node.core.slot import Accounting
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.ros.messages import diagnostics, mono8_image, record_to_diagnostics
+from seg_node.ros.serialized_image import SerializedImage
 
 # Deep: a frame that waits for its turn is the harness's to count, not to lose.
 _QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -48,9 +48,10 @@ class EchoNode(Node):
     def _on_image(self, data: bytes) -> None:
         began = time.monotonic_ns()
         self._accounting.receive()
-        header, (height, width) = _header_and_size(data)
-        if self._mask.shape != (height, width):
-            self._mask = np.zeros((height, width), np.uint8)
+        message = SerializedImage(data)
+        header, image = message.header, message.raw()
+        if self._mask.shape != (image.height, image.width):
+            self._mask = np.zeros((image.height, image.width), np.uint8)
         self._masks.publish(mono8_image(self._mask, header))
         took = (time.monotonic_ns() - began) / 1e6
         self._accounting.settle(Outcome.MASKED)
@@ -61,18 +62,6 @@ class EchoNode(Node):
         values = {name: str(count) for name, count in self._accounting.snapshot().items()} | {"engine": "none"}
         name = f"{self.get_fully_qualified_name()}: segmentation"
         self._diagnostics.publish(diagnostics(Header(), name, DiagnosticStatus.OK, "active", "echo", values))
-
-
-def _header_and_size(data: bytes) -> tuple[Header, tuple[int, int]]:
-    """Header, height and width of a serialised Image, without a copy of its pixels.
-
-    Plain CDR (OMG DDS-XTypes 1.3, section 7.4): four bytes of encapsulation, then the fields, aligned to their size.
-    """
-    order = "<" if data[1] & 1 else ">"
-    sec, nanosec, length = struct.unpack_from(f"{order}iII", data, 4)
-    header = Header(frame_id=data[16 : 16 + length - 1].decode())
-    header.stamp.sec, header.stamp.nanosec = sec, nanosec
-    return header, struct.unpack_from(f"{order}II", data, 16 + -(-length // 4) * 4)
 
 
 def main(arguments: list[str]) -> int:

@@ -43,12 +43,6 @@ PARAMETERS: dict[str, Spec] = {
         choices=PRECISIONS,
         when="unconfigured",
     ),
-    "inference_nice": Spec(
-        3,
-        "Niceness added to the threads that infer, so that they give way to the one that receives; 0 for none.",
-        range=(0, 19),
-        when="unconfigured",
-    ),
     "warm_up_size": Spec(
         [720, 1280], "Height and width in pixels of the camera, compiled for in advance.", when="unconfigured"
     ),

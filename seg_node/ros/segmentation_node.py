@@ -17,7 +17,6 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.health import Level, judge
-from seg_node.core.priority import giving_way
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord, stamp_ns
 from seg_node.ros.label_info import publish_label_info
@@ -31,6 +30,7 @@ from seg_node.ros.messages import (
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
 from seg_node.ros.receiver import Receiver
+from seg_node.ros.serialized_image import SerializedImage
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
@@ -100,8 +100,7 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.get_logger().error(self._trouble)
             return TransitionCallbackReturn.FAILURE
         self._trouble, self._camera = "", CameraWatch()
-        limits = {limit: self._value(name) for name, limit in LIMITS.items()}
-        self._segmenter = Segmenter(engine, self, **limits, nice=self._value("inference_nice"))
+        self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
         self._mask = self.create_lifecycle_publisher(Image, "~/mask", MASK_QOS)
         self._confidence = self.create_lifecycle_publisher(Image, "~/confidence", MASK_QOS)
         # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
@@ -114,9 +113,8 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.get_logger().error("an inference has not returned yet; clean up and configure to load the model anew")
             return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
-        compressed = self._value("image_transport") == "compressed"
-        self._decode = compressed_to_bgr if compressed else image_to_bgr
-        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._compressed = self._value("image_transport") == "compressed"
+        kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
         self._receiver = Receiver(self, kind, topic, self._on_image, CAMERA_QOS)
         self._topic = self._receiver.topic
         self.get_logger().info(f"active on {self._topic}")
@@ -172,14 +170,9 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.trigger_deactivate()
 
     def _load(self, model: str, size: tuple[int, int]) -> Engine:
-        settings = [self._value(name) for name in ("engine", "threads", "precision")]
-
-        def load() -> Engine:
-            engine = create_engine(load_bundle(model), *settings)
-            engine.warm_up(size)
-            return engine
-
-        engine = giving_way(self._value("inference_nice"), load)
+        settings = (self._value(name) for name in ("engine", "threads", "precision"))
+        engine = create_engine(load_bundle(model), *settings)
+        engine.warm_up(size)
         self.get_logger().info(f"{engine.bundle.name} on {engine.name} ({engine.device}): {engine.reason}")
         return engine
 
@@ -202,17 +195,18 @@ class SegmentationNode(LifecycleNode, FramePort):
                 setattr(self._segmenter, LIMITS[name], new[name])
         return refusal("")
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, data: bytes) -> None:
+        message = SerializedImage(data)
         self._camera.header(stamp_ns(message.header), message.header.frame_id, self.age(message))
         self._segmenter.submit(message)
 
-    def decode(self, message: Image | CompressedImage) -> np.ndarray:
+    def decode(self, message: SerializedImage) -> np.ndarray:
         """See ``FramePort``."""
-        bgr = self._decode(message)
+        bgr = compressed_to_bgr(message.encoded()) if self._compressed else image_to_bgr(message.raw())
         self._camera.image(bgr)
         return bgr
 
-    def age(self, message: Image | CompressedImage) -> float | None:
+    def age(self, message: SerializedImage) -> float | None:
         """See ``FramePort``; on the ROS clock."""
         # Not by rclpy's Time, which raises where a message holds a negative one.
         stamp = stamp_ns(message.header)
@@ -222,13 +216,13 @@ class SegmentationNode(LifecycleNode, FramePort):
         """See ``FramePort``."""
         return self._confidence.get_subscription_count() > 0
 
-    def publish(self, message: Image | CompressedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
+    def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
         self._mask.publish(mono8_image(mask, message.header))
         if confidence is not None:
             self._confidence.publish(mono8_image(confidence, message.header))
 
-    def report(self, message: Image | CompressedImage, record: FrameRecord) -> None:
+    def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""
         if not self.context.ok():
             return

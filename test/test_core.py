@@ -1,12 +1,15 @@
 """The core without ROS: metrics, slot, accounting, the path of a frame, bundles."""
 
+import ctypes
 import dataclasses
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
@@ -469,3 +472,32 @@ def test_busy_cores_counts_what_other_programs_use():
         finally:
             spinning.kill()
     assert 0.5 < busy <= os.cpu_count() + 0.1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
+@pytest.mark.parametrize(("environment", "mapped"), [({}, 0), ({"MALLOC_MMAP_THRESHOLD_": "131072"}, 2**22)])
+def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(environment, mapped):
+    """By mallinfo2(3), whose fifth field counts the bytes that are mapped by themselves."""
+    script = """if True:
+        import ctypes
+        from seg_node.core.memory import keep_memory_steady
+        keep_memory_steady()
+        class Info(ctypes.Structure):
+            _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = Info
+        before = libc.mallinfo2().e
+        frame = bytearray(2**22)
+        print(libc.mallinfo2().e - before)
+    """
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("glibc before 2.33 has no mallinfo2")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert mapped <= int(done.stdout) < mapped + 2**16

@@ -261,6 +261,13 @@ def test_reliable_and_best_effort_publishers(node_process, camera, picture, gold
     assert np.array_equal(_mask(mask), golden.infer(picture)[0])
 
 
+def test_a_camera_that_does_not_offer_what_is_asked_for_is_named(node_process, camera):
+    node = node_process(_parameters(**{"qos_overrides./image.subscription.reliability": "reliable"}))
+    source = camera()
+    source.wait(lambda: "incompatible QoS" in node.log.read_text(), "the node says so")
+    assert re.search(r"topic '/image', offering incompatible QoS.*RELIABILITY", node.log.read_text())
+
+
 def test_compressed_transport_and_confidence(node_process, camera, picture, golden):
     node_process(_parameters(image_transport="compressed"))
     source = camera(topic="image/compressed", message_type=CompressedImage).connect()

@@ -111,7 +111,7 @@ def _latency_distribution(comparison: Comparison) -> Figure | None:
         said.append(f"{model.name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms, {len(latencies)} masks")
     ax.set(xlabel="camera to mask, ms", ylabel="masks, %", ylim=(0, 101), title="Latency at the recorded rate")
     ax.set_xlim(left=0)
-    ax.legend(loc="upper left")
+    fig.legend(ncols=2, loc="outside lower center")
     return Figure(
         to_svg(fig), "Share of the masks that came within a time, with median and 99th percentile.", _said(said)
     )
@@ -178,7 +178,7 @@ def _latency_over_time(comparison: Comparison) -> Figure | None:
         return None
     ax.set(xlabel="seconds since the start of the run", ylabel="camera to mask, ms", title="Latency over time")
     ax.set_ylim(bottom=0)
-    ax.legend(ncols=2, loc="lower left")
+    fig.legend(ncols=2, loc="outside lower center")
     return Figure(
         to_svg(fig), "Each mask of the runs at the recorded rate; first runs filled, later ones hollow.", _said(said)
     )

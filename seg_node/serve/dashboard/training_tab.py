@@ -29,7 +29,11 @@ def show(results: Results, models: Mapping[str, Mapping[str, Any]]) -> None:
         _runs(results)
     with right:
         st.subheader("Studies")
-        _studies(results)
+        study = _study(results)
+    if study:
+        # Too many columns for half of the page.
+        for data in study["summary"]:
+            show_table(f"{study['question']}: on {data}, IoU in percent", tables.study(study, data))
 
 
 def _manifests(models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -65,12 +69,12 @@ def _runs(results: Results) -> None:
         show_figure(drawn(charts.training_curves, {name: results.runs[name] for name in chosen}))
 
 
-def _studies(results: Results) -> None:
+def _study(results: Results) -> Mapping[str, Any] | None:
+    """The one that is chosen, None where there is none."""
     if not results.studies:
         st.info("No study found; `python -m seg_training study loss` or `augmentation` writes one.")
-        return
+        return None
     found = results.studies[st.selectbox("Study", list(results.studies))]
     st.markdown(f"{found['question']}, {len(found['seeds'])} seeds, on {found['machine']}.")
     show_figure(drawn(charts.study_dots, found))
-    for data in found["summary"]:
-        show_table(f"On {data}, IoU in percent", tables.study(found, data))
+    return found

@@ -44,13 +44,15 @@ STOP_TIMEOUT = 10.0
 class SegmentationNode(LifecycleNode, FramePort):
     """Masks a camera topic; see the README for topics and parameters."""
 
+    # Of the class: rclpy destroys a node whose constructor has raised, too.
+    _receiver: Receiver | None = None
+
     def __init__(self):
         super().__init__("segmentation")
         declare_parameters(self)
         self._label_info = publish_label_info(self)
         self._segmenter: Segmenter | None = None
         self._camera = CameraWatch()
-        self._receiver: Receiver | None = None
         self._topic, self._trouble, self._reported = "", "", {}
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:

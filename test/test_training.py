@@ -134,6 +134,7 @@ def test_shipped_bundles_were_trained_as_configured(model):
     from seg_training.provenance import recipe
 
     manifest = load_bundle(model).manifest
+    assert manifest.backbone == load_config(REPOSITORY / "config" / "training" / f"{model}.yaml").encoder
     recipes = manifest.training["recipes"]
     if "train" not in recipes[-1]:
         pytest.skip(f"{model} was trained by the loop before this one; its recipe stands in its manifest alone")

@@ -56,6 +56,19 @@ def test_a_batch_is_its_frames_one_by_one(name):
         assert np.abs(confidence.astype(int) - sure).max() <= 2
 
 
+def test_cuda_graphs_are_made_for_each_size_and_given_up_again():
+    torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    engine = create_engine(load_bundle("fpn_resnet50"), "torch", precision="fp32")
+    for height in (32, 48, 64, 80, 96, 32):
+        frame = np.random.default_rng(height).integers(0, 256, (height, 100, 3), np.uint8)
+        mask, confidence = engine.infer(frame, confidence=True)
+        ((expected, sure),) = engine.infer_batch([frame], confidence=True)
+        assert (mask == expected).mean() > 0.999
+        assert np.abs(confidence.astype(int) - sure).max() <= 2
+
+
 @pytest.mark.parametrize("size", [None, (540, 960)])
 @pytest.mark.parametrize(("precision", "equal", "off"), [("fp32", 0.98, 2), ("auto", 0.96, 5)])
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])

@@ -63,7 +63,8 @@ class SegmentationNetwork(nn.Module):
         rgb = (bgr.flip(1) - self.mean) / self.std
         # Zeros after normalisation are the mean colour, the least surprising border.
         padded = F.pad(rgb, (0, -width % STRIDE, 0, -height % STRIDE))
-        return self.fpn(padded)[..., :height, :width]
+        dtype = next(self.fpn.parameters()).dtype
+        return self.fpn(padded.to(dtype))[..., :height, :width]
 
 
 def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:

@@ -72,26 +72,29 @@ class Receiver:
                 for event in events:
                     event.add_to_wait_set(wait_set)
                 wait_set.wait(-1)
-                while not self._stopped and self._take():
+                while not self._stopped and self._survive("a message", self._take):
                     pass
                 for event in events:
                     if event.is_ready(wait_set):
                         # Of QoS that do not fit, for instance; rclpy's callbacks log them.
-                        event.callback(event.take_data())
+                        self._survive("an event", lambda of=event: of.callback(of.take_data()))
 
     def _take(self) -> bool:
         """Whether there was a message."""
+        taken = self._subscription.handle.take_message(self._subscription.msg_type, self._subscription.raw)
+        if taken is not None:
+            self._callback(taken[0])
+        return taken is not None
+
+    def _survive(self, what: str, work: Callable[[], bool | None]) -> bool | None:
+        """Result of some work, True where it raises: a message that rclpy cannot read must not end the thread."""
         try:
-            taken = self._subscription.handle.take_message(self._subscription.msg_type, self._subscription.raw)
-            if taken is not None:
-                self._callback(taken[0])
+            return work()
         except Exception as error:
-            # A message that rclpy cannot read, for instance: it must not end the thread.
             self._node.get_logger().error(
-                f"{self.topic}: {type(error).__name__} at a message: {error}", throttle_duration_sec=1.0
+                f"{self.topic}: {type(error).__name__} at {what}: {error}", throttle_duration_sec=1.0
             )
             return True
-        return taken is not None
 
 
 class _NoExecutor(CallbackGroup):

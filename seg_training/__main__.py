@@ -30,10 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("overrides", nargs="*", metavar="key=value", help="override any value of the file")
     command.set_defaults(run=_train)
 
-    command = commands.add_parser("export", help="make a bundle of a finished run")
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="folder that train wrote")
+    command = commands.add_parser("export", help="make a bundle of a finished run, or another one of a bundle")
+    command.add_argument("source", metavar="RUN|BUNDLE", help="folder that train wrote, or name or folder of a bundle")
     command.add_argument("out", type=Path, help="folder of the bundle")
     command.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of the stored weights")
+    command.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels of a frame in the network: fewer are faster and see less; default: that of the source",
+    )
     command.add_argument(
         "--int8", action="store_true", help="calibrate on the run's val sets, for engines that compute in int8"
     )
@@ -97,15 +104,21 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from seg_training.config import load_config
-    from seg_training.export import export_run, metrics_name, record_metrics
+    from seg_node.core.bundle import load_bundle
+    from seg_training.export import export_again, export_run, metrics_name, record_metrics, val_sets_of
     from seg_training.provenance import parse_roots, with_roots
 
+    if options.input_size and min(options.input_size) < 1:
+        raise ValueError(f"--input-size is {options.input_size}; both must be at least 1")
     roots = ({"camvid": options.data} if options.data else {}) | parse_roots(options.root)
-    bundle = export_run(options.run_folder, options.out, options.precision, options.int8, roots, options.max_loss)
+    settings = (options.precision, options.int8, roots, options.max_loss, tuple(options.input_size or ()) or None)
+    if Path(options.source, "config.yaml").exists():
+        bundle = export_run(Path(options.source), options.out, *settings)
+    else:
+        bundle = export_again(load_bundle(options.source), options.out, *settings)
     if options.data:
-        val = load_config(options.run_folder / "config.yaml").val
-        for spec in with_roots([spec for spec in val if spec["dataset"] == "camvid"], roots):
+        val = [spec for spec in val_sets_of(bundle) if spec["dataset"] == "camvid"]
+        for spec in with_roots(val, roots):
             metrics = _scores(str(options.out), spec)
             bundle = record_metrics(bundle, metrics_name(spec), metrics)
             print(_table(bundle.name, metrics))

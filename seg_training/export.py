@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.engines import Engine, create_engine, present_engines
+from seg_node.core.engines.torch_engine import graph_weights
 from seg_node.core.metrics import scores
 from seg_node.core.network import (
     IMAGENET_MEAN,
@@ -212,6 +213,7 @@ def export_run(
     int8: bool = False,
     roots: Mapping[str, str] = MappingProxyType({}),
     max_loss: float = MAX_LOSS,
+    input_size: tuple[int, int] | None = None,
 ) -> Bundle:
     """Export the averaged weights of a finished training run; nothing is written unless every check passes.
 
@@ -222,32 +224,92 @@ def export_run(
         int8: take the ranges with which engines compute in int8, see ``core.quantise``.
         roots: folder of each kind of data set; those of the run's configuration for the rest.
         max_loss: ``miou_7`` points that int8 may lose on the first of the run's val sets.
+        input_size: (height, width) in pixels, see ``core.network.network_size``; None for that of the run.
 
     Raises:
         ValueError: the run is not finished, an engine does not give the masks that torch gives, or int8 costs too much.
     """
     config = load_config(run / "config.yaml")
-    input_size = tuple(config.input_size)
+    size = input_size or (config.input_size[0], config.input_size[1])
     network = SegmentationNetwork(config.encoder)
     network.load_state_dict(averaged_weights(run))
-    network.eval()
     manifest = Manifest(
         name=config.name,
         decoder="fpn",
         backbone=config.encoder,
-        input_size=input_size,
+        input_size=size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         files={},
-        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        date=_today(),
         precision=precision,
         parameters=parameters(network),
-        gflops=gflops(network, input_size),
+        gflops=gflops(network, size),
         training=describe_run(run),
         licence=licence(run),
     )
-    val_sets = _open_present(with_roots(config.val, roots))
-    bundle = Bundle(out, manifest, export_graph(network, input_size, half=precision == "fp16"))
+    return _export(network, manifest, out, with_roots(config.val, roots), int8, max_loss)
+
+
+def export_again(
+    source: Bundle,
+    out: Path,
+    precision: str = "fp16",
+    int8: bool = False,
+    roots: Mapping[str, str] = MappingProxyType({}),
+    max_loss: float = MAX_LOSS,
+    input_size: tuple[int, int] | None = None,
+) -> Bundle:
+    """Export the weights of a bundle once more, for another input size or precision, under the name of ``out``.
+
+    What the source's manifest says of scores and int8 does not hold any more and is left out.
+
+    Args:
+        source: what ``export_run`` wrote.
+        roots: folder of each kind of data set; the recipe in a manifest names none.
+        out, precision, int8, max_loss, input_size: as for ``export_run``.
+
+    Raises:
+        ValueError: as for ``export_run``.
+    """
+    old = source.manifest
+    size = input_size or old.input_size
+    network = SegmentationNetwork(old.backbone, old.mean, old.std)
+    try:
+        network.fpn.load_state_dict(graph_weights(source.graph, network.fpn))
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{source.name} is no FPN over {old.backbone} that was exported here: {error}") from error
+    manifest = dataclasses.replace(
+        old,
+        name=out.resolve().name,
+        input_size=size,
+        files={},
+        date=_today(),
+        precision=precision,
+        gflops=gflops(network, size),
+        parity={},
+        quantisation={},
+        metrics={},
+    )
+    return _export(network, manifest, out, with_roots(val_sets_of(source), roots), int8, max_loss)
+
+
+def val_sets_of(bundle: Bundle) -> list[dict[str, Any]]:
+    """Specifications, without folders, of the data sets on which the run of a bundle was evaluated."""
+    return bundle.manifest.training.get("recipes", [{}])[-1].get("val", [])
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def _export(
+    network: SegmentationNetwork, manifest: Manifest, out: Path, val: list[dict[str, Any]], int8: bool, max_loss: float
+) -> Bundle:
+    network.eval()
+    val_sets = _open_present(val)
+    graph = export_graph(network, manifest.input_size, half=manifest.precision == "fp16")
+    bundle = Bundle(out, manifest, graph)
     manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
     ranges = b""
     if int8:

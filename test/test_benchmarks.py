@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).with_name("benchmarks")))
 
 import engines  # noqa: E402
 import gpu  # noqa: E402
+import input_size  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
 import roofline  # noqa: E402
@@ -50,6 +51,14 @@ def test_engines_are_held_against_torch():
     # The shipped bundle has ranges for int8; one without gets some from CamVid, where that is.
     assert [other["precision"] for other in others] == ["int8"]
     assert others[0]["ranges"] and others[0]["agreement"] > 80
+
+
+def test_a_smaller_input_is_the_same_network_with_less_work():
+    full, small = input_size.rows(["fpn_convnextv2"], "onnxruntime", inferences=2, every=50, scales=(0.5, 0.25))
+    assert (full["input_size"], small["input_size"]) == ([224, 398], [112, 199])
+    assert full["model"] == small["model"] == "fpn_convnextv2"
+    assert 3 < full["gflops"] / small["gflops"] < 5
+    assert small["p50_ms"] > 0
 
 
 def test_limits_of_the_machine():

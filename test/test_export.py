@@ -91,6 +91,28 @@ def test_size_inside_the_network(run, tmp_path, camera, inside):
     assert (mask == expected).mean() > 0.995
 
 
+def test_a_bundle_is_exported_again_for_another_input_size(run, tmp_path, capsys):
+    first, second = tmp_path / "bundle", tmp_path / "small"
+    assert main(["export", str(run), str(first), "--precision", "fp32"]) == 0
+    bundle = export.record_metrics(load_bundle(first), "camvid_val", {"miou_7": 50.0})
+    assert main(["export", str(first), str(second), "--precision", "fp32", "--input-size", "48", "64"]) == 0
+    old, new = bundle.manifest, load_bundle(second).manifest
+    assert (new.name, new.input_size, new.metrics) == ("small", (48, 64), {})
+    assert new.gflops < old.gflops
+    assert (new.training, new.licence, new.parameters) == (old.training, old.licence, old.parameters)
+    network = SegmentationNetwork("resnet18")
+    network.load_state_dict(averaged_weights(run))
+    frame = open_dataset(HELD_OUT, progress=False)[0][0]
+    with torch.inference_mode():
+        expected = FrameSegmenter(network.eval(), (48, 64))(torch.from_numpy(frame))[0].numpy()
+    mask, _ = create_engine(load_bundle(second), "onnxruntime").infer(frame)
+    assert (mask == expected).mean() > 0.995
+    assert main(["export", str(first), str(second), "--input-size", "0", "64"]) == 2
+    assert "--input-size is [0, 64]" in capsys.readouterr().err
+    assert main(["export", "no_such_bundle", str(second)]) == 2
+    assert "no_such_bundle" in capsys.readouterr().err
+
+
 def test_metrics_are_named_after_their_data():
     """Two val sets of one run, such as val and a drive held out of train, must not overwrite each other."""
     of_config = [export.metrics_name(spec) for spec in load_config(CONFIG).val]

@@ -143,19 +143,20 @@ def _with_interval(figures: dict[str, Any] | None) -> str:
 
 
 def _budgets(results: Results) -> str:
-    header = ["bundle", "encoder", "training data", "images seen", "minutes", "stored size"]
+    header = ["bundle", "encoder", "training data", "images seen", "seed", "trained in", "stored size"]
     rows = []
     for name, model in results.models.items():
         training = model["training"]
         data = training.get("data") or tables.NONE
-        minutes = training.get("minutes")
+        minutes, seeds = training.get("minutes"), {r["seed"] for r in training.get("recipes", []) if "seed" in r}
         rows.append(
             [
                 name,
                 model["backbone"],
                 data if isinstance(data, str) else "; ".join(data),
                 str(_images_seen(training) or tables.NONE),
-                tables.NONE if minutes is None else f"{minutes:.0f}",
+                ", ".join(map(str, seeds)) or tables.NONE,
+                tables.NONE if minutes is None else f"{minutes:.0f} min, {training['machine']}",
                 f"{model['bytes'] / 2**20:.1f} MiB",
             ]
         )
@@ -277,6 +278,29 @@ def _bench(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def _input_sizes(results: Results) -> str:
+    """Milliseconds and ``miou_7`` of the same weights at several sizes of the network's input."""
+    found = results.input_size
+    if found is None:
+        return missing("input_size")
+    header = ["bundle", "input", "GFLOPs", "p50, ms", "p99, ms", "`miou_7`"]
+    rows = [
+        [
+            row["model"],
+            "x".join(map(str, reversed(row["input_size"]))),
+            *(tables.number(row[key]) for key in ("gflops", "p50_ms", "p99_ms", "miou_7")),
+        ]
+        for row in found["input_sizes"]
+    ]
+    first, here = found["input_sizes"][0], found["machine"]
+    images = "all images" if found["every"] == 1 else f"every {found['every']}th image"
+    return (
+        f"A 1280x720 frame on {first['engine']} in {first['precision']}, {here['cpu']}, {here['cores']} cores;"
+        f" `miou_7` on {images} of CamVid val; by `{SOURCES['input_size'].command}`.\n\n"
+        f"{table((header, rows), code=(0,))}"
+    )
+
+
 _HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -390,6 +414,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "categories": _categories,
     "decision": _decision,
     "files": _files,
+    "input_sizes": _input_sizes,
     "load": _load,
     "lost_and_drops": _lost_and_drops,
     "quality": _quality,

@@ -45,6 +45,7 @@ SOURCES = {
         for name in ("loss", "augmentation", "backbone")
     },
     "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
+    "input_size": Source("input_size.json", "python test/benchmarks/input_size.py", "bench_output/input_size.json"),
     "serve_load": Source(
         "serve_load.json", "python test/benchmarks/serve_load.py --out serve_load.json", "serve_load.json"
     ),
@@ -64,6 +65,7 @@ class Results:
     augmentation_study: dict[str, Any] | None = None
     backbone_study: dict[str, Any] | None = None
     bench: dict[str, Any] | None = None
+    input_size: dict[str, Any] | None = None
     serve_load: dict[str, Any] | None = None
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
@@ -119,7 +121,7 @@ def take(file: Path, root: Path) -> Path:
     """Put a result file where the note finds it, without what the note does not use.
 
     Args:
-        file: comparison, study, benchmark, load of the API, or a run's ``log.jsonl``, named after the run's folder.
+        file: comparison, study, benchmarks, load of the API, or a run's ``log.jsonl``, named after the run's folder.
         root: of the repository.
 
     Returns:
@@ -129,7 +131,7 @@ def take(file: Path, root: Path) -> Path:
         ValueError: the file cannot be read or is of no such kind.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist; give a file that compare, study, train, bench or serve_load wrote")
+        raise ValueError(f"{file} does not exist; give one that compare, study, train, a benchmark or serve_load wrote")
     if file.suffix == ".jsonl":
         return _take_log(file, root / LOGS / f"{file.absolute().parent.name}.jsonl")
     document = _json(file)
@@ -143,9 +145,11 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES[name].file, document | {"cells": []})
     if {"lines", "engines", "command"} <= document.keys():
         return _write(root / FOLDER / SOURCES["bench"].file, document)
+    if "input_sizes" in document:
+        return _write(root / FOLDER / SOURCES["input_size"].file, document)
     if {"kinds", "memory_mib", "queue"} <= document.keys():
         return _write(root / FOLDER / SOURCES["serve_load"].file, document)
-    raise ValueError(f"{file} is no result of compare, study, train, bench or serve_load")
+    raise ValueError(f"{file} is no result of compare, study, train, a benchmark or serve_load")
 
 
 def _take_comparison(comparison: Comparison, root: Path) -> Path:

@@ -118,7 +118,7 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     here = machine()
-    return f"{here['cpu']}, {here['cores']} cores"
+    return f"{here['cpu']}, {here['cores']} core{'s' * (here['cores'] != 1)}"
 
 
 def parameters(network: SegmentationNetwork) -> int:

@@ -86,7 +86,12 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     samples = Samples(datasets, plan([len(d) for d in datasets], config), config)
     share = config.batch_size // ranks
     mine = positions(config, step, accelerator.process_index, ranks)
-    loader = DataLoader(samples, share // config.accumulate, sampler=mine, num_workers=config.workers)
+    on_gpu = accelerator.device.type == "cuda"
+    loader = DataLoader(
+        samples, share // config.accumulate, sampler=mine, num_workers=config.workers, pin_memory=on_gpu
+    )
+    # Each stage has one size, so that trying out kernels for it pays.
+    torch.backends.cudnn.benchmark = on_gpu
     network.to(accelerator.device, memory_format=torch.channels_last).train()
     model, optimizer = accelerator.prepare(network, optimizer)
     if config.compile:

@@ -15,6 +15,7 @@ import gpu  # noqa: E402
 import input_size  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
+import receiving  # noqa: E402
 import roofline  # noqa: E402
 import transport  # noqa: E402
 from setting import isolated  # noqa: E402
@@ -41,6 +42,15 @@ def test_transport_with_the_shipped_profile(reliability):
 
 def test_transport_without_a_profile():
     assert transport.measure((120, 160), "reliable", "default", frames=15)["sent"] == 15
+
+
+@pytest.mark.parametrize("kind", receiving.KINDS)
+def test_receiving_beside_inference(kind):
+    row = receiving.measure(kind, "fpn_convnextv2", frames=20)
+    assert row["sent"] == 20
+    assert 0 < row["received"] <= 20
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert row["inference_ms"] > 0
 
 
 def test_engines_are_held_against_torch():

@@ -1,0 +1,155 @@
+"""Who takes the frames: a thread of their own or rclpy's executor, beside an engine that computes all the time.
+
+    python test/benchmarks/receiving.py [--model BUNDLE] [--frames 300] [--repetitions 2]
+
+A camera process publishes 1280x720 frames at 30 Hz, best effort. Another process receives them, by
+``seg_node.ros.receiver`` or by a subscription of rclpy's ``SingleThreadedExecutor``, serialised messages both, while
+another thread of it infers frame after frame. The two take turns, A B A B.
+"""
+
+import argparse
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+from setting import HD, percentiles, profile_environment, python_path, street
+
+from seg_node.core.bundle import load_bundle
+from seg_node.core.engines import create_engine
+from seg_node.replay.images import decode
+
+KINDS = ("executor", "receiver")
+_TOPIC = "receiving_benchmark"
+_DEPTH = 5
+_QUIET_S = 2.0
+"""So long after the last frame a run is over."""
+
+
+def measure(kind: str, model: str, frames: int, hz: float = 30.0) -> dict[str, Any]:
+    """One run in two fresh processes.
+
+    Args:
+        kind: of ``KINDS``.
+        model: bundle that is inferred meanwhile.
+        frames: that the camera publishes.
+        hz: how fast.
+
+    Returns:
+        ``kind``; ``sent``; ``received``; ``p50_ms`` and ``p99_ms`` from publishing a frame until its callback began;
+        ``inference_ms``, the median beside it.
+    """
+    environment = profile_environment("shipped") | python_path()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=_enter, initargs=(environment,)) as pool:
+        receiving = pool.submit(_receive, kind, model)
+        sent = pool.submit(_send, frames, hz).result()
+        delays, inferences = receiving.result()
+    return {
+        "kind": kind,
+        "sent": sent,
+        "received": len(delays),
+        **percentiles(np.array(delays)),
+        "inference_ms": float(np.median(inferences)),
+    }
+
+
+def _enter(environment: dict[str, str]) -> None:
+    import os
+
+    os.environ.update(environment)
+
+
+def _qos():
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    return QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def _send(frames: int, hz: float) -> int:
+    """Publish frames stamped with ``time.monotonic_ns``."""
+    import rclpy
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import Image
+
+    from seg_node.replay.player import to_message
+
+    rclpy.init(args=[])
+    node = rclpy.create_node("receiving_camera")
+    publisher = node.create_publisher(Image, _TOPIC, _qos())
+    message = to_message(street(HD, 1).frames[0])
+    while not publisher.get_subscription_count():
+        time.sleep(0.05)
+    # The other side learns of this one by itself.
+    time.sleep(1.0)
+    began = time.monotonic()
+    for i in range(frames):
+        time.sleep(max(0.0, began + i / hz - time.monotonic()))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.monotonic_ns(), 10**9)
+        publisher.publish(serialize_message(message))
+    time.sleep(_QUIET_S)
+    rclpy.shutdown()
+    return frames
+
+
+def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
+    """Milliseconds of every frame's way here, and of every inference since the first frame came."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image
+
+    from seg_node.core.memory import keep_memory_steady
+    from seg_node.core.timing import stamp_ns
+    from seg_node.ros.receiver import Receiver
+    from seg_node.ros.serialized_image import SerializedImage
+
+    keep_memory_steady()
+    frame = decode(street(HD, 1).frames[0])
+    engine = create_engine(load_bundle(model))
+    engine.warm_up(HD)
+    delays: list[float] = []
+    newest = 0.0
+
+    def callback(data: bytes) -> None:
+        nonlocal newest
+        newest = time.monotonic()
+        delays.append(1e3 * newest - stamp_ns(SerializedImage(data).header) / 1e6)
+
+    rclpy.init(args=[])
+    node = rclpy.create_node("receiving_node")
+    if kind == "receiver":
+        Receiver(node, Image, _TOPIC, callback, _qos())
+    else:
+        node.create_subscription(Image, _TOPIC, callback, _qos(), raw=True)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        threading.Thread(target=executor.spin, daemon=True).start()
+    inferences = []
+    while not newest or time.monotonic() - newest < _QUIET_S / 2:
+        began = time.monotonic()
+        engine.infer(frame)
+        if newest:
+            inferences.append(1e3 * (time.monotonic() - began))
+    rclpy.shutdown()
+    return delays, inferences
+
+
+def row_text(row: dict[str, Any]) -> str:
+    """One row for people."""
+    return (
+        f"{row['kind']:<9} received {row['received']:>4} of {row['sent']}, publication to callback"
+        f" {row['p50_ms']:.1f} / {row['p99_ms']:.1f} ms; an inference beside it {row['inference_ms']:.1f} ms"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="fpn_resnet50", metavar="BUNDLE", help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=300, help="of each run; default: %(default)s")
+    parser.add_argument("--repetitions", type=int, default=2, help="default: %(default)s")
+    options = parser.parse_args()
+    for _ in range(options.repetitions):
+        for one in KINDS:
+            print(row_text(measure(one, options.model, options.frames)), flush=True)

@@ -208,6 +208,6 @@ def test_commands_exist():
         if words[0] == "make":
             assert f"\n{words[1]}:" in makefile
         elif words[1].endswith(".py"):
-            assert f'"{words[2]}"' in (ROOT / words[1]).read_text()
+            assert all(f'"{option}"' in (ROOT / words[1]).read_text() for option in words[2:3])
         else:
             assert (ROOT / "config" / "studies" / f"{words[4]}.yaml").exists()

@@ -156,7 +156,7 @@ def test_shipped_bundles_were_trained_as_configured(model):
         ("stages=[{share: .5, crop: [8, 8], scale: [1, 1]}]", "add up to 1, not 0.5"),
         ("stages=[{share: 1, crop: [8, 8], scale: [1, 1], mix: [1]}]", "mix is [1]; expected 2 shares"),
         ("schedule=linear", "schedule is 'linear'; expected poly, cosine"),
-        ("accumulate=3", "batch_size 8 cannot be split into 3 equal parts"),
+        ("accumulate=3", "batch_size 16 cannot be split into 3 equal parts"),
         ("train.5.root=/data", "'train.5.root' leads nowhere"),
         ("train.0.dataset=kitti", "unknown dataset 'kitti'"),
         ("encoder_weights=resnet.safetensors", "neither none, imagenet nor a file"),

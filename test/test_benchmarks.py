@@ -46,7 +46,7 @@ def test_transport_without_a_profile():
     assert transport.measure((120, 160), "reliable", "default", frames=15)["sent"] == 15
 
 
-@pytest.mark.parametrize("kind", receiving.KINDS)
+@pytest.mark.parametrize("kind", receiving.KINDS[1:])
 def test_receiving_beside_inference(kind):
     row = receiving.measure(kind, "fpn_convnextv2", frames=20)
     assert row["sent"] == 20

@@ -16,10 +16,11 @@ class Receiver:
     """Takes the messages of one topic the moment they come and hands each to a callback, as the bytes that came.
 
     rclpy's executors build a wait set of everything that the node has, in Python, three times for each message. Worse,
-    with Fast DDS a wait returns at once while a subscription that has events holds a message, and it does so again and
-    again until that is taken, in a busy loop that keeps Python's global lock from whoever takes it: up to 100 ms for a
-    frame beside inference on two cores. A wait set of one subscription, whose messages are taken first, costs nothing
-    to speak of. It is what ``rclpy.wait_for_message`` does, in a loop.
+    the one of several threads waits again while a message is on its way to one of them, and with Fast DDS a wait
+    returns at once while a subscription that has events holds a message: a busy loop that keeps Python's global lock
+    from whoever would take it, for up to 300 ms beside inference on two cores (``test/benchmarks/receiving.py``). A
+    wait set of one subscription, whose messages are taken first, costs nothing to speak of. It is what
+    ``rclpy.wait_for_message`` does, in a loop.
 
     Args:
         node: that subscribes.

@@ -9,14 +9,13 @@ turns, A B C A B C. The node needs the executor of several threads for its servi
 
 import argparse
 import contextlib
-import multiprocessing
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from setting import HD, percentiles, profile_environment, python_path, street
+from setting import HD, isolated, percentiles, profile_environment, python_path, street
 
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import create_engine
@@ -24,7 +23,6 @@ from seg_node.replay.images import decode
 
 KINDS = ("SingleThreadedExecutor", "MultiThreadedExecutor", "receiver")
 _TOPIC = "receiving_benchmark"
-_DEPTH = 5
 _QUIET_S = 2.0
 """So long after the last frame a run is over."""
 
@@ -43,10 +41,9 @@ def measure(kind: str, model: str, frames: int, hz: float = 30.0) -> dict[str, A
         ``inference_ms``, the median beside it.
     """
     environment = profile_environment("shipped") | python_path()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, context, initializer=_enter, initargs=(environment,)) as pool:
-        receiving = pool.submit(_receive, kind, model)
-        sent = pool.submit(_send, frames, hz).result()
+    with ThreadPoolExecutor(1) as pool:
+        receiving = pool.submit(isolated, _receive, kind, model, environment=environment)
+        sent = isolated(_send, frames, hz, environment=environment)
         delays, inferences = receiving.result()
     return {
         "kind": kind,
@@ -57,18 +54,6 @@ def measure(kind: str, model: str, frames: int, hz: float = 30.0) -> dict[str, A
     }
 
 
-def _enter(environment: dict[str, str]) -> None:
-    import os
-
-    os.environ.update(environment)
-
-
-def _qos():
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-
-    return QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-
 def _send(frames: int, hz: float) -> int:
     """Publish frames stamped with ``time.monotonic_ns``."""
     import rclpy
@@ -76,10 +61,11 @@ def _send(frames: int, hz: float) -> int:
     from sensor_msgs.msg import Image
 
     from seg_node.replay.player import to_message
+    from seg_node.ros.frame_source import CAMERA_QOS
 
     rclpy.init(args=[])
     node = rclpy.create_node("receiving_camera")
-    publisher = node.create_publisher(Image, _TOPIC, _qos())
+    publisher = node.create_publisher(Image, _TOPIC, CAMERA_QOS)
     message = to_message(street(HD, 1).frames[0])
     while not publisher.get_subscription_count():
         time.sleep(0.05)
@@ -103,6 +89,7 @@ def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
 
     from seg_node.core.memory import keep_memory_steady
     from seg_node.core.timing import stamp_ns
+    from seg_node.ros.frame_source import CAMERA_QOS
     from seg_node.ros.receiver import Receiver
     from seg_node.ros.serialized_image import SerializedImage
 
@@ -121,9 +108,9 @@ def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
     rclpy.init(args=[])
     node = rclpy.create_node("receiving_node")
     if kind == "receiver":
-        Receiver(node, Image, _TOPIC, callback, _qos())
+        Receiver(node, Image, _TOPIC, callback, CAMERA_QOS)
     else:
-        node.create_subscription(Image, _TOPIC, callback, _qos(), raw=True)
+        node.create_subscription(Image, _TOPIC, callback, CAMERA_QOS, raw=True)
         executor = (
             executors.MultiThreadedExecutor(2) if kind.startswith("Multi") else executors.SingleThreadedExecutor()
         )

@@ -34,8 +34,8 @@ from seg_node.replay.node_process import NodeProcess, default_environment
 
 SIZE = (360, 640)
 RATE = 30.0
-WARM_UP = 0.3
-"""Share of the run left out of all trends, in which faults strike twice as often: the heap has to find its size."""
+WARM_UP = 0.2
+"""Share of the run that is left out of all trends."""
 JUDGED_FROM_MIN = 10.0
 """A shorter run has no trend: allocators and caches still fill."""
 
@@ -43,7 +43,7 @@ MOST_MB_PER_H = 1.0
 MOST_P99_RATIO = 1.1
 
 _PERIOD_S = 10.0
-"""Between the beginnings of two faults after the warm-up."""
+"""Between the beginnings of two faults."""
 _QUIET_S = 2.0
 """So long after a fault has ended frames count as undisturbed."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -196,12 +196,11 @@ def soak(minutes: float, folder: Path) -> dict:
         try:
             # In short runs, too, every fault has its turn once, as far as the time goes.
             period = min(_PERIOD_S, 60 * minutes / len(names))
-            due = began
             while time.monotonic() - began < 60 * minutes:
                 if not len(struck) % len(names):
                     random.shuffle(names)
+                due = began + len(struck) * period
                 time.sleep(max(0.0, due - time.monotonic()))
-                due += period if due - began > 60 * minutes * WARM_UP else period / 2
                 struck.append(run.strike(names[len(struck) % len(names)]))
                 run.node.check()
         finally:

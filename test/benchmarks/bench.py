@@ -64,7 +64,6 @@ def measure_nodes(
     ``cache`` is a folder for compiled models, empty, so that the first start of each bundle compiles.
     """
     raw: dict[str, list[nodes.Measured]] = defaultdict(list)
-    bare: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for repetition in range(plan.repetitions):
         overloads = plan.load.overloads if repetition == 0 else ()
         with bar.step(f"{repetition + 1}/{plan.repetitions}: transport floor", 35):
@@ -72,19 +71,18 @@ def measure_nodes(
         for model in models:
             with bar.step(f"{repetition + 1}/{plan.repetitions}: naive {model}", 60 + 7 * len(overloads)):
                 raw[f"naive {model}"].append(nodes.measure("naive", model, "", plan.load, overloads))
-            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 50 + 6 * len(overloads)):
+            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 60 + 8 * len(overloads)):
                 raw[f"ours {model}"].append(nodes.measure("ours", model, engine, plan.load, overloads, cache))
-                bare[model].append(engines.bare(model, engine, "auto", 0, plan.inferences))
     found = []
     for model in models:
         naive, ours = raw[f"naive {model}"], raw[f"ours {model}"]
         found += lines.cost(f"naive {model}", naive)
         found += lines.versus_naive(naive, ours)
-        found += lines.overhead(ours, raw["echo"], bare[model])
-        found += lines.overload(naive[0], ours[0], bare[model][0], raw["echo"])
+        found += lines.overhead(ours, raw["echo"])
+        found += lines.overload(naive[0], ours[0], raw["echo"])
         found += lines.cost(model, ours)
     plain = {name: [asdict(replace(one, masks={})) for one in measured] for name, measured in raw.items()}
-    return found, {"nodes": plain, "bare": dict(bare)}
+    return found, plain
 
 
 def measure_transport(plan: Plan, bar: PlanBar) -> tuple[list[lines.Line], list[dict[str, Any]]]:
@@ -161,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
 def _seconds(plan: Plan, models: list[str], present: list[str], parts: list[str]) -> float:
     """Expected seconds of all steps, for the progress bar."""
     bundles = len(models)
-    of_nodes = plan.repetitions * (35 + 110 * bundles) + 13 * len(plan.load.overloads) * bundles
+    of_nodes = plan.repetitions * (35 + 120 * bundles) + 15 * len(plan.load.overloads) * bundles
     of_transport = len(transport.settings()) * (8 + (plan.transport_frames + plan.reliable_frames) / 60)
     seconds = {
         "nodes": of_nodes,

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nodes import Measured, Played, agreement, ratio
-
-_OVERLOAD = "3x"
+from nodes import OVERLOAD, Measured, Played, agreement, ratio
 
 
 @dataclass(frozen=True)
@@ -47,20 +45,21 @@ def versus_naive(naive: Sequence[Measured], ours: Sequence[Measured]) -> list[Li
     return lines
 
 
-def overhead(ours: Sequence[Measured], echo: Sequence[Measured], bare: Sequence[Mapping[str, Any]]) -> list[Line]:
+def overhead(ours: Sequence[Measured], echo: Sequence[Measured]) -> list[Line]:
     """What a frame costs beyond inference and transport, and how steady it is.
 
     Medians over the repetitions, each of which measures all three one after the other.
     """
     subject = ours[0].model
     totals = [np.median(run.latency) for run in _runs(ours, "sustained")]
+    bare = [one.bare["sustained"] for one in ours]
     rest = [
-        total - np.median(floor.latency) - row["p50_ms"]
-        for total, floor, row in zip(totals, _runs(echo, "fixed"), bare, strict=True)
+        total - np.median(floor.latency) - inference
+        for total, floor, inference in zip(totals, _runs(echo, "fixed"), bare, strict=True)
     ]
     share = 100 * float(np.median(rest)) / float(np.median(totals))
     parts = (
-        f"{np.median(totals):.1f} - {np.median([row['p50_ms'] for row in bare]):.1f}"
+        f"{np.median(totals):.1f} - {np.median(bare):.1f}"
         f" - {np.median([np.median(run.latency) for run in _runs(echo, 'fixed')]):.1f} ms = {share:.1f} %"
     )
     inside = np.median([np.median(run.inference) for run in _runs(ours, "sustained")])
@@ -72,20 +71,21 @@ def overhead(ours: Sequence[Measured], echo: Sequence[Measured], bare: Sequence[
     ]
 
 
-def overload(naive: Measured, ours: Measured, bare: Mapping[str, Any], floor: Sequence[Measured]) -> list[Line]:
+def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list[Line]:
     """Throughput and age of the masks when more frames come than fit."""
-    rate = ours.runs[_OVERLOAD].masks_per_s / (1e3 / bare["p50_ms"])
+    bare = ours.bare[OVERLOAD]
+    rate = ours.runs[OVERLOAD].masks_per_s / (1e3 / bare)
     subject = ours.model
     lines = [
         Line(
             subject,
-            f"masks/s at {_OVERLOAD} overload / bare inference rate",
-            f"{ours.runs[_OVERLOAD].masks_per_s:.2f} / {1e3 / bare['p50_ms']:.2f} = {rate:.3f}",
+            f"masks/s at {OVERLOAD} overload / bare inference rate",
+            f"{ours.runs[OVERLOAD].masks_per_s:.2f} / {1e3 / bare:.2f} = {rate:.3f}",
             ">= 0.95",
             rate >= 0.95,
         )
     ]
-    bound = 2 * bare["p50_ms"] + _quantile(_runs(floor, "fixed"), 0.5)
+    bound = 2 * bare + _quantile(_runs(floor, "fixed"), 0.5)
     for name, run in ours.runs.items():
         if name.endswith("x"):
             oldest = float(np.percentile(run.age, 99))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from engines import bare
 from setting import HD, HERE, isolated, profile_environment, python_path, street
 
 from seg_node.replay.node_process import NodeProcess
@@ -22,6 +23,9 @@ KINDS = ("naive", "ours", "echo")
 SUSTAINED = 0.7
 """Of a node's own rate: what it keeps up with without a queue."""
 FIXED_HZ = 10.0
+OVERLOAD = "3x"
+BESIDE_BARE = ("sustained", OVERLOAD)
+"""Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
 _BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 
@@ -40,6 +44,8 @@ class Load:
     """Multiples of the node's own rate."""
     overload_s: float = 4.0
     idle_s: float = 10.0
+    inferences: int = 15
+    """Bare, before and after each of ``BESIDE_BARE``."""
 
 
 @dataclass
@@ -88,6 +94,8 @@ class Measured:
     runs: dict[str, Played]
     masks: dict[int, ArrivedMask]
     """Of the sustained run, by index of the frame in the drive."""
+    bare: dict[str, float] = field(default_factory=dict)
+    """Milliseconds of bare inference, by run of ``BESIDE_BARE``: mean of the medians before and after; of ours only."""
 
 
 def measure(
@@ -132,11 +140,15 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
                 ]
-                runs, masks = {}, {}
+                runs, masks, beside = {}, {}, {}
                 for name, hz, frames in plan:
+                    timed = kind == "ours" and name in BESIDE_BARE
+                    before = _bare_ms(model, engine, load) if timed else 0.0
                     run = bench.play(
                         make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
                     )
+                    if timed:
+                        beside[name] = (before + _bare_ms(model, engine, load)) / 2
                     runs[name] = played(name, hz, run)
                     if name == "sustained":
                         masks = {f.frame: f.mask for f in run.frames if f.mask}
@@ -145,7 +157,11 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                             f"no mask of the {kind} node came at {hz:.1f} Hz; its last output:\n{node.last_output()}"
                         )
     cores = (idle[-1].cpu_s - idle[0].cpu_s) / ((idle[-1].time - idle[0].time) / 1e9) if len(idle) > 1 else None
-    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks)
+    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks, beside)
+
+
+def _bare_ms(model: str, engine: str, load: Load) -> float:
+    return bare(model, engine, "auto", 0, load.inferences)["p50_ms"]
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:

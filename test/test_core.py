@@ -30,7 +30,7 @@ from seg_node.core.bundle import (
 from seg_node.core.image_header import ImageHeader, read_header
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
-from seg_node.core.slot import Accounting, Slot
+from seg_node.core.slot import Accounting, Rhythm, Slot
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
 from seg_node.core.timing import Outcome, Stage
 
@@ -109,6 +109,86 @@ def test_slot_hands_back_what_is_superseded():
     assert slot.put(4) == 4
     assert slot.take() == 3
     assert slot.take() is None
+
+
+def _rhythm(*beats: float) -> Rhythm:
+    rhythm = Rhythm()
+    for beat in beats:
+        rhythm.beat(beat)
+    return rhythm
+
+
+def test_the_next_item_is_worth_waiting_for_if_it_is_due_soon():
+    rhythm = _rhythm(10.0, 10.1, 10.2, 10.3, 10.4, 10.5)
+    assert rhythm.worth_waiting(10.51, 0.5) == 0, "it has just come"
+    assert rhythm.worth_waiting(10.56, 0.5) == 0, "40 ms are more than half of 60"
+    # 30 ms are left, and the next may be 10 ms late.
+    assert rhythm.worth_waiting(10.57, 0.5) == pytest.approx(0.04)
+    assert rhythm.worth_waiting(10.57, 0.4) == 0
+    assert rhythm.worth_waiting(10.599, 0.5) == pytest.approx(0.011)
+    assert rhythm.worth_waiting(10.601, 0.5) == 0, "it is overdue"
+    assert rhythm.worth_waiting(10.599, 0.0) == 0
+
+
+def test_nothing_is_expected_of_irregular_items():
+    assert _rhythm().worth_waiting(1.0, 1.0) == 0
+    assert _rhythm(*np.arange(5)).worth_waiting(4.9, 1.0) == 0, "four intervals are too few"
+    assert _rhythm(0, 1, 2, 4, 5, 6).worth_waiting(6.9, 1.0) == 0, "one was lost"
+    assert _rhythm(0, 1, 2.15, 3, 4, 5).worth_waiting(5.9, 1.0) == 0, "one came late"
+    assert _rhythm(0, 1, 2.09, 3, 4, 5).worth_waiting(5.9, 1.0) == pytest.approx(0.2), "hardly late"
+    assert _rhythm(0, 2, 3, 4, 5, 6, 7).worth_waiting(7.9, 0.5) == pytest.approx(0.2), "the long interval is forgotten"
+
+
+@pytest.fixture
+def steady_slot():
+    """A slot whose next item is due in an hour after that of an hour and a half ago; and that, which waits."""
+    slot = Slot()
+    now = time.monotonic()
+    slot._rhythm = _rhythm(*(now - 5400 - 9000 * i for i in range(5, -1, -1)))
+    slot._waiting = "old"
+    return slot
+
+
+def test_slot_waits_for_the_next_item(steady_slot):
+    got = []
+    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    worker.start()
+    worker.join(0.1)
+    assert worker.is_alive() and not got
+    assert steady_slot.put("new") == "old"
+    worker.join(60)
+    assert got == ["new"]
+
+
+def test_slot_does_not_wait_without_patience(steady_slot):
+    assert steady_slot.take(0.5) == "old"
+
+
+def test_slot_gives_up_waiting_for_what_does_not_come():
+    slot = Slot()
+    now = time.monotonic()
+    slot._rhythm, slot._waiting = _rhythm(*(now - 0.09 - 0.1 * i for i in range(5, -1, -1))), "old"
+    assert slot.take(1.0) == "old"
+
+
+def test_slot_that_waits_can_be_closed_and_emptied(steady_slot):
+    got = []
+    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    worker.start()
+    worker.join(0.1)
+    assert steady_slot.take_back() == ["old"]
+    worker.join(0.1)
+    assert worker.is_alive(), "there is nothing to take"
+    steady_slot.put("last")
+    worker.join(60)
+    assert got == ["last"]
+    steady_slot._waiting, steady_slot._rhythm._newest = "old", time.monotonic() - 5400
+    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    worker.start()
+    worker.join(0.1)
+    steady_slot.close()
+    worker.join(60)
+    assert got == ["last", "old"]
 
 
 def test_accounting_identity():

@@ -1,5 +1,8 @@
 """Every engine runs both shipped bundles and agrees with torch, per pixel."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -114,6 +117,28 @@ def test_auto_says_what_and_why():
     assert engine.name in present_engines()
     assert engine.reason
     assert create_engine(load_bundle("fpn_resnet50"), engine.name).reason.startswith("asked for by name")
+
+
+def test_auto_takes_torch_first_where_both_see_a_gpu(monkeypatch):
+    from seg_node.core import engines
+
+    monkeypatch.setattr(engines, "_torch_sees_gpu", lambda: True)
+    monkeypatch.setattr(engines, "_onnxruntime_sees_gpu", lambda: True)
+    assert engines._choose(["onnxruntime", "openvino", "torch"]) == ("torch", "it sees a GPU")
+    assert engines._choose(["onnxruntime", "openvino"]) == ("onnxruntime", "it sees a GPU")
+
+
+def test_auto_imports_torch_for_a_gpu_only():
+    """It would make the node start seconds later."""
+    from seg_node.core import engines
+
+    if engines._has_gpu() or "openvino" not in present_engines():
+        pytest.skip("there is a GPU, or no OpenVINO")
+    code = (
+        "import sys; from seg_node.core.bundle import load_bundle; from seg_node.core.engines import create_engine;"
+        "print(create_engine(load_bundle('fpn_resnet50')).name, 'torch' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "openvino False\n"
 
 
 def test_unknown_engine_names_those_there_are():

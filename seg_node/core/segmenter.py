@@ -82,6 +82,8 @@ class Segmenter(Generic[M]):
         inference_timeout: milliseconds after which an inference is given up; 0 for never. What an engine has to
             compile for a new frame size does not count.
         failure_limit: so many failures in a row are reported to ``FramePort.give_up``; 0 for never.
+        patience: share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at
+            once. See ``seg_node.core.slot.Rhythm``.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class Segmenter(Generic[M]):
         deadline: float = 0.0,
         inference_timeout: float = 0.0,
         failure_limit: int = 0,
+        patience: float = 0.0,
     ):
         self.accounting = Accounting()
         self.max_age = max_age
         self.deadline = deadline
         self.inference_timeout = inference_timeout
         self.failure_limit = failure_limit
+        self.patience = patience
         self.frame_size: tuple[int, int] | None = None
         """(height, width) of the newest decoded frame."""
         self.engine = engine
@@ -205,7 +209,7 @@ class Segmenter(Generic[M]):
             self._settle(dropped, Outcome.SUPERSEDED)
 
     def _work(self, slot: Slot[_Frame[M]]) -> None:
-        while (frame := slot.take()) is not None:
+        while (frame := slot.take(self.patience)) is not None:
             frame.stopwatch.lap(Stage.WAIT)
             # Read once: a swap in the middle of a frame takes effect with the next one.
             frame.engine = self.engine

@@ -1,7 +1,9 @@
 """The newest-only slot between the subscription and the worker, and the count of every frame's end."""
 
+import statistics
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from typing import Generic, TypeVar
 
 from seg_node.core.timing import DROPS, Outcome
@@ -9,16 +11,64 @@ from seg_node.core.timing import DROPS, Outcome
 T = TypeVar("T")
 
 
+class Rhythm:
+    """When the next item is due, as far as those before tell.
+
+    Times are in seconds by one clock.
+    """
+
+    _INTERVALS = 5
+    """So many are looked at."""
+    _SPREAD = 0.2
+    """Share of the interval by which the longest may differ from the shortest; else nothing is known of the next."""
+    _SLACK = 0.1
+    """Share of the interval that the next item may be late."""
+
+    def __init__(self):
+        self._intervals: deque[float] = deque(maxlen=self._INTERVALS)
+        self._newest: float | None = None
+
+    def beat(self, now: float) -> None:
+        """An item has come."""
+        if self._newest is not None:
+            self._intervals.append(now - self._newest)
+        self._newest = now
+
+    def worth_waiting(self, now: float, patience: float) -> float:
+        """How long to wait for the next item, rather than to begin with the newest.
+
+        To begin at once with an item that has grown old gives an older result, and makes the next one wait in turn:
+        the shrinking-tail schedule of Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020. It may leave the
+        worker idle for most of an interval; here ``patience`` bounds that.
+
+        Args:
+            now: when the worker could begin.
+            patience: share of the newest item's age within which the next must be due.
+
+        Returns:
+            Seconds; 0 to begin at once.
+        """
+        if self._newest is None or len(self._intervals) < self._INTERVALS:
+            return 0.0
+        interval = statistics.mean(self._intervals)
+        if max(self._intervals) - min(self._intervals) > self._SPREAD * interval:
+            return 0.0
+        age = now - self._newest
+        left = interval - age
+        return left + self._SLACK * interval if 0 < left <= patience * age else 0.0
+
+
 class Slot(Generic[T]):
     """Between those who offer items and one worker: at most one item waits, and at most one is in work.
 
     Putting a newer item hands the one that waits back. Nothing queues, so an item that is taken is never older than
-    one frame period plus the work before it. Items can be taken back from a worker that does not come back, and the
-    worker learns of it when it does: each item ends in one hand.
+    one frame period, and younger where the worker waits for the next one. Items can be taken back from a worker that
+    does not come back, and the worker learns of it when it does: each item ends in one hand.
     """
 
     def __init__(self):
         self._condition = threading.Condition()
+        self._rhythm = Rhythm()
         self._waiting: T | None = None
         self._in_work: T | None = None
         self._blocked = False
@@ -38,16 +88,30 @@ class Slot(Generic[T]):
         with self._condition:
             if self._closed or self._blocked:
                 return item
+            self._rhythm.beat(time.monotonic())
             superseded, self._waiting = self._waiting, item
             self._condition.notify()
             return superseded
 
-    def take(self) -> T | None:
-        """Wait for an item and begin to work on it; None once the slot is closed and empty."""
+    def take(self, patience: float = 0.0) -> T | None:
+        """Wait for an item and begin to work on it; None once the slot is closed and empty.
+
+        Args:
+            patience: see ``Rhythm.worth_waiting``.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._waiting is not None or self._closed)
+            self._wait_for_one()
+            while not self._closed and (seconds := self._rhythm.worth_waiting(time.monotonic(), patience)):
+                if not self._condition.wait_for(
+                    lambda held=self._waiting: self._waiting is not held or self._closed, seconds
+                ):
+                    break
+                self._wait_for_one()
             self._in_work, self._waiting = self._waiting, None
             return self._in_work
+
+    def _wait_for_one(self) -> None:
+        self._condition.wait_for(lambda: self._waiting is not None or self._closed)
 
     def done(self, item: T) -> bool:
         """End the work on an item that was taken.

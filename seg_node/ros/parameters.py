@@ -61,6 +61,11 @@ PARAMETERS: dict[str, Spec] = {
     "failure_limit": Spec(
         30, "So many failed frames in a row deactivate the node; 0 for no limit.", range=(0, 1_000_000)
     ),
+    "patience": Spec(
+        0.5,
+        "Share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at once.",
+        range=(0.0, 1.0),
+    ),
     "autostart": Spec(
         True, "Configure and activate at start, for those without a lifecycle supervisor.", read_only=True
     ),
@@ -76,6 +81,7 @@ LIMITS = {
     "deadline_ms": "deadline",
     "inference_timeout_ms": "inference_timeout",
     "failure_limit": "failure_limit",
+    "patience": "patience",
 }
 """Parameters that can change while frames come, and the attributes of ``Segmenter`` that they set."""
 

@@ -46,7 +46,6 @@ _PERIOD_S = 10.0
 """Between the beginnings of two faults."""
 _QUIET_S = 2.0
 """So long after a fault has ended frames count as undisturbed."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,11 @@ class Sample:
     at: int
     """``time.monotonic_ns``."""
     rss: int
-    """Bytes of resident memory."""
+    """Bytes of resident memory; the next two are parts of it, the rest is of files."""
+    anonymous: int
+    """Bytes that the process allocated."""
+    shared: int
+    """Bytes of shared memory, much of it allocated by others: their messages lie there."""
     handles: int
     """Open file descriptors."""
     threads: int
@@ -164,9 +167,10 @@ class Soak:
 def sample(pid: int) -> Sample:
     """Look at a process; see proc(5)."""
     proc = Path("/proc", str(pid))
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     return Sample(
         time.monotonic_ns(),
-        int((proc / "statm").read_text().split()[1]) * _PAGE,
+        *(1024 * int(status[name].split()[0]) for name in ("VmRSS", "RssAnon", "RssShmem")),
         len(list((proc / "fd").iterdir())),
         len(list((proc / "task").iterdir())),
     )
@@ -227,7 +231,10 @@ def report(minutes: float, samples: list[Sample], struck: list[Struck], latency:
     kept = [s for s in samples if s.at >= begin]
     hours = np.array([(s.at - samples[0].at) / 3.6e12 for s in kept])
     latency = latency[latency[:, 0] >= begin]
-    trends = {"rss_mb_per_h": slope(hours, np.array([s.rss / 2**20 for s in kept]))}
+    trends = {
+        f"{kind}_mb_per_h": slope(hours, np.array([getattr(s, kind) / 2**20 for s in kept]))
+        for kind in ("rss", "anonymous", "shared")
+    }
     verdicts = {f"memory grows by less than {MOST_MB_PER_H:g} MB/h": trends["rss_mb_per_h"] < MOST_MB_PER_H}
     for name in ("handles", "threads"):
         first, last = (float(np.median(part)) for part in fifths(hours, [getattr(s, name) for s in kept]))
@@ -264,7 +271,9 @@ def plot(result: dict, file: Path) -> None:
     start = result["samples"][0]["at"]
     minutes = [(s["at"] - start) / 6e10 for s in result["samples"]]
     figure, axes = plt.subplots(3, 1, figsize=(9, 8), sharex=True, layout="constrained")
-    axes[0].plot(minutes, [s["rss"] / 2**20 for s in result["samples"]])
+    for kind in ("rss", "anonymous", "shared"):
+        axes[0].plot(minutes, [s[kind] / 2**20 for s in result["samples"]], label=kind)
+    axes[0].legend()
     axes[0].set_ylabel("resident memory, MB")
     axes[0].set_title(f"slope after warm-up: {result['trends']['rss_mb_per_h']:+.2f} MB/h", fontsize="medium")
     for name in ("handles", "threads"):

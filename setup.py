@@ -106,9 +106,9 @@ setup(
         "console_scripts": [
             "compare = seg_node.replay.compare_command:main",
             "label = seg_node.replay.label_command:main",
-            "overlay = seg_node.ros.overlay_node:main",
+            "overlay = seg_node.ros.entry:overlay",
             "replay = seg_node.replay.command:main",
-            "segmentation = seg_node.ros.segmentation_node:main",
+            "segmentation = seg_node.ros.entry:segmentation",
             "shadow = seg_node.replay.shadow_command:main",
             "view = seg_node.view.command:main",
         ],

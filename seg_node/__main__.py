@@ -16,18 +16,20 @@ COMMANDS = {
 }
 """Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
 
+NODES = {"node": ("segmentation", "run the segmentation node"), "overlay": ("overlay", "run the overlay node")}
+"""Function of ``seg_node.ros.entry`` and summary of each node."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["node"]:
+    if arguments and arguments[0] in NODES:
         # The rest belongs to ROS, whose arguments argparse does not know.
-        from seg_node.ros.segmentation_node import main as node
-
-        return node(arguments[1:])
+        return getattr(importlib.import_module("seg_node.ros.entry"), NODES[arguments[0]][0])(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m seg_node", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("node", help="run the segmentation node; takes --ros-args", add_help=False)
+    for name, (_, summary) in NODES.items():
+        commands.add_parser(name, help=f"{summary}; takes --ros-args", add_help=False)
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)

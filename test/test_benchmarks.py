@@ -76,6 +76,7 @@ def test_a_smaller_input_is_the_same_network_with_less_work():
 def test_limits_of_the_machine():
     peak = roofline.peaks()
     assert all(value > 0 for value in peak.values()) and {"fp32", "int8", "memory"} <= set(peak)
+    assert peak["int8"] > peak["fp32"] / 4, "not the time of a product that is computed number by number"
     row = {"model": "m", "engine": "e", "precision": "fp32", "p50_ms": 500.0, "height": 720, "width": 1280}
     found = roofline.limits(row, "fpn_resnet50", {"fp32": 100.0})
     assert found["ratio"] == pytest.approx(found["gflops"] / 0.5 / 100)

@@ -554,6 +554,24 @@ def test_busy_cores_counts_what_other_programs_use():
     assert 0.5 < busy <= os.cpu_count() + 0.1
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="only Linux names them")
+def test_instruction_sets_are_those_of_the_kernel():
+    from seg_node.core.machine import instructions
+
+    assert {"sse2", "asimd"} & set(instructions())
+
+
+@pytest.mark.parametrize(
+    ("names", "fast"),
+    [(["sse2", "avx2"], True), (["asimd", "asimddp"], True), (["sse2", "avx"], False), (["asimd"], False), ([], False)],
+)
+def test_int8_is_fast_with_instructions_for_sums_of_products(monkeypatch, names, fast):
+    from seg_node.core import machine
+
+    monkeypatch.setattr(machine, "instructions", lambda: names)
+    assert machine.has_fast_int8() is fast
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
 @pytest.mark.parametrize(("environment", "mapped"), [({}, 0), ({"MALLOC_MMAP_THRESHOLD_": "131072"}, 2**22)])
 def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(environment, mapped):

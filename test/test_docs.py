@@ -151,12 +151,12 @@ def _options(module):
 
 
 def test_commands_in_the_documents_exist():
-    from seg_node.__main__ import COMMANDS
+    from seg_node.__main__ import COMMANDS, NODES
 
     # Not imported, because it needs torch.
     training = (REPOSITORY / "seg_training" / "__main__.py").read_text()
     in_training = re.findall(r'add_parser\(\s*"([\w-]+)"|^ {4}"([\w-]+)": \("seg_training\.', training, re.MULTILINE)
-    known = {"seg_node": {"node", *COMMANDS}, "seg_training": {a or b for a, b in in_training}}
+    known = {"seg_node": {*NODES, *COMMANDS}, "seg_training": {a or b for a, b in in_training}}
     assert known["seg_training"] >= {"train", "export", "evaluate", "study"}
     found = set()
     for name, text in DOCUMENTS.items():

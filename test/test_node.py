@@ -1,7 +1,11 @@
 """The real node as a process, over real DDS."""
 
 import contextlib
+import os
+import platform
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -189,6 +193,25 @@ def _mask(message):
 
 def _values(record):
     return {pair.key: pair.value for pair in record.status[0].values}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has heaps to count")
+def test_the_libraries_of_a_node_share_one_heap():
+    """By malloc_info(3), in a process whose node has been refused its parameters."""
+    script = """if True:
+        import ctypes
+        from seg_node.ros.entry import segmentation
+        assert segmentation(["--ros-args", "-p", "threads:=-1"]) == 2
+        import onnxruntime
+        libc = ctypes.CDLL(None)
+        libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+        libc.fflush(None)
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.count("<heap nr=") == 1
 
 
 def test_masks_of_every_encoding(node_process, camera, picture, golden):

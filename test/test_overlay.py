@@ -172,7 +172,7 @@ def overlay_process(node_process, namespace: str, **parameters):
     """The overlay node as a process."""
     return node_process(
         parameters,
-        command=[sys.executable, "-m", "seg_node.ros.overlay_node"],
+        command=[sys.executable, "-m", "seg_node", "overlay"],
         name="overlay",
         namespace=namespace,
         state=None,

@@ -340,7 +340,7 @@ def test_policy_allows_what_a_running_node_has(ros, node_process, node):
     from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 
     if node == "overlay":
-        command = [sys.executable, "-m", "seg_node.ros.overlay_node"]
+        command = [sys.executable, "-m", "seg_node", "overlay"]
         process = node_process(command=command, name=node, state=None)
     else:
         process = node_process({"autostart": False}, state="unconfigured")

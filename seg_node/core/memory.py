@@ -20,7 +20,8 @@ def keep_memory_steady() -> None:
     in between, the greatest need is reached soon and stays. Mapping each frame by itself would do that, too, and cost
     4 ms of page faults for one of 1280x720.
 
-    Has to be called before threads start. What users have set stays. Does nothing with other C libraries.
+    Has to be called before rclpy, OpenVINO or the like are imported: they start threads, and glibc settles for good how
+    many heaps there may be when one of these allocates. What users have set stays. Does nothing with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

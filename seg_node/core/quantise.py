@@ -1,4 +1,4 @@
-"""INT8 weights and activations for a bundle's graph, for processors that have instructions for them (VNNI, AMX).
+"""INT8 weights and activations for a bundle's graph, which processors multiply faster than float32.
 
 Ranges of the activations are taken once, from real frames, and stored in the bundle; the graph is quantised when it is
 loaded, so that a bundle holds its weights once.
@@ -15,7 +15,8 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; int8 weights per channel"
+METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; weights of 7 bits per channel"
+"""Also a part of the keys of caches: another method needs another text."""
 OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
 """What is quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet, so that
 its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
@@ -53,7 +54,8 @@ def quantise(graph: bytes, ranges: bytes) -> bytes:
     Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
     2018, after training. Batch normalisation is folded into the convolutions first. Takes seconds.
 
-    On a processor with AVX2 or AVX512 but without VNNI sums of products can saturate, and accuracy suffers.
+    Weights have seven bits: where there is no VNNI, the sum of two products has sixteen, and saturates with eight. So
+    the masks are the same on every processor.
 
     Args:
         graph: of a bundle; weights may be stored as fp16.
@@ -140,6 +142,7 @@ def _quantise(network: ModelProto, ranges: Path, images: _Images | None) -> Grap
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
             nodes_to_exclude=[
                 node.name for node in model.graph.node if any(name.startswith(CLASSIFIER) for name in node.input)
             ],

@@ -1,7 +1,5 @@
 """The overlay node: masks painted over the camera's images for people, in a process of its own."""
 
-import sys
-
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -109,7 +107,3 @@ class OverlayNode(Node):
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit status."""
     return run_node(OverlayNode, "overlay", 2, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,6 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
-from seg_node.core.memory import keep_memory_steady
-
 
 def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: list[str] | None = None) -> int:
     """Run a node until it is interrupted.
@@ -23,7 +21,6 @@ def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: 
     Returns:
         The exit status, 2 for parameters that are not right.
     """
-    keep_memory_steady()
     rclpy.init(args=sys.argv[1:] if arguments is None else arguments)
     try:
         node = make_node()

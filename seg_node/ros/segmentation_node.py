@@ -1,7 +1,5 @@
 """The segmentation node: wiring between ROS 2 and ``seg_node.core``."""
 
-import sys
-
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
@@ -262,7 +260,3 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit status."""
     # One thread for services, one for diagnostics; frames have their own.
     return run_node(SegmentationNode, "segmentation", 2, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
     python test/benchmarks/roofline.py [--models BUNDLE ...]
 
-The peak is measured, not looked up: the fastest large matrix product that torch or NumPy makes here.
+The peak is measured, not looked up: the fastest large matrix product that torch, NumPy or ONNX Runtime makes here.
 The ratio to it is the model's floating-point operations over the time of a frame, pre- and post-processing included.
 """
 
@@ -63,9 +63,25 @@ def _peaks(device: str) -> dict[str, float]:
             # The same product as a convolution of oneDNN: torch's own library for products is slow on some processors.
             pixels, weights = a.view(1, side, side, 1), a.view(side, side, 1, 1)
             found["fp32"] = max(found["fp32"], work / fastest(lambda p=pixels, w=weights: torch.conv2d(p, w)))
+            # Without instructions for int8, torch multiplies one number after the other.
+            found["int8"] = max(found["int8"], work / fastest(_integer_product(side)))
     b, c, out = (torch.ones(_STREAM, device=device) for _ in range(3))
     triad = fastest(lambda: torch.add(b, c, alpha=3.0, out=out))
     return found | {"memory": 3 * 4 * _STREAM / triad / 1e9}
+
+
+def _integer_product(side: int) -> Callable[[], Any]:
+    """ONNX Runtime's product of uint8 and int8 matrices, on the processor."""
+    import onnx
+    import onnxruntime
+
+    sides = f"[{side}, {side}]"
+    graph = f"product (uint8{sides} a, int8{sides} b) => (int32{sides} c) {{ c = MatMulInteger (a, b) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {graph}')
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    numbers = np.random.default_rng(0).integers(0, 64, (side, side))
+    given = {"a": numbers.astype(np.uint8), "b": numbers.astype(np.int8)}
+    return lambda: session.run(None, given)
 
 
 def _fastest(work: Callable[[], Any], finish: Callable[[], Any], repetitions: int = 12) -> float:

@@ -8,11 +8,16 @@ Everything above ONNX Runtime's session is the product as it is.
 import sys
 import time
 
-import numpy as np
-from orders import NAP_S, Order
+from seg_node.core.memory import keep_memory_steady
 
-from seg_node.core.engines import onnxruntime_engine
-from seg_node.ros.segmentation_node import main
+# As in the product, before what starts threads is imported.
+keep_memory_steady()
+
+import numpy as np  # noqa: E402
+from orders import NAP_S, Order  # noqa: E402
+
+from seg_node.core.engines import onnxruntime_engine  # noqa: E402
+from seg_node.ros.segmentation_node import main  # noqa: E402
 
 
 class ObedientSession(onnxruntime_engine.onnxruntime.InferenceSession):

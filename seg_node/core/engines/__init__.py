@@ -9,7 +9,7 @@ from pathlib import Path
 from seg_node.core.bundle import RANGES, Bundle
 from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
-from seg_node.core.machine import has_native_int8
+from seg_node.core.machine import has_fast_int8
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "present_engines"]
 
@@ -73,22 +73,22 @@ def _choose_precision(bundle: Bundle, engine: str, asked: str) -> tuple[str, str
         if not bundle.ranges:
             raise EngineError(f"{bundle.name} has no {RANGES}, and so no int8; export it with --int8")
     on_gpu = engine == "torch" or (engine == "onnxruntime" and _onnxruntime_sees_gpu())
-    if asked != "auto" or not bundle.ranges or on_gpu or not has_native_int8():
+    if asked != "auto" or not bundle.ranges or on_gpu or not has_fast_int8():
         return asked, ""
     told = bundle.manifest.quantisation.get(engine)
     loss = told.get("loss") if isinstance(told, dict) else None
     if not isinstance(loss, (int, float)) or loss > INT8_LOSS:
         return asked, ""
-    return "int8", f"int8, which the processor has instructions for, costs {max(loss, 0):.2f} points of miou_7"
+    return "int8", f"int8, in which the processor is faster, costs {max(loss, 0):.2f} points of miou_7"
 
 
 def _quantised(bundle: Bundle) -> Bundle:
     # Slow to import, and needed for this precision only.
     import onnxruntime
 
-    from seg_node.core.quantise import QuantiseError, quantise
+    from seg_node.core.quantise import METHOD, QuantiseError, quantise
 
-    key = b"".join([onnxruntime.__version__.encode(), b"\0", bundle.ranges, b"\0", bundle.graph])
+    key = b"\0".join([onnxruntime.__version__.encode(), METHOD.encode(), bundle.ranges, bundle.graph])
     try:
         return dataclasses.replace(bundle, graph=remembered(key, lambda: quantise(bundle.graph, bundle.ranges)))
     except QuantiseError as error:

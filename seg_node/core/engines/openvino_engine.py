@@ -11,7 +11,7 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.engines.openvino_graph import REWRITTEN, rewrite
-from seg_node.core.machine import machine
+from seg_node.core.machine import instructions, machine
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -74,7 +74,7 @@ class OpenVinoEngine(Engine):
             fresh.append(compile_now())
             return fresh[0].export_model().getvalue()
 
-        about = [openvino.__version__, REWRITTEN, machine()["cpu"], size, confidence, hints]
+        about = [openvino.__version__, REWRITTEN, machine()["cpu"], instructions(), size, confidence, hints]
         try:
             kept = remembered(json.dumps(about).encode() + b"\0" + self.bundle.graph, compile_and_export)
             return fresh[0] if fresh else self._core.import_model(io.BytesIO(kept), self.device, hints)

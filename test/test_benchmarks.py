@@ -16,6 +16,7 @@ import input_size  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
 import receiving  # noqa: E402
+import rewrites  # noqa: E402
 import roofline  # noqa: E402
 import transport  # noqa: E402
 from setting import isolated  # noqa: E402
@@ -71,6 +72,14 @@ def test_a_smaller_input_is_the_same_network_with_less_work():
     # Sides are padded to multiples of 32.
     assert 12 < load_bundle("fpn_convnextv2").manifest.gflops / row["gflops"] < 16
     assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
+def test_rewritings_are_left_out_one_by_one():
+    found = rewrites.measure("fpn_convnextv2", "fp32", 1, (64, 96))
+    names = ["argmax by comparison", "sum without stack", "norm without transposes", "frame as batch"]
+    assert set(found["times"]) == {"none", "all", *(f"all but {name}" for name in [*names, "int8 for products"])}
+    assert found["agreement"] > 99.9
+    assert "fpn_convnextv2, fp32: " in rewrites.text(found) and "1.000 of all  all\n" in rewrites.text(found)
 
 
 def test_limits_of_the_machine():

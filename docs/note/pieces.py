@@ -293,7 +293,7 @@ def _input_sizes(results: Results) -> str:
         for row in found["input_sizes"]
     ]
     first, here = found["input_sizes"][0], found["machine"]
-    images = "all images" if found["every"] == 1 else f"every {found['every']}th image"
+    images = "all images" if found["every"] == 1 else f"one image in {found['every']}"
     return (
         f"A 1280x720 frame on {first['engine']} in {first['precision']}, {here['cpu']}, {here['cores']} cores;"
         f" `miou_7` on {images} of CamVid val; by `{SOURCES['input_size'].command}`.\n\n"

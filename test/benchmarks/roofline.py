@@ -18,6 +18,7 @@ from setting import HD, isolated, street
 
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import create_engine
+from seg_node.core.machine import instructions
 from seg_node.replay.images import decode
 
 _SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -47,13 +48,16 @@ def _peaks(device: str) -> dict[str, float]:
     def fastest(work: Callable[[], Any]) -> float:
         return _fastest(work, torch.cuda.synchronize if device == "cuda" else lambda: None)
 
+    # Elsewhere torch multiplies one number after the other.
+    int8_in_torch = device == "cuda" or not {"avx512_vnni", "amx_int8"}.isdisjoint(instructions())
     found = {"fp32": 0.0, "int8": 0.0} | ({"bf16": 0.0} if _native_bf16() else {})
     for side in _SIDES[device]:
         work = 2 * side**3 / 1e9
         a = torch.randn(side, side, device=device)
         eight = torch.randint(-127, 127, (side, side), dtype=torch.int8, device=device)
         found["fp32"] = max(found["fp32"], work / fastest(lambda a=a: a @ a))
-        found["int8"] = max(found["int8"], work / fastest(lambda a=eight: torch._int_mm(a, a)))
+        if int8_in_torch:
+            found["int8"] = max(found["int8"], work / fastest(lambda a=eight: torch._int_mm(a, a)))
         if "bf16" in found:
             half = a.bfloat16()
             found["bf16"] = max(found["bf16"], work / fastest(lambda a=half: a @ a))
@@ -63,7 +67,6 @@ def _peaks(device: str) -> dict[str, float]:
             # The same product as a convolution of oneDNN: torch's own library for products is slow on some processors.
             pixels, weights = a.view(1, side, side, 1), a.view(side, side, 1, 1)
             found["fp32"] = max(found["fp32"], work / fastest(lambda p=pixels, w=weights: torch.conv2d(p, w)))
-            # Without instructions for int8, torch multiplies one number after the other.
             found["int8"] = max(found["int8"], work / fastest(_integer_product(side)))
     b, c, out = (torch.ones(_STREAM, device=device) for _ in range(3))
     triad = fastest(lambda: torch.add(b, c, alpha=3.0, out=out))

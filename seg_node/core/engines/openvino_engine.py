@@ -3,6 +3,7 @@
 import io
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 import openvino
@@ -10,7 +11,7 @@ import openvino
 from seg_node.core.bundle import Bundle
 from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
-from seg_node.core.engines.openvino_graph import REWRITTEN, rewrite
+from seg_node.core.engines.openvino_graph import REWRITES, REWRITTEN, Rewrite, rewrite
 from seg_node.core.machine import instructions, machine
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -46,7 +47,11 @@ class OpenVinoEngine(Engine):
             self._requests.popitem(last=False)
 
     def compiled(
-        self, size: tuple[int, int], confidence: bool = False, profiled: bool = False
+        self,
+        size: tuple[int, int],
+        confidence: bool = False,
+        profiled: bool = False,
+        rewrites: Sequence[Rewrite] = REWRITES,
     ) -> openvino.CompiledModel:
         """Compile for frames of (height, width) pixels, or take what an earlier process has compiled.
 
@@ -54,6 +59,7 @@ class OpenVinoEngine(Engine):
             size: of the frames.
             confidence: whether it is an output, too.
             profiled: count the time of each layer.
+            rewrites: of the graph.
 
         Raises:
             RuntimeError: the graph cannot be compiled.
@@ -63,8 +69,9 @@ class OpenVinoEngine(Engine):
             hints["INFERENCE_NUM_THREADS"] = self.threads
         if self.precision in _PRECISION_HINTS:
             hints["INFERENCE_PRECISION_HINT"] = _PRECISION_HINTS[self.precision]
-        if profiled:
-            return self._core.compile_model(self.model(size, confidence), self.device, hints | {"PERF_COUNT": "YES"})
+        if profiled or rewrites is not REWRITES:
+            counted = {"PERF_COUNT": "YES"} if profiled else {}
+            return self._core.compile_model(self.model(size, confidence, rewrites), self.device, hints | counted)
         fresh: list[openvino.CompiledModel] = []
 
         def compile_now() -> openvino.CompiledModel:
@@ -82,13 +89,15 @@ class OpenVinoEngine(Engine):
             # What cannot be exported, or read again, costs time only.
             return fresh[0] if fresh else compile_now()
 
-    def model(self, size: tuple[int, int], confidence: bool = False) -> openvino.Model:
+    def model(
+        self, size: tuple[int, int], confidence: bool = False, rewrites: Sequence[Rewrite] = REWRITES
+    ) -> openvino.Model:
         """What is compiled for frames of (height, width) pixels."""
         model = self._core.read_model(self.bundle.graph, b"")
         names = ["mask", "confidence"] if confidence else ["mask"]
         model = openvino.Model([model.output(name) for name in names], model.get_parameters())
         model.reshape([*size, 3])
-        rewrite(model)
+        rewrite(model, rewrites)
         return model
 
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:

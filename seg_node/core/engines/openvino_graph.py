@@ -1,6 +1,6 @@
 """What OpenVINO is slow at, said in another way: the same outputs but for rounding, from a graph that runs faster."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import openvino
@@ -9,21 +9,11 @@ from openvino import opset13 as ops
 REWRITTEN = "argmax by comparison, sum without stack, norm without transposes, frame as a batch, int8 for products; 2"
 """Names what ``rewrite`` does, for keys of caches: another rewriting needs another name."""
 
+Rewrite = Callable[[openvino.Model], None]
+"""Changes a model in place."""
+
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 _PRODUCTS = {"Convolution", "GroupConvolution", "MatMul"}
-
-
-def rewrite(model: openvino.Model) -> None:
-    """Rewrite a bundle's graph in place, its frame size set."""
-    for change in (
-        _argmax_by_comparison,
-        _sum_without_stack,
-        _norm_without_transposes,
-        _frame_as_batch,
-        _int8_for_products,
-    ):
-        change(model)
-        model.validate_nodes_and_infer_types()
 
 
 def _argmax_by_comparison(model: openvino.Model) -> None:
@@ -178,3 +168,20 @@ def _constant(value: openvino.Output) -> list[int] | None:
 def _replace(old: openvino.Node, new: openvino.Node) -> None:
     for reader in old.output(0).get_target_inputs():
         reader.replace_source_output(new.output(0))
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    _argmax_by_comparison,
+    _sum_without_stack,
+    _norm_without_transposes,
+    _frame_as_batch,
+    _int8_for_products,
+)
+"""In this order. What each brings, ``test/benchmarks/rewrites.py`` measures."""
+
+
+def rewrite(model: openvino.Model, rewrites: Iterable[Rewrite] = REWRITES) -> None:
+    """Rewrite a bundle's graph in place, its frame size set."""
+    for change in rewrites:
+        change(model)
+        model.validate_nodes_and_infer_types()

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import sys
 
+from seg_node.ros import entry
+
 COMMANDS = {
     "replay": ("seg_node.replay.command", "play a drive through the real node and report timing, drops and masks"),
     "compare": ("seg_node.replay.compare_command", "decide between two models by replaying a drive through both"),
@@ -16,8 +18,8 @@ COMMANDS = {
 }
 """Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
 
-NODES = {"node": ("segmentation", "run the segmentation node"), "overlay": ("overlay", "run the overlay node")}
-"""Function of ``seg_node.ros.entry`` and summary of each node."""
+NODES = {"node": (entry.segmentation, "run the segmentation node"), "overlay": (entry.overlay, "run the overlay node")}
+"""Function and summary of each node."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in NODES:
         # The rest belongs to ROS, whose arguments argparse does not know.
-        return getattr(importlib.import_module("seg_node.ros.entry"), NODES[arguments[0]][0])(arguments[1:])
+        return NODES[arguments[0]][0](arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m seg_node", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, summary) in NODES.items():

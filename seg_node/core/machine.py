@@ -9,30 +9,30 @@ from typing import Any
 
 def machine() -> dict[str, Any]:
     """Processor and system that this runs on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
-        model = next(names, model)
+    model = _cpuinfo("model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cpu": model, "cores": cores, "system": platform.platform()}
 
 
 def instructions() -> list[str]:
     """Extensions of the processor's instruction set, by the names that Linux has for them; none on other systems."""
+    return _cpuinfo("flags", "Features").split()
+
+
+def _cpuinfo(*names: str) -> str:
+    """What Linux says of the first processor under the first of these names that it has; empty without."""
     cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return []
-    lines = cpuinfo.read_text().splitlines()
-    return next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
 def has_fast_int8() -> bool:
     """Whether the processor multiplies int8 faster than float32.
 
-    By sums of four products in one instruction (VNNI, AMX, ARM's dot products), or of two (AVX2).
+    By sums of two products in one instruction (AVX2, which all with VNNI or AMX have, too), or of four (ARM's dot
+    products).
     """
-    return not {"avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp"}.isdisjoint(instructions())
+    return not {"avx2", "asimddp"}.isdisjoint(instructions())
 
 
 def busy_cores(seconds: float = 1.0) -> float | None:

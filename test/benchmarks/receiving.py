@@ -83,17 +83,20 @@ def _send(frames: int, hz: float) -> int:
 
 def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
     """Milliseconds of every frame's way here, and of every inference since the first frame came."""
+    from seg_node.core.memory import keep_memory_steady
+
+    # As in the node, before rclpy is imported.
+    keep_memory_steady()
+
     import rclpy
     from rclpy import executors
     from sensor_msgs.msg import Image
 
-    from seg_node.core.memory import keep_memory_steady
     from seg_node.core.timing import stamp_ns
     from seg_node.ros.frame_source import CAMERA_QOS
     from seg_node.ros.receiver import Receiver
     from seg_node.ros.serialized_image import SerializedImage
 
-    keep_memory_steady()
     frame = decode(street(HD, 1).frames[0])
     engine = create_engine(load_bundle(model))
     engine.warm_up(HD)

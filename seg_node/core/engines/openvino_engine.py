@@ -69,18 +69,19 @@ class OpenVinoEngine(Engine):
             hints["INFERENCE_NUM_THREADS"] = self.threads
         if self.precision in _PRECISION_HINTS:
             hints["INFERENCE_PRECISION_HINT"] = _PRECISION_HINTS[self.precision]
-        if profiled or rewrites is not REWRITES:
-            counted = {"PERF_COUNT": "YES"} if profiled else {}
-            return self._core.compile_model(self.model(size, confidence, rewrites), self.device, hints | counted)
+        if profiled:
+            hints["PERF_COUNT"] = "YES"
         fresh: list[openvino.CompiledModel] = []
 
         def compile_now() -> openvino.CompiledModel:
-            return self._core.compile_model(self.model(size, confidence), self.device, hints)
+            return self._core.compile_model(self.model(size, confidence, rewrites), self.device, hints)
 
         def compile_and_export() -> bytes:
             fresh.append(compile_now())
             return fresh[0].export_model().getvalue()
 
+        if profiled or rewrites is not REWRITES:
+            return compile_now()
         about = [openvino.__version__, REWRITTEN, machine()["cpu"], instructions(), size, confidence, hints]
         try:
             kept = remembered(json.dumps(about).encode() + b"\0" + self.bundle.graph, compile_and_export)

@@ -91,6 +91,20 @@ def test_limits_of_the_machine():
     assert found["ratio"] == pytest.approx(found["gflops"] / 0.5 / 100)
 
 
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        ("bf16", lambda: 1e3 * roofline.gflops("fpn_resnet50", (48, 64))),
+        ("memory", lambda: 2 * sum(n for _, n in roofline.products("fpn_resnet50", (48, 64))) / 1e6),
+        ("to_gpu", lambda: 3 * 48 * 64 / 1e6),
+        ("from_gpu", lambda: 48 * 64 / 1e6),
+    ],
+)
+def test_the_floor_on_a_gpu_is_what_takes_longest(slow, expected):
+    peak = dict.fromkeys(("bf16", "memory", "to_gpu", "from_gpu"), 1e12) | {slow: 1.0}
+    assert roofline.floor_ms("fpn_resnet50", (48, 64), "bf16", peak) == pytest.approx(expected(), rel=1e-3)
+
+
 def test_profile_adds_up():
     found = roofline.profile("fpn_resnet50", inferences=1)
     assert 0.5 < found["multiply_ms"] / found["total_ms"] < 1

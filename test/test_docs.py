@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -182,3 +183,16 @@ def test_options_of_a_command_in_the_documents_exist(command):
 def test_files_in_the_readme_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (REPOSITORY / target).exists(), target
+
+
+def test_gpu_figures_are_those_of_the_benchmark():
+    found = json.loads((REPOSITORY / "docs/results/gpu.json").read_text())
+    for row in found["rows"]:
+        figures = f"{row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['agreement']:.2f} | {row['floors']:.1f}"
+        assert f"| `{row['model']}` | {row['engine']} | {row['precision']} | {figures} |" in README
+    runs = [run for row in found["nodes"] for run in row["runs"].values()]
+    for run in runs:
+        latency = f"{run['latency']['p50_ms']:.2f} | {run['latency']['p99_ms']:.2f}"
+        counts = f"{run['hz']:.1f} | {run['masked']} of {run['sent']} | {run['masks_per_s']:.1f}"
+        assert f"| {counts} | {latency} |" in README
+    assert found["rows"] and runs

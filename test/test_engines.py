@@ -1,5 +1,6 @@
 """Every engine runs both shipped bundles and agrees with torch, per pixel."""
 
+import os
 import subprocess
 import sys
 
@@ -70,6 +71,60 @@ def test_cuda_graphs_are_made_for_each_size_and_given_up_again():
         ((expected, sure),) = engine.infer_batch([frame], confidence=True)
         assert (mask == expected).mean() > 0.999
         assert np.abs(confidence.astype(int) - sure).max() <= 2
+
+
+def test_a_block_for_the_gpu_is_the_block_of_the_resnet(monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    pytest.importorskip("triton", reason="Triton is missing: it comes with torch for a GPU")
+    from seg_node.core.engines.torch_engine import graph_weights
+    from seg_node.core.engines.torch_gpu import FusedBottleneck, for_gpu
+    from seg_node.core.network import SegmentationNetwork
+
+    bundle = load_bundle("fpn_resnet50")
+    network = SegmentationNetwork(bundle.manifest.backbone).eval()
+    network.fpn.load_state_dict(graph_weights(bundle.graph, network.fpn))
+    frame = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (1, 3, 64, 96)).astype(np.float32))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with torch.inference_mode():
+        expected = network(frame)
+        for_gpu(network)
+        found = network(frame)
+    assert sum(isinstance(module, FusedBottleneck) for module in network.modules()) == 16
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+_INTERPRETED = """
+import torch
+from torch import nn
+from seg_node.core.engines.torch_gpu import Depthwise, for_gpu
+for side, channels, size in ((3, 24, (2, 9)), (5, 8, (3, 4)), (1, 6, (2, 2))):
+    convolution = nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels)
+    features = torch.randn(2, channels, *size)
+    with torch.inference_mode():
+        difference = Depthwise(convolution)(features) - convolution(features)
+    assert Depthwise.fits(convolution) and difference.abs().max() < 1e-5, (side, difference)
+for other in (
+    nn.Conv2d(8, 8, 3, padding=1),
+    nn.Conv2d(8, 8, 3, groups=8),
+    nn.Conv2d(8, 8, 3, 2, 1, groups=8),
+    nn.Conv2d(8, 8, 4, padding=2, groups=8),
+    nn.Conv2d(8, 8, 3, padding="same", groups=8),
+    nn.Conv2d(8, 8, 3, padding=1, groups=8, padding_mode="reflect"),
+    nn.ReLU(),
+):
+    assert not Depthwise.fits(other), other
+network = nn.Sequential(convolution)
+for_gpu(network)
+assert isinstance(network[0], Depthwise)
+"""
+
+
+def test_the_depthwise_kernel_is_a_depthwise_convolution():
+    """Triton interprets the kernel where there is no GPU."""
+    pytest.importorskip("triton", reason="Triton is missing: it comes with torch for a GPU")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    run = subprocess.run([sys.executable, "-c", _INTERPRETED], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("size", [None, (540, 960)])

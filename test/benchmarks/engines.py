@@ -35,6 +35,7 @@ def bare(
     inferences: int,
     warm_up: int = 3,
     size: tuple[int, int] = HD,
+    reference: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Time an engine on frames of one size, back to back, in a fresh process.
 
@@ -46,12 +47,14 @@ def bare(
         inferences: how many are timed.
         warm_up: how many come before.
         size: height and width of the frames in pixels.
+        reference: masks of these frames, uint8 [10, H, W].
 
     Returns:
         ``model``, ``engine``, ``device``, ``precision``, ``threads``, ``height``, ``width``; ``load_s``, from the
-        bundle's files to the first mask; ``p50_ms`` and ``p99_ms``.
+        bundle's files to the first mask; ``p50_ms`` and ``p99_ms``; with a reference ``agreement``, the share of
+        pixels, percent, of the same category.
     """
-    return isolated(_bare, model, engine, precision, threads, inferences, warm_up, size)
+    return isolated(_bare, model, engine, precision, threads, inferences, warm_up, size, reference)
 
 
 def _bare(
@@ -62,6 +65,7 @@ def _bare(
     inferences: int,
     warm_up: int,
     size: tuple[int, int],
+    reference: np.ndarray | None = None,
 ) -> dict[str, Any]:
     frames = [decode(frame) for frame in street(size, 10).frames]
     began = time.perf_counter()
@@ -73,6 +77,9 @@ def _bare(
         began = time.perf_counter()
         engine.infer(frames[i % len(frames)])
         times.append(1e3 * (time.perf_counter() - began))
+    agreement = {}
+    if reference is not None:
+        agreement["agreement"] = 100 * float(np.mean([engine.infer(frame)[0] for frame in frames] == reference))
     return {
         "model": engine.bundle.name,
         "engine": engine.name,
@@ -83,6 +90,7 @@ def _bare(
         "width": size[1],
         "load_s": load,
         **percentiles(np.array(times[warm_up:])),
+        **agreement,
     }
 
 

@@ -45,7 +45,7 @@ class Load:
     overload_s: float = 4.0
     idle_s: float = 10.0
     inferences: int = 15
-    """Bare, before and after each of ``BESIDE_BARE``."""
+    """Bare, before and after each of ``BESIDE_BARE``; 0 for none."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                 ]
                 runs, masks, beside = {}, {}, {}
                 for name, hz, frames in plan:
-                    timed = kind == "ours" and name in BESIDE_BARE
+                    timed = kind == "ours" and name in BESIDE_BARE and load.inferences > 0
                     before = _bare_ms(model, engine, load) if timed else 0.0
                     run = bench.play(
                         make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)

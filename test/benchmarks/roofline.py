@@ -36,7 +36,8 @@ def peaks(device: str = "cpu") -> dict[str, float]:
     Returns:
         ``fp32``, ``int8`` and, where it is native, ``bf16``: 10^9 operations a second of the fastest matrix product, a
         multiplication with its addition counting two; ``memory``: 10^9 bytes a second of a triad, a = b + s c, whose
-        three arrays count once each (McCalpin, STREAM).
+        three arrays count once each (McCalpin, STREAM); on a GPU ``to_gpu`` and ``from_gpu``: 10^9 bytes a second of a
+        copy from and to pinned memory.
     """
     return isolated(_peaks, device)
 
@@ -70,7 +71,12 @@ def _peaks(device: str) -> dict[str, float]:
             found["int8"] = max(found["int8"], work / fastest(_integer_product(side)))
     b, c, out = (torch.ones(_STREAM, device=device) for _ in range(3))
     triad = fastest(lambda: torch.add(b, c, alpha=3.0, out=out))
-    return found | {"memory": 3 * 4 * _STREAM / triad / 1e9}
+    found["memory"] = 3 * 4 * _STREAM / triad / 1e9
+    if device == "cuda":
+        pinned = torch.empty(_STREAM, pin_memory=True)
+        found["to_gpu"] = 4 * _STREAM / fastest(lambda: b.copy_(pinned, non_blocking=True)) / 1e9
+        found["from_gpu"] = 4 * _STREAM / fastest(lambda: pinned.copy_(b, non_blocking=True)) / 1e9
+    return found
 
 
 def _integer_product(side: int) -> Callable[[], Any]:
@@ -100,16 +106,52 @@ def _fastest(work: Callable[[], Any], finish: Callable[[], Any], repetitions: in
 
 def gflops(model: str, size: tuple[int, int] = HD) -> float:
     """10^9 floating-point operations of the network on a frame, counted by torch without computing them."""
+    return sum(operations for operations, _ in products(model, size)) / 1e9
+
+
+def products(model: str, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The convolutions and matrix products of the network on a frame, found by torch without computing them.
+
+    Returns:
+        For each its floating-point operations, and how many numbers it reads and writes, each once.
+    """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
 
     from seg_node.core.network import SegmentationNetwork, network_size
 
+    found = []
+
+    class Counter(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if count := flop_registry.get(function.overloadpacket):
+                numbers = sum(tensor.numel() for tensor in (*args, out) if isinstance(tensor, torch.Tensor))
+                found.append((count(*args, **(kwargs or {}), out_val=out), numbers))
+            return out
+
     manifest = load_bundle(model).manifest
     network = SegmentationNetwork(manifest.backbone).eval().to("meta")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    # Not inference_mode, in which a convolution does not come by as the operation that is counted.
+    with torch.no_grad(), Counter():
         network(torch.empty(1, 3, *network_size(size, manifest.input_size), device="meta"))
-    return counter.get_total_flops() / 1e9
+    return found
+
+
+def floor_ms(model: str, size: tuple[int, int], precision: str, peak: dict[str, float]) -> float:
+    """The least time of a frame on a GPU by the roofline model (Williams, Waterman, Patterson, CACM 2009), ms.
+
+    Each convolution and matrix product takes the longer of its operations at the peak and its bytes at the memory's
+    rate. All between them is taken to be free. The frame's way to the GPU and the mask's way back come to it.
+    """
+    width = {"fp32": 4, "bf16": 2}[precision]
+    network = sum(
+        max(operations / peak[precision], width * numbers / peak["memory"])
+        for operations, numbers in products(model, size)
+    )
+    pixels = size[0] * size[1]
+    return (network + 3 * pixels / peak["to_gpu"] + pixels / peak["from_gpu"]) / 1e6
 
 
 def limits(row: dict[str, Any], model: str, peak: dict[str, float]) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """torch: the training path itself, on a GPU or the processor."""
 
+import importlib.util
+import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -14,19 +17,27 @@ from seg_node.core.network import FrameSegmenter, SegmentationNetwork, has_nativ
 _SIZES_KEPT = 4
 """Graphs kept, so that a camera that changes its size for good does not grow the memory for ever."""
 
+_COPYING = 4
+"""Threads that copy a frame to where a GPU reads it: one takes longer, and so do sixteen when one of them is late."""
+
+# A frame is only read, so it does not matter that the bytes of a message cannot be written.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+
 
 class TorchEngine(Engine):
     """See ``Engine``. Builds the network of ``core.network`` and fills it with the tensors of the bundle's graph.
 
-    On a GPU, frame by frame, the whole way there and back is one CUDA graph for each frame size.
+    On a GPU, frame by frame, the whole way there and back is one CUDA graph for each frame size. ``torch.compile``
+    would be faster still, but takes all processors for half a minute, in which the model to be replaced runs late.
     """
 
     name = "torch"
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
         super().__init__(bundle, threads, precision)
-        if threads:
-            torch.set_num_threads(threads)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if threads or self.device == "cuda":
+            torch.set_num_threads(threads or min(_COPYING, os.cpu_count() or 1))
         manifest = bundle.manifest
         try:
             network = SegmentationNetwork(manifest.backbone, manifest.mean, manifest.std)
@@ -34,11 +45,15 @@ class TorchEngine(Engine):
         except Exception as error:
             # smp and timm raise KeyError and RuntimeError, onnx its protobuf's errors.
             raise EngineError(f"{bundle.name}: torch cannot build {manifest.backbone}: {error}") from error
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batches = self.device == "cuda"
         bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(torch.device(self.device)))
         # Autocast converts the weights for every frame; a GPU takes a network that is bf16 throughout.
         self._autocast = bf16 and self.device == "cpu"
+        # Not every build of torch for a GPU brings Triton.
+        if self.device == "cuda" and importlib.util.find_spec("triton"):
+            from seg_node.core.engines.torch_gpu import for_gpu
+
+            for_gpu(network.eval())
         if bf16 and self.device == "cuda":
             network.fpn.to(torch.bfloat16)
         segmenter = FrameSegmenter(network.eval(), manifest.input_size)
@@ -116,12 +131,13 @@ class _CudaGraph:
     @torch.inference_mode()
     def __call__(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """What ``Engine.infer`` returns."""
-        self._frame.numpy()[:] = bgr
+        # torch copies with ``_COPYING`` threads, NumPy with one.
+        self._frame.copy_(torch.from_numpy(bgr))
         with torch.cuda.stream(self._stream):
             self._graph.replay()
         self._done.record(self._stream)
         self._done.synchronize()
-        mask, *rest = (output.numpy().copy() for output in self._outputs)
+        mask, *rest = (torch.empty_like(output, pin_memory=False).copy_(output).numpy() for output in self._outputs)
         return mask, rest[0] if rest else None
 
 

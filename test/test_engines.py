@@ -1,5 +1,6 @@
 """Every engine runs both shipped bundles and agrees with torch, per pixel."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -26,26 +27,26 @@ def _engine(bundle, name, precision="auto"):
     return create_engine(bundle, name, precision=precision)
 
 
-@pytest.mark.parametrize("size", [(48, 64), (37, 53), (96, 300)])
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("model", SHIPPED)
-def test_contract(model, name, size):
-    """Camera-sized uint8 outputs that stay what they were, with and without confidence."""
+def test_contract(model, name):
+    """Camera-sized uint8 outputs that stay what they were, with and without confidence, of one size after the other."""
     engine = _engine(load_bundle(model), name)
-    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-    engine.warm_up(size)
-    first, nothing = engine.infer(frames[0])
-    kept = first.copy()
-    engine.infer(frames[1])
-    again, confidence = engine.infer(frames[0], confidence=True)
-    assert nothing is None
-    assert np.array_equal(first, kept)
-    assert np.array_equal(first, again)
-    assert first.shape == confidence.shape == size
-    assert first.dtype == confidence.dtype == np.uint8
-    assert first.max() < 8
-    # The greatest of eight softmax values is at least an eighth.
-    assert confidence.min() >= 255 // 8
+    for size in ((48, 64), (37, 53), (96, 300)):
+        frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+        engine.warm_up(size)
+        first, nothing = engine.infer(frames[0])
+        kept = first.copy()
+        engine.infer(frames[1])
+        again, confidence = engine.infer(frames[0], confidence=True)
+        assert nothing is None
+        assert np.array_equal(first, kept)
+        assert np.array_equal(first, again)
+        assert first.shape == confidence.shape == size
+        assert first.dtype == confidence.dtype == np.uint8
+        assert first.max() < 8
+        # The greatest of eight softmax values is at least an eighth.
+        assert confidence.min() >= 255 // 8
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -87,7 +88,7 @@ def test_a_block_for_the_gpu_is_the_block_of_the_resnet(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with torch.inference_mode():
         expected = network(frame)
-        for_gpu(network)
+        for_gpu(network, torch.float32)
         found = network(frame)
     assert sum(isinstance(module, FusedBottleneck) for module in network.modules()) == 16
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
@@ -114,7 +115,7 @@ for other in (
 ):
     assert not Depthwise.fits(other), other
 network = nn.Sequential(convolution)
-for_gpu(network)
+for_gpu(network, torch.float32)
 assert isinstance(network[0], Depthwise)
 """
 
@@ -127,17 +128,39 @@ def test_the_depthwise_kernel_is_a_depthwise_convolution():
     assert run.returncode == 0, run.stderr
 
 
+def test_a_kernel_that_does_not_run_is_left_out():
+    """Triton has no kernels for a processor."""
+    torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    pytest.importorskip("triton", reason="Triton is missing: it comes with torch for a GPU")
+    from seg_node.core.engines.torch_gpu import for_gpu
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    with pytest.warns(UserWarning, match="Depthwise does not run here and is left out"):
+        for_gpu(network, torch.float32)
+    assert type(network[0]) is torch.nn.Conv2d
+
+
+@pytest.fixture(scope="module")
+def by_torch(val_frame):
+    """Frame, mask and confidence of a shipped bundle by torch in fp32, at a size of the frame."""
+    pytest.importorskip("torch", reason="torch is missing: install the training extra")
+
+    @functools.cache
+    def infer(model, size):
+        frame = val_frame if size is None else cv2.resize(val_frame, size[::-1])
+        return frame, *create_engine(load_bundle(model), "torch", precision="fp32").infer(frame, confidence=True)
+
+    return infer
+
+
 @pytest.mark.parametrize("size", [None, (540, 960)])
 @pytest.mark.parametrize(("precision", "equal", "off"), [("fp32", 0.98, 2), ("auto", 0.96, 5)])
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])
 @pytest.mark.parametrize("model", SHIPPED)
-def test_agreement_with_torch(val_frame, model, name, precision, equal, off, size):
+def test_agreement_with_torch(by_torch, model, name, precision, equal, off, size):
     """As shipped, weights in half precision, on a real frame at its own and at another camera's size."""
-    pytest.importorskip("torch", reason="torch is missing: install the training extra")
-    frame = val_frame if size is None else cv2.resize(val_frame, size[::-1])
-    bundle = load_bundle(model)
-    mask, confidence = _engine(bundle, name, precision).infer(frame, confidence=True)
-    reference, reference_confidence = create_engine(bundle, "torch", precision="fp32").infer(frame, confidence=True)
+    frame, reference, reference_confidence = by_torch(model, size)
+    mask, confidence = _engine(load_bundle(model), name, precision).infer(frame, confidence=True)
     assert (mask == reference).mean() >= equal
     assert np.median(np.abs(confidence.astype(int) - reference_confidence)) <= off
     assert len(np.unique(mask)) >= 4, "a mask of one colour agrees with anything"

@@ -49,14 +49,16 @@ class TorchEngine(Engine):
         bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(torch.device(self.device)))
         # Autocast converts the weights for every frame; a GPU takes a network that is bf16 throughout.
         self._autocast = bf16 and self.device == "cpu"
-        # Not every build of torch for a GPU brings Triton.
-        if self.device == "cuda" and importlib.util.find_spec("triton"):
-            from seg_node.core.engines.torch_gpu import for_gpu
+        network.eval()
+        if self.device == "cuda":
+            dtype = torch.bfloat16 if bf16 else torch.float32
+            # Not every build of torch for a GPU brings Triton.
+            if importlib.util.find_spec("triton"):
+                from seg_node.core.engines.torch_gpu import for_gpu
 
-            for_gpu(network.eval())
-        if bf16 and self.device == "cuda":
-            network.fpn.to(torch.bfloat16)
-        segmenter = FrameSegmenter(network.eval(), manifest.input_size)
+                for_gpu(network.to(self.device), dtype)
+            network.fpn.to(dtype)
+        segmenter = FrameSegmenter(network, manifest.input_size)
         self._segmenter = segmenter.to(self.device, memory_format=torch.channels_last)
         self._graphs: OrderedDict[tuple[tuple[int, int], bool], _CudaGraph] = OrderedDict()
 

@@ -1,5 +1,7 @@
 """The network for a GPU: the same function in fewer and faster kernels than torch takes layer by layer."""
 
+import warnings
+
 import torch
 import triton
 import triton.language as tl
@@ -15,18 +17,39 @@ _CHANNELS = 64
 """At most, in such a tile."""
 
 
-def for_gpu(root: nn.Module) -> None:
-    """Replace layers of a network in place.
+def for_gpu(root: nn.Module, dtype: torch.dtype) -> None:
+    """Replace layers of a network in place, where what replaces them works.
 
     Args:
-        root: in ``eval`` mode, with its weights.
+        root: in ``eval`` mode, with its weights, on the device where it will run, channels last.
+        dtype: in which it will.
     """
     for module in list(root.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Bottleneck) and torch.version.cuda:
-                setattr(module, name, FusedBottleneck(child))
-            elif Depthwise.fits(child):
-                setattr(module, name, Depthwise(child))
+            if (faster := _faster(child, dtype)) is not None:
+                setattr(module, name, faster)
+
+
+def _faster(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    faster: nn.Module
+    if isinstance(layer, Bottleneck) and torch.version.cuda:
+        faster, weight = FusedBottleneck(layer), layer.conv1.weight
+        channels = layer.conv1.in_channels
+    elif Depthwise.fits(layer):
+        faster, weight = Depthwise(layer), layer.weight
+        channels = layer.in_channels
+    else:
+        return None
+    faster = faster.to(dtype=dtype, memory_format=torch.channels_last)
+    tried = torch.zeros(1, channels, 8, 8, dtype=dtype, device=weight.device).to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            faster(tried)
+    except Exception as error:
+        # Triton misses a C compiler, say, or cuDNN has no such kernel for the card. What torch brings works anywhere.
+        warnings.warn(f"{type(faster).__name__} does not run here and is left out: {error}", stacklevel=2)
+        return None
+    return faster
 
 
 class FusedBottleneck(nn.Module):

@@ -14,9 +14,9 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -93,11 +93,12 @@ class DecisionModule(Node):
 
 def main() -> None:
     """Run until interrupted."""
-    rclpy.init()
+    # rclpy's own handler takes the context away in the middle of whatever the executor does.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         rclpy.spin(DecisionModule())
-    except (KeyboardInterrupt, ExternalShutdownException):
-        rclpy.try_shutdown()
+    except KeyboardInterrupt:
+        rclpy.shutdown()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 
+# Not one for each core: a worker needs up to 2 GB, and the nodes of its tests want cores as well.
+WORKERS ?= 2
+IN_PARALLEL = -n $(WORKERS) --dist worksteal
+
 # LOCKED=1 installs the versions of requirements/ and nothing else. A ROS 2 installation brings versions of its own.
 LOCKED_INSTALL = $(PIP_INSTALL) --require-hashes --no-deps -r requirements/$(1).txt && \
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
@@ -60,11 +64,11 @@ bench-gpu: $(VENV)/.test ## inference on a GPU and how near it comes to its limi
 	$(VENV)/bin/python test/benchmarks/gpu.py $(if $(MODELS),--models $(MODELS)) $(BENCH_OPTIONS) \
 		--out "$(or $(OUT),bench_output)"
 
-test: $(VENV)/.test ## run the tests; PYTEST_OPTIONS= goes to pytest
-	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test
+test: $(VENV)/.test ## run the tests, two at a time; WORKERS=0: one at a time; PYTEST_OPTIONS= goes to pytest
+	$(VENV)/bin/python -m pytest --timeout 900 $(IN_PARALLEL) $(PYTEST_OPTIONS) test
 
 test-kilted: $(KILTED)/.test ## run the tests that ROS 2 has an influence on with Kilted from PyPI; PYTEST_OPTIONS= too
-	$(KILTED)/bin/python -m pytest --timeout 900 --ros $(PYTEST_OPTIONS) test
+	$(KILTED)/bin/python -m pytest --timeout 900 --ros $(IN_PARALLEL) $(PYTEST_OPTIONS) test
 
 fuzz: $(VENV)/.test ## feed 100000 damaged inputs to every way in; FUZZ_OPTIONS="--surface bundle --inputs 1000 --seed 2", OUT=
 	$(VENV)/bin/python test/fuzz/fuzz.py $(FUZZ_OPTIONS) --out "$(or $(OUT),fuzz_output)"

@@ -15,6 +15,7 @@ TEST = [
     "httpx",
     "hypothesis",
     "pytest-timeout",
+    "pytest-xdist",
     "pytest<9",
     "setuptools<80",
 ]

@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--block", type=int, default=BLOCK, help="images that the bootstrap draws together; 1 if they are independent"
     )
+    command.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only every Nth image, for a quick look; default: %(default)s"
+    )
     command.add_argument("--json", action="store_true", help="print nothing but JSON")
     command.add_argument("--plots", type=Path, metavar="DIR", help="write plots and the worst images there")
     command.set_defaults(run=_evaluate)
@@ -129,7 +132,9 @@ def _export(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     part = {"split": "train", "drives": options.drives} if options.drives else {"split": options.split}
     spec = {"dataset": options.dataset, "root": options.data, **part}
-    figures = _scores(options.bundle, spec, options.engine, options.precision, options.block, options.plots)
+    figures = _scores(
+        options.bundle, spec, options.engine, options.precision, options.block, options.every, options.plots
+    )
     print(json.dumps(figures) if options.json else _table(options.bundle, figures))
     return 0
 
@@ -140,6 +145,7 @@ def _scores(
     engine: str = "onnxruntime",
     precision: str = "fp32",
     block: int = BLOCK,
+    every: int = 1,
     plots: Path | None = None,
 ) -> dict:
     """What ``evaluate`` prints and a manifest keeps: the figures of ``quality.summarise``, on what, and with what.
@@ -150,8 +156,11 @@ def _scores(
         engine: see ``create_engine``.
         precision: see ``create_engine``.
         block: see ``quality.intervals``.
+        every: of how many images one is evaluated.
         plots: folder to write plots into.
     """
+    from torch.utils.data import Subset
+
     from seg_node.core.bundle import load_bundle
     from seg_node.core.engines import create_engine
     from seg_training.datasets import open_dataset
@@ -160,11 +169,14 @@ def _scores(
 
     if block < 1:
         raise ValueError(f"--block is {block}; give a number of images, at least 1")
+    if every < 1:
+        raise ValueError(f"--every is {every}; give a number of images, at least 1")
     dataset = open_dataset(spec)
+    samples = Subset(dataset, range(0, len(dataset), every))
     runner = create_engine(load_bundle(bundle), engine, precision=precision)
-    observations = observe(runner, (dataset[i] for i in range(len(dataset))), len(dataset))
+    observations = observe(runner, (samples[i] for i in range(len(samples))), len(samples))
     figures = {
-        "data": dataset.description,
+        "data": dataset.description + (f", one in {every} of them" if every > 1 else ""),
         "engine": runner.name,
         "computed_in": runner.precision,
         **summarise(observations, block),
@@ -172,7 +184,7 @@ def _scores(
     if plots:
         from seg_training.evaluation_plots import write_plots
 
-        write_plots(plots, figures, observations, runner, dataset)
+        write_plots(plots, figures, observations, runner, samples)
     return figures
 
 

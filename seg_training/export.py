@@ -308,15 +308,13 @@ def _export(
 ) -> Bundle:
     network.eval()
     val_sets = _open_present(val)
+    if int8 and not val_sets:
+        raise ValueError("int8 is calibrated and scored on the run's val sets; give their folders, --root KIND=FOLDER")
     graph = export_graph(network, manifest.input_size, half=manifest.precision == "fp16")
     bundle = Bundle(out, manifest, graph)
     manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
     ranges = b""
     if int8:
-        if not val_sets:
-            raise ValueError(
-                "int8 is calibrated and scored on the run's val sets; give their folders, --root KIND=FOLDER"
-            )
         ranges, quantisation = calibrate_bundle(bundle, val_sets[0], max_loss)
         manifest = dataclasses.replace(manifest, quantisation=quantisation)
     return write_bundle(out, manifest, bundle.graph, ranges)

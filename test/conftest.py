@@ -15,8 +15,13 @@ from seg_node.replay.node_process import NodeProcess, default_profile_environmen
 
 
 def _free_domain() -> int:
-    """A ROS domain in which nobody on this machine listens, by its discovery port (DDSI-RTPS 2.5, section 9.6.2)."""
-    for domain in random.SystemRandom().sample(range(1, 102), 100):
+    """A ROS domain in which nobody on this machine listens, by its discovery port (DDSI-RTPS 2.5, section 9.6.2).
+
+    Every worker of pytest-xdist has domains of its own, so that no two choose the same at the same time.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    domains = range(1 + worker, 102, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    for domain in random.SystemRandom().sample(domains, len(domains)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind(("", 7400 + 250 * domain))
@@ -30,11 +35,15 @@ def _free_domain() -> int:
 os.environ["ROS_DOMAIN_ID"] = str(_free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.update(default_profile_environment())
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of torch that wait for each other's share take many times as long where another worker has the processor.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):
     """Options of these tests."""
     parser.addoption("--ros", action="store_true", help="only the tests that ROS 2 has an influence on")
+    parser.addoption("--whole", action="store_true", help="evaluate the shipped models on every image of CamVid val")
 
 
 def pytest_collection_modifyitems(config, items):

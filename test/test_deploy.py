@@ -37,7 +37,8 @@ def test_container_file_installs_and_serves_what_it_copies(tmp_path):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, source / name)
     # What else it would install is here already; the rest must come out of what was copied.
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--prefix", str(prefix)]
+    # Without --ignore-installed, pip would take the package out of the environment that runs these tests.
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed", "--prefix", str(prefix)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, "."], cwd=source, check=True)
     (modules,) = prefix.glob("**/site-packages")
     command = [sys.executable, *COMMAND[1:]]

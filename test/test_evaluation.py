@@ -382,11 +382,19 @@ def test_command_on_drives_of_train(data, capsys):
     assert "miou_7" in out
 
 
+def test_command_on_some_images(data, tmp_path, capsys):
+    options = ["--data", str(data), "--every", "2", "--block", "1"]
+    assert main(["evaluate", "fpn_resnet50", *options, "--plots", str(tmp_path)]) == 0
+    assert "(3 images), one in 2 of them, onnxruntime fp32; percent" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("worst_*.jpg"))) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--drives", "four"], "expected a list of drives"),
         (["--split", "test"], "test"),
+        (["--every", "0"], "--every is 0; give a number of images, at least 1"),
         (["--block", "0"], "--block is 0; give a number of images, at least 1"),
         (["--dataset", "camvit"], "unknown dataset 'camvit'; there are camvid"),
     ],
@@ -396,13 +404,23 @@ def test_command_refusals(data, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("model", ["fpn_convnextv2", "fpn_resnet50"])
-def test_shipped_metrics(data_dir, model, capsys):
+FIGURES = ("miou_7", "miou_8", "pixel_accuracy")
+EVERY_8TH = {"fpn_convnextv2": (80.78, 70.68, 95.94), "fpn_resnet50": (82.74, 82.74, 96.33)}
+"""What ``evaluate MODEL --every 8 --block 1`` printed when the manifests' figures, those of every image, were right."""
+
+
+@pytest.mark.parametrize("model", EVERY_8TH)
+@pytest.mark.parametrize("every", [8, 1])
+def test_shipped_metrics(data_dir, model, every, request, capsys):
     """The manifest's figures on CamVid val are those that the documented command prints."""
-    assert main(["evaluate", model, "--data", str(data_dir / "camvid"), "--json"]) == 0
+    if every == 1 and not request.config.getoption("--whole"):
+        pytest.skip("all 101 images take minutes: pytest --whole")
+    options = ["--every", str(every), "--block", "1", "--json"]
+    assert main(["evaluate", model, "--data", str(data_dir / "camvid"), *options]) == 0
     printed = json.loads(capsys.readouterr().out)
     shipped = load_bundle(model).manifest.metrics["camvid_val"]
-    assert printed["images"] == shipped["images"] == 101
+    images, figures = (101, [shipped[name] for name in FIGURES]) if every == 1 else (13, EVERY_8TH[model])
+    assert printed["images"] == images
+    assert shipped["images"] == 101
     # Another processor rounds some sums differently, which moves a few pixels in a million.
-    for name in ("miou_7", "miou_8", "pixel_accuracy"):
-        assert printed[name] == pytest.approx(shipped[name], abs=0.05)
+    assert [printed[name] for name in FIGURES] == pytest.approx(figures, abs=0.05)

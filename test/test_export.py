@@ -1,6 +1,7 @@
 """From a run to a bundle: the checks before it is written, what its manifest tells, int8, and training it again."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -55,7 +56,29 @@ def run(tmp_path_factory):
     return _train(tmp_path_factory.mktemp("runs"))
 
 
+@pytest.fixture(scope="module")
+def graphs():
+    """Graphs of this module's networks, by what they were made of."""
+    return {}
+
+
+@pytest.fixture
+def traced_once(graphs, monkeypatch):
+    """For tests of what is done with a graph: the same network is not traced again, which takes ten seconds."""
+    trace = export.export_graph
+
+    def remembered(network, input_size, half):
+        weights = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+        made_of = hashlib.sha256(weights).digest(), input_size, half
+        if made_of not in graphs:
+            graphs[made_of] = trace(network, input_size, half)
+        return graphs[made_of]
+
+    monkeypatch.setattr(export, "export_graph", remembered)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.usefixtures("traced_once")
 def test_manifest(run, tmp_path, precision):
     assert main(["export", str(run), str(tmp_path / "bundle"), "--precision", precision]) == 0
     manifest = load_bundle(tmp_path / "bundle").manifest
@@ -78,6 +101,7 @@ def test_manifest(run, tmp_path, precision):
     ("camera", "inside"),
     [((72, 96), (72, 96)), ((144, 192), (72, 96)), ((60, 80), (72, 96)), ((40, 56), (60, 84)), ((90, 160), (62, 111))],
 )
+@pytest.mark.usefixtures("traced_once")
 def test_size_inside_the_network(run, tmp_path, camera, inside):
     """As many pixels as in training; small frames are enlarged, at most by half: in torch and in the graph."""
     assert network_size(camera, (72, 96)) == inside
@@ -91,6 +115,7 @@ def test_size_inside_the_network(run, tmp_path, camera, inside):
     assert (mask == expected).mean() > 0.995
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_bundle_is_exported_again_for_another_input_size(run, tmp_path, capsys):
     first, second = tmp_path / "bundle", tmp_path / "small"
     assert main(["export", str(run), str(first), "--precision", "fp32"]) == 0
@@ -164,6 +189,7 @@ def test_a_graph_of_other_masks_is_refused(run, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_parity_is_checked_on_made_up_scenes_where_val_is_missing(run, tmp_path, capsys):
     run = Path(shutil.copytree(run, tmp_path / "run"))
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -177,6 +203,7 @@ def test_parity_is_checked_on_made_up_scenes_where_val_is_missing(run, tmp_path,
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-convnextv2_atto"])
+@pytest.mark.usefixtures("traced_once")
 def test_int8(run, tmp_path, encoder):
     if encoder != "resnet18":
         run = _train(tmp_path, encoder=encoder)
@@ -205,6 +232,7 @@ def test_int8(run, tmp_path, encoder):
         create_engine(bundle, "torch", precision="int8")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_int8_is_chosen_where_it_is_fast_and_costs_little(run, tmp_path, monkeypatch):
     assert main(["export", str(run), str(tmp_path / "bundle"), "--int8", "--max-loss", "100"]) == 0
     bundle = load_bundle(tmp_path / "bundle")
@@ -228,6 +256,7 @@ def test_int8_is_chosen_where_it_is_fast_and_costs_little(run, tmp_path, monkeyp
         create_engine(bundle, "onnxruntime", precision="bf16")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_int8_that_costs_too_much_is_refused(run, tmp_path, capsys):
     assert main(["export", str(run), str(tmp_path / "bundle"), "--int8", "--max-loss=-100"]) == 2
     assert "at most -100.0 may be lost" in capsys.readouterr().err
@@ -266,6 +295,7 @@ def test_reproduce(run, tmp_path, capsys):
     assert load_bundle(tmp_path / "again" / "second.bundle").graph == load_bundle(first_bundle).graph
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_reproduce_tells_what_differs_and_refuses_old_recipes(run, tmp_path, capsys):
     assert main(["export", str(run), str(tmp_path / "bundle")]) == 0
     bundle = load_bundle(tmp_path / "bundle")

@@ -12,10 +12,10 @@ import time
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -66,8 +66,9 @@ class EchoNode(Node):
 
 def main(arguments: list[str]) -> int:
     """Answer until interrupted."""
-    rclpy.init(args=arguments)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+    # rclpy's own handlers take the context away while the executor uses it.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    with contextlib.suppress(KeyboardInterrupt):
         rclpy.spin(EchoNode())
     rclpy.try_shutdown()
     return 0

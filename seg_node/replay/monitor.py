@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> int:
                         reporter.write("failed", reason=f"cannot write {file}: {error.strerror or error}")
                     else:
                         reporter.write("ended")
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
     # The parent has what it wants or is gone. Nothing is left to clean up but threads that wait.
     sys.stdout.flush()

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from seg_node.core.bundle import BundleError, load_bundle
 from seg_node.core.engines import ENGINES
@@ -45,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.attach:
             nodes = [node if node.startswith("/") else f"/{node}" for node in options.attach]
-            return _compare(nodes, [], options.ros_arguments)
+            _compare(nodes, [], options.ros_arguments)
         with _started(options) as processes:
-            return _compare([process.full_name for process in processes], processes, options.ros_arguments)
+            _compare([process.full_name for process in processes], processes, options.ros_arguments)
     except BundleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -102,9 +103,10 @@ def _started(options: argparse.Namespace) -> Iterator[list[NodeProcess]]:
         yield processes
 
 
-def _compare(nodes: list[str], processes: list[NodeProcess], ros_arguments: list[str]) -> int:
+def _compare(nodes: list[str], processes: list[NodeProcess], ros_arguments: list[str]) -> NoReturn:
     import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
 
     from seg_node.replay.shadow import ShadowNode
 
@@ -114,17 +116,16 @@ def _compare(nodes: list[str], processes: list[NodeProcess], ros_arguments: list
         for topic in ("mask", "timing")
         for argument in ("-r", f"{side}/{topic}:={node}/{topic}")
     ]
-    rclpy.init(args=[*ros_arguments, "--ros-args", *remaps])
+    # The end is the KeyboardInterrupt of `run`; rclpy's own handlers take the context away while the executor uses it.
+    rclpy.init(args=[*ros_arguments, "--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ShadowNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         print(f"comparing {' and '.join(nodes)} on {node.get_fully_qualified_name()}/agreement", flush=True)
-        with contextlib.suppress(ExternalShutdownException):
-            while rclpy.ok():
-                executor.spin_once(timeout_sec=0.5)
-                for process in processes:
-                    process.check()
+        while True:
+            executor.spin_once(timeout_sec=0.5)
+            for process in processes:
+                process.check()
     finally:
         rclpy.try_shutdown()
-    return 0

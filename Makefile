@@ -8,7 +8,9 @@ KILTED := .venv-kilted
 ROS := $(or $(if $(ROS_DISTRO),$(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo $(ROS_DISTRO))),pypi)
 FROM_PYPI := $(filter pypi,$(ROS))
 
-PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
+# Python compiles the few modules that are used when they are; pip would compile all of them.
+PIP = python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP_INSTALL = $(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
 
 # Not one for each core: a worker needs up to 2 GB, and the nodes of its tests want cores as well.
 WORKERS ?= 2
@@ -144,7 +146,7 @@ $(VENV)/.test: $(VENV)/.runtime
 $(KILTED)/.test: setup.py
 	@echo "installing ROS 2 Kilted from PyPI and what its tests need; about a minute"
 	$(PYTHON) -m venv --clear $(KILTED)
-	$(KILTED)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[kilted,serving,test-ros]"
+	$(KILTED)/bin/$(PIP) -e ".[kilted,serving,test-ros]"
 	@touch $@
 
 $(VENV)/.mutation: $(VENV)/.test

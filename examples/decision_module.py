@@ -7,6 +7,7 @@
 It publishes what it decides on ``~/decision``: ``go``, ``yield: ...`` or, where it does not see, ``slow down: ...``.
 """
 
+import signal
 from collections import OrderedDict
 
 import numpy as np
@@ -93,8 +94,10 @@ class DecisionModule(Node):
 
 def main() -> None:
     """Run until interrupted."""
-    # rclpy's own handler takes the context away in the middle of whatever the executor does.
+    # rclpy's own handlers take the context away in the middle of whatever the executor does.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         rclpy.spin(DecisionModule())
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ It speaks the segmentation node's topics without its work. ``seg_node.replay.sel
 """
 
 import contextlib
+import signal
 import sys
 import time
 
@@ -68,6 +69,8 @@ def main(arguments: list[str]) -> int:
     """Answer until interrupted."""
     # rclpy's own handlers take the context away while the executor uses it.
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    # A background job of a shell would ignore the signal by which it is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         rclpy.spin(EchoNode())
     rclpy.try_shutdown()

@@ -39,8 +39,9 @@ def run(options: argparse.Namespace) -> int:
     if problem := ros_missing("shadow mode"):
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too. A shell's background jobs ignore Ctrl-C alone.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
     try:

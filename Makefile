@@ -12,7 +12,7 @@ FROM_PYPI := $(filter pypi,$(ROS))
 PIP = python -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_INSTALL = $(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
 
-# Not one for each core: a worker needs up to 2 GB, and the nodes of its tests want cores as well.
+# Not one for each core: a worker needs up to 3 GB, and the nodes of its tests want cores as well.
 WORKERS ?= 2
 IN_PARALLEL = -n $(WORKERS) --dist worksteal
 

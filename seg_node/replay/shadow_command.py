@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if problem := ros_missing("shadow mode"):
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too. A shell's background jobs ignore Ctrl-C alone.
+    # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too. A shell's background job ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     # Fast DDS reads its profile when the first participant is made.

@@ -12,8 +12,9 @@ FROM_PYPI := $(filter pypi,$(ROS))
 PIP = python -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_INSTALL = $(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
 
-# Not one for each core: a worker needs up to 3 GB, and the nodes of its tests want cores as well.
-WORKERS ?= 2
+# Not one for each core: a worker needs up to 3 GB, and the nodes of its tests want cores as well. launch_testing, which
+# comes with a ROS 2 installation, initialises rclpy anew and wants a process in which no other test has.
+WORKERS ?= $(if $(FROM_PYPI),2,0)
 IN_PARALLEL = -n $(WORKERS) --dist worksteal
 
 # LOCKED=1 installs the versions of requirements/ and nothing else. A ROS 2 installation brings versions of its own.

@@ -17,8 +17,9 @@ from launch.actions import (
     RegisterEventHandler,
 )
 from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
+from launch.events.process import ProcessIO
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
@@ -89,8 +90,20 @@ def play_when_active(context: LaunchContext) -> list[RegisterEventHandler]:
     chosen = not profile or any(os.environ.get(variable) for variable in PROFILE_VARIABLES)
     environment = {} if chosen else dict.fromkeys(PROFILE_VARIABLES, profile)
     player = ExecuteProcess(cmd=command, name="bag_player", additional_env=environment, output="screen")
+    heard = []
+
+    def play(_) -> list[ExecuteProcess]:
+        """Start the player, the first time."""
+        heard.append(True)
+        return [player] if len(heard) == 1 else []
+
+    def look(event: ProcessIO) -> list[ExecuteProcess]:
+        return play(event) if b": active on " in event.text else []
+
     return [
-        RegisterEventHandler(OnStateTransition(goal_state="active", entities=[player], handle_once=True)),
+        RegisterEventHandler(OnStateTransition(goal_state="active", entities=[OpaqueFunction(function=play)])),
+        # A node that is active before discovery is over makes a transition that is not heard; what it logs is.
+        RegisterEventHandler(OnProcessIO(on_stdout=look, on_stderr=look)),
         RegisterEventHandler(
             OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
         ),

@@ -43,7 +43,7 @@ for name in ("rclpy", "torch", "torchvision", "timm", "segmentation_models_pytor
     sys.modules[name] = None
 import seg_node.core
 names = [m.name for m in pkgutil.walk_packages(seg_node.core.__path__, "seg_node.core.")]
-needs_torch = {"seg_node.core.network", *(f"seg_node.core.engines.torch_{part}" for part in ("engine", "gpu"))}
+needs_torch = {"seg_node.core.network", "seg_node.core.engines.torch_engine", "seg_node.core.engines.torch_gpu"}
 assert needs_torch <= set(names), names
 for name in sorted(set(names) - needs_torch):
     importlib.import_module(name)

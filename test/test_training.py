@@ -277,11 +277,12 @@ def test_other_configuration_in_the_same_folder_is_refused(data, tmp_path):
     assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=2)]) == 2
 
 
-def test_train_export_evaluate(data, tmp_path, capsys):
-    """From data to a bundle whose manifest holds what evaluation prints."""
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnextv2_atto"])
+def test_train_export_evaluate(data, tmp_path, encoder, capsys):
+    """Both kinds of backbones from data to a bundle whose manifest holds what evaluation prints."""
     from seg_training.__main__ import main
 
-    changes = {"encoder": "tu-convnextv2_atto", "steps": 2, "batch_size": 2, "checkpoint_every": 1}
+    changes = {"encoder": encoder, "steps": 2, "batch_size": 2, "checkpoint_every": 1}
     assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path / "runs", **changes)]) == 0
     out = tmp_path / "bundle"
     assert main(["export", str(tmp_path / "runs" / BASE), str(out), "--data", str(data)]) == 0
@@ -289,7 +290,7 @@ def test_train_export_evaluate(data, tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     manifest = load_bundle(out).manifest
     assert manifest.metrics["camvid_val"] == printed
-    assert manifest.backbone == "tu-convnextv2_atto"
+    assert manifest.backbone == encoder
     assert manifest.training["recipes"][0]["steps"] == 2
     assert manifest.precision == "fp16"
     for text in (b"site-packages", os.fsencode(Path.home())):

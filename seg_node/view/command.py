@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> int:
     if problem := ros_missing("the live page"):
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    # An end by SIGTERM is one as by Ctrl-C: it must stop the node, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An end by SIGTERM is one as by Ctrl-C: it must stop the node, too. A shell's background job ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # Fast DDS reads its profile when the first participant is made. A node that runs already may be elsewhere.
     os.environ.update(default_profile_environment() if options.attach else default_environment())
     try:

@@ -36,7 +36,7 @@ def _wait(condition):
 def test_a_callback_that_raises_costs_its_message_only(node):
     seen = []
 
-    def callback(data):
+    def callback(data, info):
         seen.append(data)
         if len(seen) == 1:
             raise RuntimeError("as ordered")
@@ -73,7 +73,7 @@ def test_an_event_whose_callback_raises_does_not_end_the_thread(node, monkeypatc
         return handlers
 
     monkeypatch.setattr(SubscriptionEventCallbacks, "create_event_handlers", create_failing)
-    receiver = Receiver(node, String, "receiver_events", lambda data: seen.set(), RELIABLE)
+    receiver = Receiver(node, String, "receiver_events", lambda data, info: seen.set(), RELIABLE)
     node.create_publisher(String, "receiver_events", BEST_EFFORT)
     _wait(raised.is_set)
     publisher = node.create_publisher(String, "receiver_events", RELIABLE)

@@ -23,6 +23,8 @@ class Rhythm:
     """Share of the interval by which the longest may differ from the shortest; else nothing is known of the next."""
     _SLACK = 0.1
     """Share of the interval that the next item may be late."""
+    _FAST = 2
+    """Items of which so many come during the work on one are not waited for."""
 
     def __init__(self):
         self._intervals: deque[float] = deque(maxlen=self._INTERVALS)
@@ -34,16 +36,18 @@ class Rhythm:
             self._intervals.append(now - self._newest)
         self._newest = now
 
-    def worth_waiting(self, now: float, patience: float) -> float:
+    def worth_waiting(self, now: float, patience: float, work: float = 0.0) -> float:
         """How long to wait for the next item, rather than to begin with the newest.
 
         To begin at once with an item that has grown old gives an older result, and makes the next one wait in turn:
         the shrinking-tail schedule of Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020. It may leave the
-        worker idle for most of an interval; here ``patience`` bounds that.
+        worker idle for most of an interval; here ``patience`` bounds that. Of items that come much faster than they are
+        worked on, the next one is only a little younger: not worth an idle worker.
 
         Args:
             now: when the worker could begin.
             patience: share of the newest item's age within which the next must be due.
+            work: seconds that the work on an item takes.
 
         Returns:
             Seconds; 0 to begin at once.
@@ -51,7 +55,7 @@ class Rhythm:
         if self._newest is None or len(self._intervals) < self._INTERVALS:
             return 0.0
         interval = statistics.mean(self._intervals)
-        if max(self._intervals) - min(self._intervals) > self._SPREAD * interval:
+        if max(self._intervals) - min(self._intervals) > self._SPREAD * interval or work > self._FAST * interval:
             return 0.0
         age = now - self._newest
         left = interval - age
@@ -71,6 +75,7 @@ class Slot(Generic[T]):
         self._rhythm = Rhythm()
         self._waiting: T | None = None
         self._in_work: T | None = None
+        self._taken = self._work = 0.0
         self._blocked = False
         self._closed = False
 
@@ -101,13 +106,13 @@ class Slot(Generic[T]):
         """
         with self._condition:
             self._wait_for_one()
-            while not self._closed and (seconds := self._rhythm.worth_waiting(time.monotonic(), patience)):
+            while not self._closed and (seconds := self._rhythm.worth_waiting(time.monotonic(), patience, self._work)):
                 if not self._condition.wait_for(
                     lambda held=self._waiting: self._waiting is not held or self._closed, seconds
                 ):
                     break
                 self._wait_for_one()
-            self._in_work, self._waiting = self._waiting, None
+            self._in_work, self._waiting, self._taken = self._waiting, None, time.monotonic()
             return self._in_work
 
     def _wait_for_one(self) -> None:
@@ -121,7 +126,7 @@ class Slot(Generic[T]):
         """
         with self._condition:
             kept = self._in_work is item
-            self._in_work, self._blocked = None, False
+            self._in_work, self._blocked, self._work = None, False, time.monotonic() - self._taken
             return kept
 
     def take_back(self, item: T | None = None) -> list[T]:

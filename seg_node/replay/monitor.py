@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -31,21 +30,23 @@ from seg_node.replay.observation import ArrivedMask, UsageSample
 from seg_node.replay.observed import Observed
 from seg_node.replay.usage import ProcessUsage
 from seg_node.ros.messages import frame_record
+from seg_node.ros.receiver import Receiver
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 _PERIOD_S = 0.2
-"""Between two samples of the usage, and about four of the reports of what was seen."""
+"""Between two samples of the usage, and about two of the reports of what was seen."""
 
 _RAW_BYTES = 512 * 2**20
 """Masks are held as they came, and compressed at the end, until they fill so much memory."""
 
 
 class Monitor(Node):
-    """Collects masks, timing records and diagnostics of one segmentation node.
+    """Collects masks, timing records and diagnostics of one segmentation node, without an executor.
 
-    The callbacks only note the time and keep the serialised message: reading and compressing wait for the end.
+    What it does while frames come takes processor time from the node that is measured. So it only notes the time and
+    keeps the serialised message: reading and compressing wait for the end.
 
     Args:
         target: fully qualified name of the segmentation node.
@@ -62,11 +63,17 @@ class Monitor(Node):
         # Source timestamps are of the system's clock.
         self._since_epoch = time.time_ns() - time.monotonic_ns()
         self.begin()
+        self._status_receiver = Receiver(self, DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
         self._watched = [
-            self.create_subscription(Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS, raw=True),
-            self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS, raw=True),
+            Receiver(self, Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS),
+            Receiver(self, DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS),
         ]
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
+
+    def destroy_node(self) -> None:
+        """See ``rclpy.node.Node``; nothing is received any more."""
+        for receiver in (self._status_receiver, *self._watched):
+            receiver.stop()
+        super().destroy_node()
 
     def begin(self) -> None:
         """Forget what was seen so far."""
@@ -81,7 +88,7 @@ class Monitor(Node):
     def seen(self) -> Seen:
         """What there is so far."""
         return Seen(
-            matched=bool(self._status) and all(s.get_publisher_count() > 0 for s in self._watched),
+            matched=bool(self._status) and all(receiver.publishers for receiver in self._watched),
             masks=self._mask_count,
             records=len(self._records),
             newest=self._newest,
@@ -124,17 +131,19 @@ class Monitor(Node):
         self._masks.append((stamp_ns(message.header), mask))
 
     def _on_mask(self, data: bytes, info: dict) -> None:
-        self._newest = time.monotonic_ns()
-        self._mask_count += 1
-        self._arrived_bytes += len(data)
-        self._raw_masks.append((self._newest, info["source_timestamp"], data))
+        self._newest = arrived = time.monotonic_ns()
+        with self._lock:
+            self._mask_count += 1
+            self._arrived_bytes += len(data)
+            self._raw_masks.append((arrived, info["source_timestamp"], data))
 
-    def _on_timing(self, data: bytes) -> None:
-        self._newest = time.monotonic_ns()
-        self._records.append((self._newest, data))
+    def _on_timing(self, data: bytes, info: dict) -> None:
+        self._newest = arrived = time.monotonic_ns()
+        with self._lock:
+            self._records.append((arrived, data))
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
+    def _on_diagnostics(self, data: bytes, info: dict) -> None:
+        for status in deserialize_message(data, DiagnosticArray).status:
             if status.name == self._status_name:
                 self._status = {item.key: item.value for item in status.values}
                 self._model = status.hardware_id
@@ -155,11 +164,11 @@ class _Reporter:
 def _watch(monitor: Monitor, reporter: _Reporter) -> None:
     """Report and sample until the process ends."""
     for tick in range(sys.maxsize):
-        if tick % 4 == 0:
+        if tick % 2 == 0:
             monitor.sample()
         monitor.shrink()
         reporter.write("seen", **asdict(monitor.seen()))
-        time.sleep(_PERIOD_S / 4)
+        time.sleep(_PERIOD_S / 2)
 
 
 def main(arguments: list[str]) -> int:
@@ -167,38 +176,25 @@ def main(arguments: list[str]) -> int:
     target, pid = arguments[0], int(arguments[1]) if arguments[1:] else None
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     monitor = Monitor(target, pid)
-    executor = SingleThreadedExecutor()
-    executor.add_node(monitor)
-    commands: deque[list[str]] = deque()
-    closed = threading.Event()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            commands.append(line.split(maxsplit=1))
-        closed.set()
-
     reporter = _Reporter()
-    threading.Thread(target=listen, name="commands", daemon=True).start()
     threading.Thread(target=_watch, args=(monitor, reporter), name="watch", daemon=True).start()
     try:
-        while not closed.is_set():
-            executor.spin_once(timeout_sec=0.05)
-            if commands:
-                command, *rest = commands.popleft()
-                if command == "begin":
-                    monitor.begin()
-                    monitor.sample()
-                    reporter.write("begun")
-                else:
-                    monitor.sample()
-                    file = Path(rest[0].strip())
-                    try:
-                        monitor.observed().save(file)
-                    except OSError as error:
-                        # Not only to the log, which may lie on the same full disk.
-                        reporter.write("failed", reason=f"cannot write {file}: {error.strerror or error}")
-                    else:
-                        reporter.write("ended")
+        for line in sys.stdin:
+            command, *rest = line.split(maxsplit=1)
+            if command == "begin":
+                monitor.begin()
+                monitor.sample()
+                reporter.write("begun")
+                continue
+            monitor.sample()
+            file = Path(rest[0].strip())
+            try:
+                monitor.observed().save(file)
+            except OSError as error:
+                # Not only to the log, which may lie on the same full disk.
+                reporter.write("failed", reason=f"cannot write {file}: {error.strerror or error}")
+            else:
+                reporter.write("ended")
     except KeyboardInterrupt:
         pass
     # The parent has what it wants or is gone. Nothing is left to clean up but threads that wait.

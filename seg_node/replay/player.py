@@ -20,8 +20,6 @@ from seg_node.replay.schedule import Schedule
 _DEPTH = 5
 _CLOCK_S = 0.025
 """Between two messages on ``/clock``, as ``ros2 bag play`` does it by default (40 Hz)."""
-_SPIN_NS = 250_000
-"""A sleep ends up to so much late, so it ends so much early and the rest is waited for busily."""
 _MEMORY_SHARE = 0.25
 """Of the memory that is free, for messages built in advance."""
 
@@ -115,15 +113,13 @@ class Player:
     def _wait(self, start: int, i: int, due: Sequence[int], log_times: Sequence[int]) -> None:
         """Until frame ``i`` is due, with the clock going on from the frame before."""
         until = start + due[i]
-        while (left := until - _SPIN_NS - time.monotonic_ns()) > 0:
+        while (left := until - time.monotonic_ns()) > 0:
             if self._clock and i:
                 passed = (time.monotonic_ns() - start - due[i - 1]) / (due[i] - due[i - 1])
                 step = log_times[i] - log_times[i - 1]
                 # At the start of a loop the clock stands until it jumps back.
                 self._tick(log_times[i - 1] + round(min(max(passed, 0.0), 1.0) * max(step, 0)))
             time.sleep(min(left / 1e9, _CLOCK_S) if self._clock else left / 1e9)
-        while time.monotonic_ns() < until:
-            pass
 
     def _tick(self, nanoseconds: int) -> None:
         sec, nanosec = divmod(nanoseconds, 10**9)

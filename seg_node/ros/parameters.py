@@ -62,7 +62,7 @@ PARAMETERS: dict[str, Spec] = {
         30, "So many failed frames in a row deactivate the node; 0 for no limit.", range=(0, 1_000_000)
     ),
     "patience": Spec(
-        0.5,
+        1.0,
         "Share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at once.",
         range=(0.0, 1.0),
     ),

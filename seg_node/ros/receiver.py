@@ -11,6 +11,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+Handler = Callable[[bytes, dict], None]
+
 
 class Receiver:
     """Takes the messages of one topic the moment they come and hands each to a callback, as the bytes that came.
@@ -26,11 +28,12 @@ class Receiver:
         node: that subscribes.
         message_type: of the topic.
         topic: relative, absolute or private.
-        callback: called with each serialised message, in the receiver's thread. What it raises is logged.
+        callback: called with each serialised message and what rclpy knows of it (``source_timestamp`` in nanoseconds
+            and the like), in the receiver's thread. What it raises is logged.
         qos: overridable by the node's ``qos_overrides`` parameters.
     """
 
-    def __init__(self, node: Node, message_type: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile):
+    def __init__(self, node: Node, message_type: type, topic: str, callback: Handler, qos: QoSProfile):
         self._node = node
         self._callback = callback
         self._stopped = False
@@ -51,6 +54,11 @@ class Receiver:
     def topic(self) -> str:
         """Resolved name of the topic."""
         return self._subscription.topic_name
+
+    @property
+    def publishers(self) -> int:
+        """How many there are that it receives from."""
+        return self._subscription.get_publisher_count()
 
     def stop(self) -> None:
         """Unsubscribe; no callback is running or will run any more."""
@@ -84,7 +92,7 @@ class Receiver:
         """Whether there was a message."""
         taken = self._subscription.handle.take_message(self._subscription.msg_type, self._subscription.raw)
         if taken is not None:
-            self._callback(taken[0])
+            self._callback(*taken)
         return taken is not None
 
     def _survive(self, what: str, work: Callable[[], bool | None]) -> bool | None:

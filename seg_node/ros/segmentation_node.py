@@ -195,7 +195,7 @@ class SegmentationNode(LifecycleNode, FramePort):
                 setattr(self._segmenter, LIMITS[name], new[name])
         return refusal("")
 
-    def _on_image(self, data: bytes) -> None:
+    def _on_image(self, data: bytes, info: dict) -> None:
         message = SerializedImage(data)
         self._camera.header(stamp_ns(message.header), message.header.frame_id, self.age(message))
         self._segmenter.submit(message)

@@ -4,13 +4,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from engines import bare
 from setting import HD, HERE, isolated, profile_environment, python_path, street
 
+from seg_node.core.bundle import load_bundle
+from seg_node.core.engines import create_engine
+from seg_node.replay.bag import Drive
+from seg_node.replay.images import decode
 from seg_node.replay.node_process import NodeProcess
 from seg_node.replay.observation import ArrivedMask, Run
 from seg_node.replay.rates import service_rate
@@ -26,6 +29,8 @@ FIXED_HZ = 10.0
 OVERLOAD = "3x"
 BESIDE_BARE = ("sustained", OVERLOAD)
 """Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
+ROUNDS = 6
+"""Of ``OVERLOAD``, each with bare inference before and after it: the machine may change its speed within seconds."""
 _BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 
@@ -44,8 +49,8 @@ class Load:
     """Multiples of the node's own rate."""
     overload_s: float = 4.0
     idle_s: float = 10.0
-    inferences: int = 15
-    """Bare, before and after each of ``BESIDE_BARE``; 0 for none."""
+    inferences: int = 12
+    """Bare, before and after each run of ``BESIDE_BARE``; 0 for none."""
 
 
 @dataclass
@@ -94,8 +99,11 @@ class Measured:
     runs: dict[str, Played]
     masks: dict[int, ArrivedMask]
     """Of the sustained run, by index of the frame in the drive."""
-    bare: dict[str, float] = field(default_factory=dict)
-    """Milliseconds of bare inference, by run of ``BESIDE_BARE``: mean of the medians before and after; of ours only."""
+    bare: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Milliseconds of bare inferences, by run of ``BESIDE_BARE``: those before it and after each round of it; of ours
+    only."""
+    rates: list[float] = field(default_factory=list)
+    """Masks a second in each round of ``OVERLOAD``; of ours only."""
 
 
 def measure(
@@ -129,6 +137,7 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
             if kind == "ours":
                 node.wait_for("active")
             started = time.monotonic() - began
+            alone = _Alone(model, engine, drive, load.inferences) if kind == "ours" and load.inferences else None
             with Bench(drive, node, Path(folder), qos="reliable") as bench:
                 idle = bench.idle(load.idle_s)
                 # A slow first frame is not what the node keeps up with, and the median of seven leaves it out.
@@ -140,16 +149,23 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
                 ]
-                runs, masks, beside = {}, {}, {}
+                runs, masks, beside, rates = {}, {}, {}, []
                 for name, hz, frames in plan:
-                    timed = kind == "ours" and name in BESIDE_BARE and load.inferences > 0
-                    before = _bare_ms(model, engine, load) if timed else 0.0
-                    run = bench.play(
-                        make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
-                    )
+                    timed = alone is not None and name in BESIDE_BARE
+                    times = [alone.times()] if timed else []
+                    rounds = []
+                    for _ in range(ROUNDS if timed and name == OVERLOAD else 1):
+                        run = bench.play(
+                            make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
+                        )
+                        rounds.append(played(name, hz, run))
+                        if timed:
+                            times.append(alone.times())
                     if timed:
-                        beside[name] = (before + _bare_ms(model, engine, load)) / 2
-                    runs[name] = played(name, hz, run)
+                        beside[name] = times
+                    if timed and name == OVERLOAD:
+                        rates = [one.masks_per_s for one in rounds]
+                    runs[name] = together(rounds)
                     if name == "sustained":
                         masks = {f.frame: f.mask for f in run.frames if f.mask}
                     if not runs[name].latency:
@@ -157,11 +173,25 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                             f"no mask of the {kind} node came at {hz:.1f} Hz; its last output:\n{node.last_output()}"
                         )
     cores = (idle[-1].cpu_s - idle[0].cpu_s) / ((idle[-1].time - idle[0].time) / 1e9) if len(idle) > 1 else None
-    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks, beside)
+    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks, beside, rates)
 
 
-def _bare_ms(model: str, engine: str, load: Load) -> float:
-    return bare(model, engine, "auto", 0, load.inferences)["p50_ms"]
+class _Alone:
+    """Bare inference in this process, while the node has nothing to do."""
+
+    def __init__(self, model: str, engine: str, drive: Drive, inferences: int):
+        self._engine = create_engine(load_bundle(model), engine)
+        self._engine.warm_up(HD)
+        self._frames = [decode(frame) for frame in drive.frames[:inferences]]
+
+    def times(self) -> list[float]:
+        """Milliseconds of inferences back to back, after one that is not counted."""
+        taken = []
+        for frame in self._frames[:1] + self._frames:
+            began = time.perf_counter()
+            self._engine.infer(frame)
+            taken.append(1e3 * (time.perf_counter() - began))
+        return taken[1:]
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:
@@ -196,6 +226,23 @@ def played(name: str, hz: float, run: Run) -> Played:
         cpu_s_per_1000=1000 * cpu / masked if cpu is not None and masked else None,
         rss_peak=max((sample.rss for sample in usage), default=None),
         inference=[f.record.stages["inference"] for f in seen if f.record and "inference" in f.record.stages],
+    )
+
+
+def together(rounds: Sequence[Played]) -> Played:
+    """One run from several at the same rate; rates and costs are their mean."""
+    first = rounds[0]
+    if len(rounds) == 1:
+        return first
+    lists = ("latency", "age", "block", "frame", "inference")
+    costs = [one.cpu_s_per_1000 for one in rounds if one.cpu_s_per_1000 is not None]
+    return replace(
+        first,
+        **{name: sum(getattr(one, name) for one in rounds) for name in ("sent", "received", "masked")},
+        **{name: [value for one in rounds for value in getattr(one, name)] for name in lists},
+        masks_per_s=float(np.mean([one.masks_per_s for one in rounds])),
+        cpu_s_per_1000=float(np.mean(costs)) if costs else None,
+        rss_peak=max((one.rss_peak for one in rounds if one.rss_peak is not None), default=None),
     )
 
 

@@ -166,8 +166,8 @@ def test_slot_does_not_wait_without_patience(steady_slot):
 
 def test_nothing_is_waited_for_that_comes_much_faster_than_it_is_worked_on():
     rhythm = _rhythm(*range(6))
-    assert rhythm.worth_waiting(5.9, 1.0, work=2.0) == pytest.approx(0.2)
-    assert rhythm.worth_waiting(5.9, 1.0, work=2.1) == 0
+    assert rhythm.worth_waiting(5.9, 1.0, work=1.5) == pytest.approx(0.2)
+    assert rhythm.worth_waiting(5.9, 1.0, work=1.6) == 0
 
 
 def test_slot_knows_how_long_the_work_takes(steady_slot):
@@ -175,7 +175,7 @@ def test_slot_knows_how_long_the_work_takes(steady_slot):
     steady_slot._taken -= 20_000
     assert steady_slot.done("old")
     steady_slot._waiting = "newer"
-    assert steady_slot.take(1.0) == "newer", "two frames and more come in the meantime"
+    assert steady_slot.take(1.0) == "newer", "two of them come in the meantime"
 
 
 def test_slot_gives_up_waiting_for_what_does_not_come():

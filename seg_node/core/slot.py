@@ -23,7 +23,7 @@ class Rhythm:
     """Share of the interval by which the longest may differ from the shortest; else nothing is known of the next."""
     _SLACK = 0.1
     """Share of the interval that the next item may be late."""
-    _FAST = 2
+    _FAST = 1.5
     """Items of which so many come during the work on one are not waited for."""
 
     def __init__(self):

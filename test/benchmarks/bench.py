@@ -47,7 +47,7 @@ class Plan:
 
 QUICK = Plan(
     repetitions=1,
-    load=nodes.Load(frames=10, sustained=20, fixed_s=5.0, overloads=(1.0, 3.0), overload_s=4.0, idle_s=2.0),
+    load=nodes.Load(frames=10, sustained=20, fixed_s=5.0, overloads=(1.0, 2.0, 3.0), overload_s=2.5, idle_s=2.0),
     transport_frames=90,
     reliable_frames=30,
     inferences=15,
@@ -71,7 +71,8 @@ def measure_nodes(
         for model in models:
             with bar.step(f"{repetition + 1}/{plan.repetitions}: naive {model}", 60 + 7 * len(overloads)):
                 raw[f"naive {model}"].append(nodes.measure("naive", model, "", plan.load, overloads))
-            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 60 + 8 * len(overloads)):
+            rounds = 8 * nodes.ROUNDS * len(nodes.OVERLOADS) if overloads else 0
+            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 60 + 8 * len(overloads) + rounds):
                 raw[f"ours {model}"].append(nodes.measure("ours", model, engine, plan.load, overloads, cache))
     found = []
     for model in models:
@@ -159,7 +160,8 @@ def run(options: argparse.Namespace) -> int:
 def _seconds(plan: Plan, models: list[str], present: list[str], parts: list[str]) -> float:
     """Expected seconds of all steps, for the progress bar."""
     bundles = len(models)
-    of_nodes = plan.repetitions * (35 + 120 * bundles) + 15 * len(plan.load.overloads) * bundles
+    of_overloads = 15 * len(plan.load.overloads) + 8 * nodes.ROUNDS * len(nodes.OVERLOADS)
+    of_nodes = plan.repetitions * (35 + 120 * bundles) + of_overloads * bundles
     of_transport = len(transport.settings()) * (8 + (plan.transport_frames + plan.reliable_frames) / 60)
     seconds = {
         "nodes": of_nodes,

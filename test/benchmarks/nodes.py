@@ -26,11 +26,12 @@ KINDS = ("naive", "ours", "echo")
 SUSTAINED = 0.7
 """Of a node's own rate: what it keeps up with without a queue."""
 FIXED_HZ = 10.0
-OVERLOAD = "3x"
-BESIDE_BARE = ("sustained", OVERLOAD)
+OVERLOADS = ("2x", "3x")
+"""Multiples of a node's own rate at which its throughput is measured."""
+BESIDE_BARE = ("sustained", *OVERLOADS)
 """Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
 ROUNDS = 6
-"""Of ``OVERLOAD``, each with bare inference before and after it: the machine may change its speed within seconds."""
+"""Of each of ``OVERLOADS``, with bare inference before and after it: the machine may change its speed within seconds."""
 _BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 
@@ -102,8 +103,8 @@ class Measured:
     bare: dict[str, list[list[float]]] = field(default_factory=dict)
     """Milliseconds of bare inferences, by run of ``BESIDE_BARE``: those before it and after each round of it; of ours
     only."""
-    rates: list[float] = field(default_factory=list)
-    """Masks a second in each round of ``OVERLOAD``; of ours only."""
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    """Masks a second in each round of a run of ``OVERLOADS``; of ours only."""
 
 
 def measure(
@@ -149,12 +150,12 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
                 ]
-                runs, masks, beside, rates = {}, {}, {}, []
+                runs, masks, beside, rates = {}, {}, {}, {}
                 for name, hz, frames in plan:
                     timed = alone is not None and name in BESIDE_BARE
                     times = [alone.times()] if timed else []
                     rounds = []
-                    for _ in range(ROUNDS if timed and name == OVERLOAD else 1):
+                    for _ in range(ROUNDS if timed and name in OVERLOADS else 1):
                         run = bench.play(
                             make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
                         )
@@ -163,8 +164,8 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                             times.append(alone.times())
                     if timed:
                         beside[name] = times
-                    if timed and name == OVERLOAD:
-                        rates = [one.masks_per_s for one in rounds]
+                    if timed and name in OVERLOADS:
+                        rates[name] = [one.masks_per_s for one in rounds]
                     runs[name] = together(rounds)
                     if name == "sustained":
                         masks = {f.frame: f.mask for f in run.frames if f.mask}

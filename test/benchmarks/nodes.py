@@ -31,7 +31,7 @@ OVERLOADS = ("2x", "3x")
 BESIDE_BARE = ("sustained", *OVERLOADS)
 """Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
 ROUNDS = 6
-"""Of each of ``OVERLOADS``, with bare inference before and after it: the machine may change its speed within seconds."""
+"""Of each of ``OVERLOADS``, bare inference before and after it: the machine may change its speed within seconds."""
 _BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 

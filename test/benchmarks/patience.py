@@ -1,6 +1,6 @@
 """Waiting for the next frame instead of beginning with one that has waited long: what the node's ``patience`` brings.
 
-    python test/benchmarks/patience.py [--model BUNDLE] [--patience 0 0.5] [--hz 10 30] [--seconds 12] [--repetitions 2]
+    python test/benchmarks/patience.py [--model BUNDLE] [--patience 0 1] [--hz 10 30] [--seconds 12] [--repetitions 2]
 
 The live node masks 1280x720 frames that come faster than it can; the values of ``patience`` take turns, A B A B, in a
 fresh process each.
@@ -53,7 +53,7 @@ def row_text(patience: float, runs: Sequence[Played]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="fpn_resnet50", metavar="BUNDLE", help="default: %(default)s")
-    parser.add_argument("--patience", nargs="+", type=float, default=[0.0, 0.5], help="default: 0 and 0.5")
+    parser.add_argument("--patience", nargs="+", type=float, default=[0.0, 1.0], help="default: 0 and 1")
     parser.add_argument("--hz", nargs="+", type=float, default=[10.0, 30.0], help="default: 10 and 30")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each run, default: %(default)s")
     parser.add_argument("--repetitions", type=int, default=2, help="default: %(default)s")

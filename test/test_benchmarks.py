@@ -172,7 +172,7 @@ def test_overload_lines():
     ours.rates["3x"] = [9.6, 9.0, 8.0]
     echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
     rate, age = lines.overload(naive, ours, echo)
-    assert rate.value == "8.87 / 9.44 a second; 0.960 in the median of 3 rounds (0.900 to 0.960)" and rate.holds
+    assert rate.value == "0.960 [0.900, 0.960], 3 rounds; 8.87 masks/s" and rate.holds
     assert age.wanted == "p99 <= 2 inferences + transport = 205 ms" and age.holds
     ours.rates["3x"] = [9.4, 9.0, 8.0]
     assert not lines.overload(naive, ours, echo)[0].holds

@@ -25,6 +25,8 @@ THREADS = (1, 2)
 """Numbers of threads that are compared with each other."""
 _CALIBRATED_ON = 32
 """Images that ranges for int8 are taken from."""
+BUNDLES_OWN = "the bundle's"
+"""Where ranges are from that a bundle brings along."""
 
 
 def bare(
@@ -129,7 +131,7 @@ def with_ranges(model: str, folder: Path) -> tuple[str, str]:
     """
     bundle = load_bundle(model)
     if bundle.ranges or (root := camvid_root()) is None:
-        return model, "the bundle's"
+        return model, BUNDLES_OWN
     return str(isolated(_calibrated, model, folder / bundle.name, root)), f"of {_CALIBRATED_ON} images of CamVid train"
 
 

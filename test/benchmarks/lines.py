@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from engines import BUNDLES_OWN
 from nodes import Measured, Played, agreement, ratio
 
 
@@ -75,8 +76,9 @@ def overhead(ours: Sequence[Measured], echo: Sequence[Measured]) -> list[Line]:
 def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list[Line]:
     """Throughput and age of the masks when more frames come than fit.
 
-    Each round's rate is held against that of the bare inferences around it, a rate against a rate: the mean of their
-    times, not the median, which leaves out what is slow now and then.
+    The median of the rounds counts; in brackets are the least and the greatest. Each round's rate is held against that
+    of the bare inferences around it, a rate against a rate: the mean of their times, not the median, which leaves out
+    what is slow now and then.
     """
     subject, lines, times = ours.model, [], []
     for name, rates in ours.rates.items():
@@ -86,8 +88,7 @@ def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list
         shares = [rate / bare_rate for rate, bare_rate in zip(rates, bare_rates, strict=True)]
         share = float(np.median(shares))
         value = (
-            f"{np.mean(rates):.2f} / {np.mean(bare_rates):.2f} a second; {share:.3f} in the median of"
-            f" {len(shares)} rounds ({min(shares):.3f} to {max(shares):.3f})"
+            f"{share:.3f} [{min(shares):.3f}, {max(shares):.3f}], {len(shares)} rounds; {np.mean(rates):.2f} masks/s"
         )
         what = f"masks/s at {name} overload / bare inference rate"
         lines.append(Line(subject, what, value, ">= 0.95", share >= 0.95))
@@ -162,7 +163,7 @@ def engines(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
             full = next((o for o in same if o["precision"] == "fp32"), None)
             best = min((o["p50_ms"] for o in same if o["precision"] != "int8"), default=None)
             wanted = "within 1 point of fp32, and faster than it and bf16"
-            value += f"; ranges {row['ranges']}"
+            value += "" if row["ranges"] == BUNDLES_OWN else f"; ranges {row['ranges']}"
             if full and best and row["miou_7"] is not None:
                 holds = full["miou_7"] - row["miou_7"] <= 1 and row["p50_ms"] < best
         lines.append(Line(row["model"], f"{row['engine']} {row['precision']}, p50 / p99", value, wanted, holds))

@@ -22,8 +22,8 @@ from std_msgs.msg import Header
 
 from seg_node.core.slot import Accounting
 from seg_node.core.timing import FrameRecord, Outcome, Stage
-from seg_node.ros.messages import diagnostics, mono8_image, record_to_diagnostics
-from seg_node.ros.serialized_image import SerializedImage
+from seg_node.ros.messages import diagnostics, record_to_diagnostics
+from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
 
 # Deep: a frame that waits for its turn is the harness's to count, not to lose.
 _QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -53,7 +53,7 @@ class EchoNode(Node):
         header, image = message.header, message.raw()
         if self._mask.shape != (image.height, image.width):
             self._mask = np.zeros((image.height, image.width), np.uint8)
-        self._masks.publish(mono8_image(self._mask, header))
+        self._masks.publish(serialized_mono8(self._mask, header))
         took = (time.monotonic_ns() - began) / 1e6
         self._accounting.settle(Outcome.MASKED)
         record = FrameRecord(Outcome.MASKED, "echo", {Stage.PUBLISH: took}, took)

@@ -22,13 +22,12 @@ from seg_node.ros.messages import (
     compressed_to_bgr,
     diagnostics,
     image_to_bgr,
-    mono8_image,
     record_to_diagnostics,
 )
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
 from seg_node.ros.receiver import Receiver
-from seg_node.ros.serialized_image import SerializedImage
+from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
@@ -218,9 +217,9 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
-        self._mask.publish(mono8_image(mask, message.header))
+        self._mask.publish(serialized_mono8(mask, message.header))
         if confidence is not None:
-            self._confidence.publish(mono8_image(confidence, message.header))
+            self._confidence.publish(serialized_mono8(confidence, message.header))
 
     def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""

@@ -1,8 +1,10 @@
-"""Camera messages as DDS carries them, read in place: rclpy would copy an image twice to make a message of it."""
+"""Images as DDS carries them, read in place and written at once: rclpy would copy one twice on its way either way."""
 
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
 from seg_node.core.segmenter import UndecodableError
@@ -77,6 +79,20 @@ class SerializedImage:
         if self._fault:
             raise self._fault
         return self._reader
+
+
+def serialized_mono8(pixels: np.ndarray, header: Header) -> bytes:
+    """A serialised ``sensor_msgs/Image`` of a mask or a confidence image.
+
+    Args:
+        pixels: uint8 [H, W], contiguous.
+        header: of the camera's frame.
+    """
+    height, width = pixels.shape
+    begin = serialize_message(header)
+    # In the machine's byte order, as rclpy writes it; the encapsulation does not change what numbers are aligned to.
+    fields = struct.pack("=III6sBxII", height, width, 6, b"mono8", 0, width, pixels.size)
+    return b"".join((begin, bytes(-len(begin) % 4), fields, pixels.data))
 
 
 class _Reader:

@@ -18,7 +18,8 @@ import yaml
 from onnx import TensorProto, helper
 
 from seg_node.core.bundle import GRAPH, MANIFEST, RANGES, BundleError, find_bundle, load_bundle
-from seg_node.core.plain_files import read_file
+from seg_node.core.graph_check import GraphError, check_graph
+from seg_node.core.plain_files import PlainFileError, read_file, read_yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("seg_node", "seg_training", "launch")
@@ -139,6 +140,79 @@ def test_tensors_in_other_files(bundle, location, inner):
     tensor = external(location)
     folder = bundle(graph_of(inner=tensor) if inner else graph_of(tensor), {"weights.bin": bytes(4)})
     assert "model.onnx: keeps tensor 'weights' in another file" in refusal(folder)
+
+
+def test_bytes_that_are_no_graph_to_use():
+    with pytest.raises(GraphError, match=r"^is no ONNX graph \(.+\)$"):
+        check_graph(b"\xff")
+    with pytest.raises(GraphError, match="^is an ONNX graph without outputs$"):
+        check_graph(b"")
+
+
+def test_tensors_of_functions_are_looked_at():
+    """A function of the model, called by one of its nodes, may hold constants."""
+    tensor = external("elsewhere")
+    tensor.name = "w" * 101
+    model = onnx.load_from_string(graph_of())
+    node = helper.make_node("Constant", [], ["x"], value=tensor)
+    model.functions.append(helper.make_function("here", "f", [], ["x"], [node], [helper.make_opsetid("", 17)]))
+    with pytest.raises(GraphError, match=f"^keeps tensor '{'w' * 100}' in another file; save it with all of its data$"):
+        check_graph(model.SerializeToString())
+
+
+def test_a_tensor_that_names_a_file_is_refused_wherever_it_says_its_data_is():
+    tensor = external("elsewhere")
+    tensor.data_location = TensorProto.DEFAULT
+    with pytest.raises(GraphError, match="'weights'"):
+        check_graph(graph_of(tensor))
+
+
+def test_plain_files_are_read_up_to_their_limit(tmp_path):
+    file = tmp_path / "plain"
+    file.write_bytes(b"1234")
+    assert read_file(file, 4) == b"1234"
+    (tmp_path / "link").symlink_to(file)
+    os.mkfifo(tmp_path / "pipe")
+    for name, limit, reason in (
+        ("plain", 3, "is 4 bytes; at most 3 are read"),
+        ("link", 4, "is a link; put the file itself into the same folder"),
+        ("missing", 4, "cannot be read (No such file or directory)"),
+        (".", 4, "cannot be read (Is a directory)"),
+        ("pipe", 4, "cannot be read (it is no regular file)"),
+    ):
+        with pytest.raises(PlainFileError) as refused:
+            read_file(tmp_path / name, limit)
+        assert str(refused.value) == f"{tmp_path / name}: {reason}"
+    with pytest.raises(PlainFileError, match=r"^'.*\\ud800': cannot be read \(surrogates not allowed\)$"):
+        read_file(tmp_path / "\ud800", 4)
+
+
+def test_plain_yaml(tmp_path):
+    file = tmp_path / "plain.yaml"
+
+    def read(text: str):
+        file.write_text(text)
+        return read_yaml(file, 1000)
+
+    assert read("a: 2020-01-01\nb: [1, 2.5, true, null, x]") == {"a": "2020-01-01", "b": [1, 2.5, True, None, "x"]}
+    assert read("[" * 20 + "]" * 20) == nested_list(20)
+    assert read("- [[1]]\n" * 30) == [[[1]]] * 30, "what is closed is not deep"
+    for text, reason in (
+        ("a: &x 1\nb: *x", "aliases are not read.*line 2, column 4"),
+        ("[" * 21 + "]" * 21, "nested deeper than 20 levels.*line 1, column 21"),
+        ("a: .nan", "Out of range float"),
+        ("a: !!int x", "invalid literal for int"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+    ):
+        with pytest.raises(PlainFileError, match=rf"(?s)^{re.escape(str(file))}: cannot be read: {reason}"):
+            read(text)
+    with pytest.raises(PlainFileError, match="at most 1 are read"):
+        read_yaml(file, 1)
+
+
+def nested_list(depth: int) -> list:
+    """An empty list in a list in a list."""
+    return [] if depth == 1 else [nested_list(depth - 1)]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ fuzz: $(VENV)/.test ## feed 100000 damaged inputs to every way in; FUZZ_OPTIONS=
 
 coverage: $(VENV)/.test ## run the tests and say which branches of seg_node they take, in node processes too; PYTEST_OPTIONS=
 	$(VENV)/bin/python -m coverage erase
-	$(VENV)/bin/python -m coverage run -m pytest --timeout 1800 $(PYTEST_OPTIONS) test; status=$$?; \
+	$(VENV)/bin/python -m coverage run -m pytest --timeout 1800 $(IN_PARALLEL) $(PYTEST_OPTIONS) test; status=$$?; \
 		$(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report && exit $$status
 
 mutation: $(VENV)/.mutation ## break slot, messages, images and bundles on purpose, and see which breaks the tests miss; MUTANTS=

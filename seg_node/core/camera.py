@@ -62,7 +62,7 @@ class CameraWatch:
         if self._size is not None and size != self._size:
             self._counts[Oddity.SIZE_CHANGE] += 1
         elif self._rows is not None:
-            # The first row tells nearly always, in a hundredth of the time.
+            # The first row tells nearly always, and the others need not be read.
             same = np.array_equal(rows[:1], self._rows[:1]) and np.array_equal(rows, self._rows)
             self._counts[Oddity.FROZEN] += same
         # A copy: a view would hold the whole message.

@@ -1,4 +1,4 @@
-"""Images as DDS carries them, read in place and written at once: rclpy would copy one twice on its way either way."""
+"""Images as DDS carries them, read in place and written at once: rclpy would copy one twice on its way in or out."""
 
 import struct
 from dataclasses import dataclass

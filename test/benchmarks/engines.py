@@ -17,7 +17,7 @@ from setting import HD, camvid_root, isolated, percentiles, street
 from tqdm import tqdm
 
 from seg_node.core.bundle import load_bundle, shipped_bundles, write_bundle
-from seg_node.core.engines import ENGINES, create_engine, present_engines
+from seg_node.core.engines import ENGINES, Engine, create_engine, present_engines
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.replay.images import decode
 
@@ -74,11 +74,7 @@ def _bare(
     engine = create_engine(load_bundle(model), engine_name, threads, precision)
     engine.warm_up(size)
     load = time.perf_counter() - began
-    times = []
-    for i in range(warm_up + inferences):
-        began = time.perf_counter()
-        engine.infer(frames[i % len(frames)])
-        times.append(1e3 * (time.perf_counter() - began))
+    times = inference_times(engine, frames, inferences, warm_up)
     agreement = {}
     if reference is not None:
         agreement["agreement"] = 100 * float(np.mean([engine.infer(frame)[0] for frame in frames] == reference))
@@ -91,9 +87,19 @@ def _bare(
         "height": size[0],
         "width": size[1],
         "load_s": load,
-        **percentiles(np.array(times[warm_up:])),
+        **percentiles(np.array(times)),
         **agreement,
     }
+
+
+def inference_times(engine: Engine, frames: Sequence[np.ndarray], inferences: int, warm_up: int) -> list[float]:
+    """Milliseconds of inferences back to back, after some that are not counted; the frames take turns."""
+    times = []
+    for i in range(warm_up + inferences):
+        began = time.perf_counter()
+        engine.infer(frames[i % len(frames)])
+        times.append(1e3 * (time.perf_counter() - began))
+    return times[warm_up:]
 
 
 def computed_precision(engine: str, precision: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from engines import inference_times
 from setting import HD, HERE, isolated, profile_environment, python_path, street
 
 from seg_node.core.bundle import load_bundle
@@ -187,12 +188,7 @@ class _Alone:
 
     def times(self) -> list[float]:
         """Milliseconds of inferences back to back, after one that is not counted."""
-        taken = []
-        for frame in self._frames[:1] + self._frames:
-            began = time.perf_counter()
-            self._engine.infer(frame)
-            taken.append(1e3 * (time.perf_counter() - began))
-        return taken[1:]
+        return inference_times(self._engine, self._frames, len(self._frames), warm_up=1)
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:

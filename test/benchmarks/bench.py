@@ -47,7 +47,15 @@ class Plan:
 
 QUICK = Plan(
     repetitions=1,
-    load=nodes.Load(frames=10, sustained=20, fixed_s=5.0, overloads=(1.0, 2.0, 3.0), overload_s=2.5, idle_s=2.0),
+    load=nodes.Load(
+        frames=10,
+        sustained=20,
+        sustained_s=0.0,
+        fixed_s=5.0,
+        overloads=(1.0, 2.0, 3.0),
+        overload_s=2.5,
+        idle_s=2.0,
+    ),
     transport_frames=90,
     reliable_frames=30,
     inferences=15,

@@ -31,7 +31,7 @@ SIZES = (HD, (1024, 2048))
 ENGINES = {"torch": ("bf16", "fp32"), "onnxruntime": ("fp32",)}
 """Engines that have a path to a GPU, with the precisions in which they compute there."""
 PARTS = ("engines", "nodes")
-_LOAD = nodes.Load(sustained=300, idle_s=2.0, overload_s=2.0, inferences=0)
+_LOAD = nodes.Load(sustained=300, sustained_s=0.0, idle_s=2.0, overload_s=2.0, inferences=0)
 
 
 def rows(

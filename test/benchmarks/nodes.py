@@ -44,7 +44,9 @@ class Load:
     frames: int = 30
     """Different frames."""
     sustained: int = 40
-    """Frames at ``SUSTAINED`` times the node's own rate."""
+    """Frames at ``SUSTAINED`` times the node's own rate, at least."""
+    sustained_s: float = 15.0
+    """Seconds at the same rate, at least: a 99th percentile needs many frames."""
     fixed_s: float = 10.0
     """At ``FIXED_HZ``."""
     overloads: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -52,7 +54,8 @@ class Load:
     overload_s: float = 4.0
     idle_s: float = 10.0
     inferences: int = 12
-    """Bare, before and after each run of ``BESIDE_BARE``; 0 for none."""
+    """Bare, before and after each round of ``OVERLOADS``; 0 for none. Around the sustained run, as many as it has
+    frames."""
 
 
 @dataclass
@@ -139,14 +142,15 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
             if kind == "ours":
                 node.wait_for("active")
             started = time.monotonic() - began
-            alone = _Alone(model, engine, drive, load.inferences) if kind == "ours" and load.inferences else None
+            alone = _Alone(model, engine, drive) if kind == "ours" and load.inferences else None
             with Bench(drive, node, Path(folder), qos="reliable") as bench:
                 idle = bench.idle(load.idle_s)
                 # A slow first frame is not what the node keeps up with, and the median of seven leaves it out.
                 own = service_rate(bench.play(make_schedule(drive, Rate("hz", 2.0), frames=7)))
                 plan = [("fixed", FIXED_HZ, round(FIXED_HZ * load.fixed_s))]
                 if kind != "echo":
-                    plan.insert(0, ("sustained", SUSTAINED * own, load.sustained))
+                    hz = SUSTAINED * own
+                    plan.insert(0, ("sustained", hz, max(load.sustained, round(hz * load.sustained_s))))
                 plan += [
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
@@ -154,7 +158,8 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                 runs, masks, beside, rates = {}, {}, {}, {}
                 for name, hz, frames in plan:
                     timed = alone is not None and name in BESIDE_BARE
-                    times = [alone.times()] if timed else []
+                    inferences = load.inferences if name in OVERLOADS else (frames + 1) // 2
+                    times = [alone.times(inferences)] if timed else []
                     rounds = []
                     for _ in range(ROUNDS if timed and name in OVERLOADS else 1):
                         run = bench.play(
@@ -162,7 +167,7 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                         )
                         rounds.append(played(name, hz, run))
                         if timed:
-                            times.append(alone.times())
+                            times.append(alone.times(inferences))
                     if timed:
                         beside[name] = times
                     if timed and name in OVERLOADS:
@@ -181,14 +186,14 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
 class _Alone:
     """Bare inference in this process, while the node has nothing to do."""
 
-    def __init__(self, model: str, engine: str, drive: Drive, inferences: int):
+    def __init__(self, model: str, engine: str, drive: Drive):
         self._engine = create_engine(load_bundle(model), engine)
         self._engine.warm_up(HD)
-        self._frames = [decode(frame) for frame in drive.frames[:inferences]]
+        self._frames = [decode(frame) for frame in drive.frames[:10]]
 
-    def times(self) -> list[float]:
-        """Milliseconds of inferences back to back, after one that is not counted."""
-        return inference_times(self._engine, self._frames, len(self._frames), warm_up=1)
+    def times(self, inferences: int) -> list[float]:
+        """Milliseconds of so many inferences back to back, after one that is not counted."""
+        return inference_times(self._engine, self._frames, inferences, warm_up=1)
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:

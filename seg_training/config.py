@@ -69,7 +69,7 @@ class TrainingConfig:
     ema: float = 0.1
     """Window of the averaged weights as a share of the run: decay is 1 - 1 / (ema * steps)."""
     precision: str = "auto"
-    """``fp32``, ``bf16``, or ``auto``: bf16 where the processor has instructions for it."""
+    """``fp32``, ``bf16``, or ``auto``: bf16 where the device is faster with it."""
     compile: bool = False
     """``torch.compile`` the network: minutes at the start, faster steps."""
     threads: int = 0

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_node.core.metrics import scores
-from seg_node.core.network import SegmentationNetwork, has_native_bf16
+from seg_node.core.network import SegmentationNetwork, computes_faster_in_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_training.config import ENCODER_WEIGHTS, TrainingConfig, dump_config, load_config
 from seg_training.datasets import open_dataset
@@ -54,7 +54,7 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_native_bf16(_device()))
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_faster_in_bf16(_device()))
     # Its state outlives a run, and refuses another one of another precision in the same process.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")

@@ -586,6 +586,24 @@ def test_int8_is_fast_with_instructions_for_sums_of_products(monkeypatch, names,
     assert machine.has_fast_int8() is fast
 
 
+@pytest.mark.parametrize(
+    ("names", "vendor", "fast"),
+    [
+        (["avx512_bf16"], "AuthenticAMD", True),
+        (["avx512_bf16"], "GenuineIntel", False),
+        (["avx512_bf16", "amx_bf16"], "GenuineIntel", True),
+        (["avx2"], "AuthenticAMD", False),
+        (["bf16"], "", False),
+    ],
+)
+def test_bf16_is_fast_with_amx_or_on_amd(monkeypatch, names, vendor, fast):
+    from seg_node.core import machine
+
+    monkeypatch.setattr(machine, "instructions", lambda: names)
+    monkeypatch.setattr(machine, "_cpuinfo", lambda *_: vendor)
+    assert machine.has_fast_bf16() is fast
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
 @pytest.mark.parametrize(("environment", "mapped"), [({}, 0), ({"MALLOC_MMAP_THRESHOLD_": "131072"}, 2**22)])
 def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(environment, mapped):

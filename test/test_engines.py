@@ -298,6 +298,15 @@ def test_openvino_sorts_and_stacks_nothing(model, tmp_path):
     assert "Split" in kinds and not {"TopK", "ReduceSum"} & set(kinds)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_openvino_computes_in_bf16_only_where_that_is_fast(fast, tmp_path, monkeypatch):
+    monkeypatch.setattr("seg_node.core.engines.openvino_engine.has_fast_bf16", lambda: fast)
+    engine = _engine(_three_channel_bundle(tmp_path), "openvino")
+    native = "BF16" in engine._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = engine.compiled((32, 32), profiled=True).get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    assert found == ("bf16" if fast and native else "f32")
+
+
 def test_openvino_takes_what_was_compiled_before(val_frame, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     bundle = load_bundle("fpn_resnet50")

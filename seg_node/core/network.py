@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg_node.core.machine import has_fast_bf16
 from seg_node.core.taxonomy import Category
 
 STRIDE = 32
@@ -85,11 +86,11 @@ def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int
     return max(1, round(camera[0] * scale)), max(1, round(camera[1] * scale))
 
 
-def has_native_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16; elsewhere autocast to it is several times slower than fp32."""
+def computes_faster_in_bf16(device: torch.device) -> bool:
+    """Whether a device is faster in bf16 than in fp32; where it has to emulate bf16, it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return has_fast_bf16()
 
 
 class FrameSegmenter(nn.Module):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import load_bundle, shipped_bundles, write_bundle
 from seg_node.core.engines import ENGINES, Engine, create_engine, present_engines
+from seg_node.core.machine import instructions
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.replay.images import decode
 
@@ -105,16 +106,22 @@ def inference_times(engine: Engine, frames: Sequence[np.ndarray], inferences: in
 def computed_precision(engine: str, precision: str) -> str:
     """What an engine of that ``Engine.precision`` computes in, for people."""
     if precision == "auto":
-        return "bf16" if engine != "onnxruntime" and _native_bf16() else "fp32"
+        import torch
+
+        from seg_node.core.network import computes_faster_in_bf16
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "bf16" if engine != "onnxruntime" and computes_faster_in_bf16(device) else "fp32"
     return precision
 
 
-def _native_bf16() -> bool:
+def has_native_bf16() -> bool:
+    """Whether the device has instructions for bf16, fast or not."""
     import torch
 
-    from seg_node.core.network import has_native_bf16
-
-    return has_native_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(instructions())
 
 
 def settings(models: Sequence[str], engines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -122,7 +129,7 @@ def settings(models: Sequence[str], engines: Sequence[str]) -> Iterator[tuple[st
     for model in models:
         for engine in engines:
             yield model, engine, "fp32"
-            if engine != "onnxruntime" and _native_bf16():
+            if engine != "onnxruntime" and has_native_bf16():
                 yield model, engine, "bf16"
             if engine != "torch" and (load_bundle(model).ranges or camvid_root()):
                 yield model, engine, "int8"

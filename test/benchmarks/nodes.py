@@ -1,5 +1,6 @@
 """Live nodes under load: the naive one, the segmentation node and the echo, each in a process of its own over DDS."""
 
+import math
 import sys
 import tempfile
 import time
@@ -32,7 +33,7 @@ OVERLOADS = ("2x", "3x")
 BESIDE_BARE = ("sustained", *OVERLOADS)
 """Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
 ROUNDS = 6
-"""Of each of ``OVERLOADS``, bare inference before and after it: the machine may change its speed within seconds."""
+"""Of each of ``BESIDE_BARE``, bare inference before and after it: the machine may change its speed within seconds."""
 _BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 
@@ -45,7 +46,7 @@ class Load:
     """Different frames."""
     sustained: int = 40
     """Frames at ``SUSTAINED`` times the node's own rate, at least."""
-    sustained_s: float = 15.0
+    sustained_s: float = 20.0
     """Seconds at the same rate, at least: a 99th percentile needs many frames."""
     fixed_s: float = 10.0
     """At ``FIXED_HZ``."""
@@ -54,8 +55,7 @@ class Load:
     overload_s: float = 4.0
     idle_s: float = 10.0
     inferences: int = 12
-    """Bare, before and after each round of ``OVERLOADS``; 0 for none. Around the sustained run, as many as it has
-    frames."""
+    """Bare, before and after each round of ``BESIDE_BARE``; 0 for none."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Measured:
     masks: dict[int, ArrivedMask]
     """Of the sustained run, by index of the frame in the drive."""
     bare: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Milliseconds of bare inferences, by run of ``BESIDE_BARE``: those before it and after each round of it; of ours
+    """Milliseconds of bare inferences, by run of ``BESIDE_BARE``: those before it and after each of its rounds; of ours
     only."""
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Masks a second in each round of a run of ``OVERLOADS``; of ours only."""
@@ -142,7 +142,7 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
             if kind == "ours":
                 node.wait_for("active")
             started = time.monotonic() - began
-            alone = _Alone(model, engine, drive) if kind == "ours" and load.inferences else None
+            alone = _Alone(model, engine, drive, load.inferences) if kind == "ours" and load.inferences else None
             with Bench(drive, node, Path(folder), qos="reliable") as bench:
                 idle = bench.idle(load.idle_s)
                 # A slow first frame is not what the node keeps up with, and the median of seven leaves it out.
@@ -150,7 +150,8 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                 plan = [("fixed", FIXED_HZ, round(FIXED_HZ * load.fixed_s))]
                 if kind != "echo":
                     hz = SUSTAINED * own
-                    plan.insert(0, ("sustained", hz, max(load.sustained, round(hz * load.sustained_s))))
+                    frames = max(load.sustained, round(hz * load.sustained_s))
+                    plan.insert(0, ("sustained", hz, math.ceil(frames / ROUNDS) if alone else frames))
                 plan += [
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
@@ -158,16 +159,15 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                 runs, masks, beside, rates = {}, {}, {}, {}
                 for name, hz, frames in plan:
                     timed = alone is not None and name in BESIDE_BARE
-                    inferences = load.inferences if name in OVERLOADS else (frames + 1) // 2
-                    times = [alone.times(inferences)] if timed else []
+                    times = [alone.times()] if timed else []
                     rounds = []
-                    for _ in range(ROUNDS if timed and name in OVERLOADS else 1):
+                    for _ in range(ROUNDS if timed else 1):
                         run = bench.play(
                             make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
                         )
                         rounds.append(played(name, hz, run))
                         if timed:
-                            times.append(alone.times(inferences))
+                            times.append(alone.times())
                     if timed:
                         beside[name] = times
                     if timed and name in OVERLOADS:
@@ -186,14 +186,14 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
 class _Alone:
     """Bare inference in this process, while the node has nothing to do."""
 
-    def __init__(self, model: str, engine: str, drive: Drive):
+    def __init__(self, model: str, engine: str, drive: Drive, inferences: int):
         self._engine = create_engine(load_bundle(model), engine)
         self._engine.warm_up(HD)
-        self._frames = [decode(frame) for frame in drive.frames[:10]]
+        self._frames = [decode(frame) for frame in drive.frames[:inferences]]
 
-    def times(self, inferences: int) -> list[float]:
-        """Milliseconds of so many inferences back to back, after one that is not counted."""
-        return inference_times(self._engine, self._frames, inferences, warm_up=1)
+    def times(self) -> list[float]:
+        """Milliseconds of inferences back to back, after one that is not counted."""
+        return inference_times(self._engine, self._frames, len(self._frames), warm_up=1)
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:

@@ -44,14 +44,14 @@ def peaks(device: str = "cpu") -> dict[str, float]:
 
 def _peaks(device: str) -> dict[str, float]:
     import torch
-    from engines import _native_bf16
+    from engines import has_native_bf16
 
     def fastest(work: Callable[[], Any]) -> float:
         return _fastest(work, torch.cuda.synchronize if device == "cuda" else lambda: None)
 
     # Elsewhere torch multiplies one number after the other.
     int8_in_torch = device == "cuda" or "avx512_vnni" in instructions()
-    found = {"fp32": 0.0, "int8": 0.0} | ({"bf16": 0.0} if _native_bf16() else {})
+    found = {"fp32": 0.0, "int8": 0.0} | ({"bf16": 0.0} if has_native_bf16() else {})
     for side in _SIDES[device]:
         work = 2 * side**3 / 1e9
         a = torch.randn(side, side, device=device)

@@ -12,7 +12,7 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.engines.openvino_graph import REWRITES, REWRITTEN, Rewrite, rewrite
-from seg_node.core.machine import instructions, machine
+from seg_node.core.machine import has_fast_bf16, instructions, machine
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -67,8 +67,8 @@ class OpenVinoEngine(Engine):
         hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
         if self.threads:
             hints["INFERENCE_NUM_THREADS"] = self.threads
-        if self.precision in _PRECISION_HINTS:
-            hints["INFERENCE_PRECISION_HINT"] = _PRECISION_HINTS[self.precision]
+        if precision := _PRECISION_HINTS.get(self._precision()):
+            hints["INFERENCE_PRECISION_HINT"] = precision
         if profiled:
             hints["PERF_COUNT"] = "YES"
         fresh: list[openvino.CompiledModel] = []
@@ -89,6 +89,11 @@ class OpenVinoEngine(Engine):
         except RuntimeError:
             # What cannot be exported, or read again, costs time only.
             return fresh[0] if fresh else compile_now()
+
+    def _precision(self) -> str:
+        """Of the computation. OpenVINO's own choice is bf16 wherever there are instructions for it."""
+        native = "BF16" in self._core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        return "fp32" if self.precision == "auto" and native and not has_fast_bf16() else self.precision
 
     def model(
         self, size: tuple[int, int], confidence: bool = False, rewrites: Sequence[Rewrite] = REWRITES

@@ -12,7 +12,7 @@ import torch
 
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
-from seg_node.core.network import FrameSegmenter, SegmentationNetwork, has_native_bf16
+from seg_node.core.network import FrameSegmenter, SegmentationNetwork, computes_faster_in_bf16
 
 _SIZES_KEPT = 4
 """Graphs kept, so that a camera that changes its size for good does not grow the memory for ever."""
@@ -46,7 +46,7 @@ class TorchEngine(Engine):
             # smp and timm raise KeyError and RuntimeError, onnx its protobuf's errors.
             raise EngineError(f"{bundle.name}: torch cannot build {manifest.backbone}: {error}") from error
         self.batches = self.device == "cuda"
-        bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(torch.device(self.device)))
+        bf16 = precision == "bf16" or (precision == "auto" and computes_faster_in_bf16(torch.device(self.device)))
         # Autocast converts the weights for every frame; a GPU takes a network that is bf16 throughout.
         self._autocast = bf16 and self.device == "cpu"
         network.eval()

@@ -34,7 +34,7 @@ PARTS = ("nodes", "transport", "engines")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. The full plan takes about twenty minutes for two bundles on two cores."""
+    """How much is measured. The full plan takes about twenty-five minutes for two bundles on two cores."""
 
     repetitions: int = 2
     load: nodes.Load = nodes.Load()
@@ -80,7 +80,7 @@ def measure_nodes(
             with bar.step(f"{repetition + 1}/{plan.repetitions}: naive {model}", 60 + 7 * len(overloads)):
                 raw[f"naive {model}"].append(nodes.measure("naive", model, "", plan.load, overloads))
             rounds = 8 * nodes.ROUNDS * len(nodes.OVERLOADS) if overloads else 0
-            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 60 + 8 * len(overloads) + rounds):
+            with bar.step(f"{repetition + 1}/{plan.repetitions}: ours {model}", 80 + 8 * len(overloads) + rounds):
                 raw[f"ours {model}"].append(nodes.measure("ours", model, engine, plan.load, overloads, cache))
     found = []
     for model in models:
@@ -169,7 +169,7 @@ def _seconds(plan: Plan, models: list[str], present: list[str], parts: list[str]
     """Expected seconds of all steps, for the progress bar."""
     bundles = len(models)
     of_overloads = 15 * len(plan.load.overloads) + 8 * nodes.ROUNDS * len(nodes.OVERLOADS)
-    of_nodes = plan.repetitions * (35 + 120 * bundles) + of_overloads * bundles
+    of_nodes = plan.repetitions * (35 + 140 * bundles) + of_overloads * bundles
     of_transport = len(transport.settings()) * (8 + (plan.transport_frames + plan.reliable_frames) / 60)
     seconds = {
         "nodes": of_nodes,

@@ -39,7 +39,7 @@ def has_fast_bf16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32.
 
     By AMX, or by AMD's instructions for AVX-512. Those of Intel's take twice as long as float32 (an Emerald Rapids on a
-    virtual machine that hides AMX: a product of matrices at 169 GFLOP/s against 333; an EPYC: 432 against 205).
+    virtual machine that hides AMX: a product of matrices at 168 GFLOP/s against 328; an EPYC: 432 against 205).
     """
     names = instructions()
     return "amx_bf16" in names or ("avx512_bf16" in names and _cpuinfo("vendor_id") == "AuthenticAMD")

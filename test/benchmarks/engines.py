@@ -105,14 +105,15 @@ def inference_times(engine: Engine, frames: Sequence[np.ndarray], inferences: in
 
 def computed_precision(engine: str, precision: str) -> str:
     """What an engine of that ``Engine.precision`` computes in, for people."""
-    if precision == "auto":
-        import torch
+    if precision != "auto":
+        return precision
+    if engine == "onnxruntime":
+        return "fp32"
+    import torch
 
-        from seg_node.core.network import computes_faster_in_bf16
+    from seg_node.core.network import computes_faster_in_bf16
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return "bf16" if engine != "onnxruntime" and computes_faster_in_bf16(device) else "fp32"
-    return precision
+    return "bf16" if computes_faster_in_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu")) else "fp32"
 
 
 def has_native_bf16() -> bool:

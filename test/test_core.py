@@ -373,6 +373,35 @@ def test_newest_frame_wins_and_the_swap_waits_for_the_next_frame():
     }
 
 
+def test_the_next_frame_is_masked_while_a_mask_is_published():
+    class Slow(_Port):
+        def __init__(self):
+            super().__init__()
+            self.permission = threading.Event()
+
+        def publish(self, *mask):
+            assert self.permission.wait(10)
+            super().publish(*mask)
+
+    engine, port, masked = _Engine(), Slow(), []
+    engine.infer = lambda bgr, confidence=False: masked.append(bgr[0, 0, 0]) or (bgr[..., 0], None)
+    segmenter = Segmenter(engine, port)
+    segmenter.start()
+    for message in (1, 2):
+        segmenter.submit(message)
+        _wait(lambda wanted=message: wanted in masked)
+    for message in (3, 4):
+        segmenter.submit(message)
+    time.sleep(0.1)
+    assert masked == [1, 2], "2 has to wait until 1 is published, and 3 and 4 for 2"
+    assert segmenter.accounting.snapshot()["pending"] == 3
+    port.permission.set()
+    assert segmenter.stop(10)
+    assert [message for message, _, _ in port.masks] == [1, 2, 4]
+    ends = [(message, record.outcome) for message, record in port.records]
+    assert ends == [(3, Outcome.SUPERSEDED), (1, Outcome.MASKED), (2, Outcome.MASKED), (4, Outcome.MASKED)]
+
+
 def test_frames_after_the_stop_are_counted():
     port = _Port()
     segmenter = Segmenter(_Engine(), port)

@@ -226,7 +226,7 @@ def test_monitor_keeps_rows_without_padding_and_compresses_early_where_memory_is
     padded = Image(height=2, width=3, encoding="mono8", step=4, data=[1, 2, 3, 99, 4, 5, 6, 99])
     padded.header.stamp.sec = 5
     for source_time in (0, monitor._since_epoch + 7):
-        monitor._on_mask(serialize_message(padded), {"source_timestamp": source_time})
+        monitor._on_mask(np.frombuffer(serialize_message(padded), np.uint8), source_time)
     monitor.shrink()
     assert not monitor._raw_masks
 

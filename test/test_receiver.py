@@ -36,7 +36,7 @@ def _wait(condition):
 def test_a_callback_that_raises_costs_its_message_only(node):
     seen = []
 
-    def callback(data, info):
+    def callback(data, published):
         seen.append(data)
         if len(seen) == 1:
             raise RuntimeError("as ordered")
@@ -47,7 +47,7 @@ def test_a_callback_that_raises_costs_its_message_only(node):
     for text in ("first", "second"):
         publisher.publish(String(data=text))
     _wait(lambda: len(seen) == 2)
-    assert b"second" in seen[1]
+    assert b"second" in seen[1].tobytes()
     receiver.stop()
     publisher.publish(String(data="third"))
     time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_an_event_whose_callback_raises_does_not_end_the_thread(node, monkeypatc
         return handlers
 
     monkeypatch.setattr(SubscriptionEventCallbacks, "create_event_handlers", create_failing)
-    receiver = Receiver(node, String, "receiver_events", lambda data, info: seen.set(), RELIABLE)
+    receiver = Receiver(node, String, "receiver_events", lambda data, published: seen.set(), RELIABLE)
     node.create_publisher(String, "receiver_events", BEST_EFFORT)
     _wait(raised.is_set)
     publisher = node.create_publisher(String, "receiver_events", RELIABLE)

@@ -3,6 +3,7 @@
 import threading
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -25,8 +26,8 @@ class UndecodableError(ValueError):
 class FramePort(ABC, Generic[M]):
     """What the worker asks of its surroundings; ``M`` is the message that carries a frame.
 
-    All methods are called by the worker, ``report`` and ``give_up`` also by the thread that submits and by the one that
-    watches the worker.
+    The worker calls all methods but ``publish``, which the thread that publishes calls. ``report``, ``age`` and
+    ``give_up`` are called by that one, too, by the thread that submits and by the one that watches the worker.
     """
 
     @abstractmethod
@@ -70,6 +71,8 @@ class _Frame(Generic[M]):
 
 class Segmenter(Generic[M]):
     """Masks the newest frame in a worker thread and accounts for all the others.
+
+    Another thread publishes each mask and its record, so that the worker goes on with the next frame meanwhile.
 
     An inference that does not return in time is given up: its frame and all that come while it lasts fail, and if it
     returns after all, its result is discarded and the same worker goes on. There is never a second one on an engine.
@@ -209,18 +212,21 @@ class Segmenter(Generic[M]):
             self._settle(dropped, Outcome.SUPERSEDED)
 
     def _work(self, slot: Slot[_Frame[M]]) -> None:
-        while (frame := slot.take(self.patience)) is not None:
-            frame.stopwatch.lap(Stage.WAIT)
-            # Read once: a swap in the middle of a frame takes effect with the next one.
-            frame.engine = self.engine
-            self._in_work = frame
-            outcome, detail, result = self._infer(frame, frame.engine)
-            if not slot.done(frame):
-                # It has its end already.
-                continue
-            if result is not None:
-                outcome, detail = self._publish(frame, *result)
-            self._settle(frame, outcome, detail)
+        published: Future | None = None
+        with ThreadPoolExecutor(1, "publisher") as publisher:
+            while (frame := slot.take(self.patience)) is not None:
+                frame.stopwatch.lap(Stage.WAIT)
+                # Read once: a swap in the middle of a frame takes effect with the next one.
+                frame.engine = self.engine
+                self._in_work = frame
+                outcome, detail, result = self._infer(frame, frame.engine)
+                if not slot.done(frame):
+                    # It has its end already.
+                    continue
+                if published:
+                    # A middleware that is slower than the engine slows it down, rather than to have masks queue.
+                    published.result()
+                published = publisher.submit(self._finish, frame, outcome, detail, result)
 
     # No error of one frame may end the worker, hence the broad excepts.
 
@@ -245,6 +251,11 @@ class Segmenter(Generic[M]):
             frame.inferring_since = None
         frame.stopwatch.lap(Stage.INFERENCE)
         return Outcome.MASKED, "", result
+
+    def _finish(self, frame: _Frame[M], outcome: Outcome, detail: str, result: tuple | None) -> None:
+        if result is not None:
+            outcome, detail = self._publish(frame, *result)
+        self._settle(frame, outcome, detail)
 
     def _publish(self, frame: _Frame[M], mask: np.ndarray, confidence: np.ndarray | None) -> tuple[Outcome, str]:
         try:

@@ -156,7 +156,8 @@ class Slot(Generic[T]):
 class Accounting:
     """Counts frames so that received = masked + every kind of drop + pending, at any instant.
 
-    Pending frames wait in the slot or are with the worker: two at most, none once the camera pauses.
+    Pending frames wait in the slot, are in inference or are being published: one each at most, none once the camera
+    pauses.
     """
 
     def __init__(self):

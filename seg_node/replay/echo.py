@@ -15,7 +15,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -23,7 +22,9 @@ from std_msgs.msg import Header
 from seg_node.core.slot import Accounting
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.ros.messages import diagnostics, record_to_diagnostics
+from seg_node.ros.receiver import Receiver
 from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
+from seg_node.ros.serialized_transfer import publish_serialized
 
 # Deep: a frame that waits for its turn is the harness's to count, not to lose.
 _QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -40,20 +41,17 @@ class EchoNode(Node):
         self._masks = self.create_publisher(Image, "~/mask", _QOS)
         self._timing = self.create_publisher(DiagnosticArray, "~/timing", _QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", _QOS)
-        overrides = QoSOverridingOptions.with_default_policies()
-        self.create_subscription(
-            Image, "image", self._on_image, _CAMERA_QOS, raw=True, qos_overriding_options=overrides
-        )
+        self._receiver = Receiver(self, Image, "image", self._on_image, _CAMERA_QOS)
         self.create_timer(0.5, self._publish_diagnostics)
 
-    def _on_image(self, data: bytes) -> None:
+    def _on_image(self, data: np.ndarray, published: int) -> None:
         began = time.monotonic_ns()
         self._accounting.receive()
         message = SerializedImage(data)
         header, image = message.header, message.raw()
         if self._mask.shape != (image.height, image.width):
             self._mask = np.zeros((image.height, image.width), np.uint8)
-        self._masks.publish(serialized_mono8(self._mask, header))
+        publish_serialized(self._masks, serialized_mono8(self._mask, header))
         took = (time.monotonic_ns() - began) / 1e6
         self._accounting.settle(Outcome.MASKED)
         record = FrameRecord(Outcome.MASKED, "echo", {Stage.PUBLISH: took}, took)

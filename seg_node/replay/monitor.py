@@ -12,7 +12,6 @@ import threading
 import time
 import zlib
 from collections import deque
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +77,11 @@ class Monitor(Node):
     def begin(self) -> None:
         """Forget what was seen so far."""
         with self._lock:
-            self._raw_masks: deque[tuple[int, int, bytes]] = deque()
+            self._raw_masks: deque[tuple[int, int, np.ndarray]] = deque()
             self._arrived_bytes = self._compressed_bytes = 0
             self._masks: list[tuple[int, ArrivedMask]] = []
             self._mask_count = 0
-            self._records: list[tuple[int, bytes]] = []
+            self._records: list[tuple[int, np.ndarray]] = []
             self._samples: list[UsageSample] = []
 
     def seen(self) -> Seen:
@@ -115,7 +114,7 @@ class Monitor(Node):
                 self._compress_oldest()
         records = []
         for arrived, data in self._records:
-            message = deserialize_message(data, DiagnosticArray)
+            message = deserialize_message(data.tobytes(), DiagnosticArray)
             records.append((stamp_ns(message.header), arrived, frame_record(message.status[0])))
         return Observed(self._masks, records, self._samples)
 
@@ -124,26 +123,26 @@ class Monitor(Node):
             return
         arrived, source_time, data = self._raw_masks.popleft()
         self._compressed_bytes += len(data)
-        message = deserialize_message(data, Image)
+        message = deserialize_message(data.tobytes(), Image)
         rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : message.width]
         published = source_time - self._since_epoch if source_time else None
         mask = ArrivedMask(arrived, (message.height, message.width), zlib.compress(rows.tobytes(), 1), published)
         self._masks.append((stamp_ns(message.header), mask))
 
-    def _on_mask(self, data: bytes, info: dict) -> None:
+    def _on_mask(self, data: np.ndarray, published: int) -> None:
         self._newest = arrived = time.monotonic_ns()
         with self._lock:
             self._mask_count += 1
             self._arrived_bytes += len(data)
-            self._raw_masks.append((arrived, info["source_timestamp"], data))
+            self._raw_masks.append((arrived, published, data))
 
-    def _on_timing(self, data: bytes, info: dict) -> None:
+    def _on_timing(self, data: np.ndarray, published: int) -> None:
         self._newest = arrived = time.monotonic_ns()
         with self._lock:
             self._records.append((arrived, data))
 
-    def _on_diagnostics(self, data: bytes, info: dict) -> None:
-        for status in deserialize_message(data, DiagnosticArray).status:
+    def _on_diagnostics(self, data: np.ndarray, published: int) -> None:
+        for status in deserialize_message(data.tobytes(), DiagnosticArray).status:
             if status.name == self._status_name:
                 self._status = {item.key: item.value for item in status.values}
                 self._model = status.hardware_id
@@ -163,11 +162,15 @@ class _Reporter:
 
 def _watch(monitor: Monitor, reporter: _Reporter) -> None:
     """Report and sample until the process ends."""
+    reported: dict[str, object] = {}
     for tick in range(sys.maxsize):
         if tick % 2 == 0:
             monitor.sample()
         monitor.shrink()
-        reporter.write("seen", **asdict(monitor.seen()))
+        seen = vars(monitor.seen())
+        if changed := {name: value for name, value in seen.items() if reported.get(name) != value}:
+            reporter.write("seen", **changed)
+        reported = seen
         time.sleep(_PERIOD_S / 2)
 
 

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seg_node.replay.observed import Observed
@@ -23,7 +23,7 @@ class MonitorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Seen:
-    """What the monitor has seen since the begin; sent about twenty times a second."""
+    """What the monitor has seen since the begin; what has changed of it is sent ten times a second."""
 
     matched: bool = False
     """Whether the node publishes masks and timing records, and its diagnostics have arrived."""
@@ -43,9 +43,9 @@ class MonitorProcess:
     """``python -m seg_node.replay.monitor``; a context manager.
 
     One line of stdin is one command: ``begin`` forgets what was seen, ``end FILE`` writes it to FILE. One line of
-    stdout is one JSON object: ``{"event": "seen", ...}`` with the fields of ``Seen``, ``begun``, ``ended``, and
-    ``failed`` with a ``reason`` where the file cannot be written. It ends when stdin is closed, so it does not outlive
-    this process.
+    stdout is one JSON object: ``{"event": "seen", ...}`` with the fields of ``Seen`` that have changed, ``begun``,
+    ``ended``, and ``failed`` with a ``reason`` where the file cannot be written. It ends when stdin is closed, so it
+    does not outlive this process.
 
     Args:
         target: fully qualified name of the segmentation node.
@@ -145,7 +145,7 @@ class MonitorProcess:
             values = json.loads(line)
             event = values.pop("event")
             if event == "seen":
-                self._seen = Seen(**values)
+                self._seen = replace(self._seen, **values)
             elif event == "failed":
                 self._failure = values["reason"]
             else:

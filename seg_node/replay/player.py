@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -16,6 +17,7 @@ from std_msgs.msg import Header
 
 from seg_node.replay.bag import Drive, Frame
 from seg_node.replay.schedule import Schedule
+from seg_node.ros.serialized_transfer import publish_serialized
 
 _DEPTH = 5
 _CLOCK_S = 0.025
@@ -100,12 +102,12 @@ class Player:
                 self._tick(log_times[i])
             sent.append(Sent(index, due, time.monotonic_ns()))
             for (_, _, publisher), message in zip(self._tracks, messages, strict=True):
-                publisher.publish(message)
+                publish_serialized(publisher, message)
             if after_frame:
                 after_frame(i + 1)
         return sent
 
-    def _message(self, track: tuple, index: int) -> bytes:
+    def _message(self, track: tuple, index: int) -> np.ndarray:
         frames, built, _ = track
         index %= len(frames)
         return built[index] if built else to_bytes(frames[index])
@@ -141,9 +143,9 @@ def publisher_qos(drive: Drive, qos: str = "recorded") -> QoSProfile:
     )
 
 
-def to_bytes(frame: Frame) -> bytes:
-    """The serialised ROS message of a frame."""
-    return serialize_message(to_message(frame))
+def to_bytes(frame: Frame) -> np.ndarray:
+    """The serialised ROS message of a frame, uint8 [size]."""
+    return np.frombuffer(serialize_message(to_message(frame)), np.uint8)
 
 
 def to_message(frame: Frame) -> Image | CompressedImage:

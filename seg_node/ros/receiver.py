@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import numpy as np
 from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
@@ -11,7 +12,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-Handler = Callable[[bytes, dict], None]
+from seg_node.ros.serialized_transfer import take_serialized
+
+Handler = Callable[[np.ndarray, int], None]
 
 
 class Receiver:
@@ -28,8 +31,8 @@ class Receiver:
         node: that subscribes.
         message_type: of the topic.
         topic: relative, absolute or private.
-        callback: called with each serialised message and what rclpy knows of it (``source_timestamp`` in nanoseconds
-            and the like), in the receiver's thread. What it raises is logged.
+        callback: called with what ``take_serialized`` returns of each message, in the receiver's thread. What it raises
+            is logged.
         qos: overridable by the node's ``qos_overrides`` parameters.
     """
 
@@ -90,7 +93,7 @@ class Receiver:
 
     def _take(self) -> bool:
         """Whether there was a message."""
-        taken = self._subscription.handle.take_message(self._subscription.msg_type, self._subscription.raw)
+        taken = take_serialized(self._subscription)
         if taken is not None:
             self._callback(*taken)
         return taken is not None

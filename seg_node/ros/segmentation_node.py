@@ -28,6 +28,7 @@ from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameter
 from seg_node.ros.process import run_node
 from seg_node.ros.receiver import Receiver
 from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
+from seg_node.ros.serialized_transfer import publish_serialized
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
@@ -194,7 +195,7 @@ class SegmentationNode(LifecycleNode, FramePort):
                 setattr(self._segmenter, LIMITS[name], new[name])
         return refusal("")
 
-    def _on_image(self, data: bytes, info: dict) -> None:
+    def _on_image(self, data: np.ndarray, published: int) -> None:
         message = SerializedImage(data)
         self._camera.header(stamp_ns(message.header), message.header.frame_id, self.age(message))
         self._segmenter.submit(message)
@@ -217,9 +218,9 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
-        self._mask.publish(serialized_mono8(mask, message.header))
-        if confidence is not None:
-            self._confidence.publish(serialized_mono8(confidence, message.header))
+        for publisher, pixels in ((self._mask, mask), (self._confidence, confidence)):
+            if pixels is not None and publisher.is_activated:
+                publish_serialized(publisher, serialized_mono8(pixels, message.header))
 
     def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""

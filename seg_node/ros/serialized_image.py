@@ -44,7 +44,7 @@ class SerializedImage:
         header: ``std_msgs/Header`` of the message; empty where its bytes cannot be read, as the methods then say.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes | np.ndarray):
         self._reader = _Reader(data)
         self._fault: UndecodableError | None = None
         self.header = Header()
@@ -81,24 +81,31 @@ class SerializedImage:
         return self._reader
 
 
-def serialized_mono8(pixels: np.ndarray, header: Header) -> bytes:
+def serialized_mono8(pixels: np.ndarray, header: Header) -> np.ndarray:
     """A serialised ``sensor_msgs/Image`` of a mask or a confidence image.
 
     Args:
         pixels: uint8 [H, W], contiguous.
         header: of the camera's frame.
+
+    Returns:
+        uint8 [size].
     """
     height, width = pixels.shape
     begin = serialize_message(header)
     # In the machine's byte order, as rclpy writes it; the encapsulation does not change what numbers are aligned to.
     fields = struct.pack("=III6sBxII", height, width, 6, b"mono8", 0, width, pixels.size)
-    return b"".join((begin, bytes(-len(begin) % 4), fields, pixels.data))
+    begin += bytes(-len(begin) % 4) + fields
+    message = np.empty(len(begin) + pixels.size, np.uint8)
+    message[: len(begin)] = np.frombuffer(begin, np.uint8)
+    message[len(begin) :] = pixels.ravel()
+    return message
 
 
 class _Reader:
     """Reads field after field."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes | np.ndarray):
         self._data = memoryview(data)
         self._order = ""
         self._at = 0

@@ -103,7 +103,7 @@ def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
     delays: list[float] = []
     newest = 0.0
 
-    def callback(data: bytes, info: object) -> None:
+    def callback(data: bytes | np.ndarray, info: object) -> None:
         nonlocal newest
         newest = time.monotonic()
         delays.append(1e3 * newest - stamp_ns(SerializedImage(data).header) / 1e6)

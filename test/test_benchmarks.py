@@ -174,13 +174,15 @@ def test_second_start_is_held_against_three_seconds():
 
 def test_overload_lines():
     naive = measured("naive", {"3x": played([4000.0, 4000.0], [0, 1])})
-    ours = measured("ours", {"3x": played([199.0, 150.0], [0, 1])})
+    ours = measured("ours", {"3x": played([199.0, 150.0], [0, 1], inference=[110.0, 108.0])})
+    ours.around["3x"] = [0.02, 0.024, 0.03]
     # The machine slows down after the second of three rounds.
     ours.bare["3x"] = [[90.0, 110.0], [100.0, 100.0], [100.0, 100.0], [140.0, 140.0]]
     ours.rates["3x"] = [9.6, 9.0, 8.0]
     echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
-    rate, age = lines.overload(naive, ours, echo)
+    rate, around, age = lines.overload(naive, ours, echo)
     assert rate.value == "0.960 [0.900, 0.960], 3 rounds; 8.87 masks/s" and rate.holds
+    assert around.value == "96.6 %; 2.4 %"  # 109 ms at 8.87 masks/s
     assert age.wanted == "p99 <= 2 inferences + transport = 205 ms" and age.holds
     ours.rates["3x"] = [9.4, 9.0, 8.0]
     assert not lines.overload(naive, ours, echo)[0].holds

@@ -94,6 +94,11 @@ def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list
         )
         what = f"masks/s at {name} overload / bare inference rate"
         lines.append(Line(subject, what, value, ">= 0.95", share >= 0.95))
+        # What of the rest is the node's own time between inferences, and what is taken from it by those around.
+        inferring = float(np.mean(ours.runs[name].inference)) * float(np.mean(rates)) / 1e3
+        value = f"{100 * inferring:.1f} %; {100 * np.median(ours.around[name]):.1f} %"
+        what = f"at {name} overload, the node's time in inference; what camera and observer take of all cores"
+        lines.append(Line(subject, what, value))
     bound = 2 * float(np.median(times)) + _quantile(_runs(floor, "fixed"), 0.5)
     for name, run in ours.runs.items():
         if name.endswith("x"):

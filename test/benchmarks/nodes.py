@@ -1,6 +1,7 @@
 """Live nodes under load: the naive one, the segmentation node and the echo, each in a process of its own over DDS."""
 
 import math
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import create_engine
 from seg_node.replay.bag import Drive
 from seg_node.replay.images import decode
+from seg_node.replay.monitor_process import Seen
 from seg_node.replay.node_process import NodeProcess
 from seg_node.replay.observation import ArrivedMask, Run
 from seg_node.replay.rates import service_rate
@@ -23,6 +25,7 @@ from seg_node.replay.run import Bench
 from seg_node.replay.schedule import Rate, make_schedule
 from seg_node.replay.scoring import summarise
 from seg_node.replay.statistics import Samples, quantile_difference
+from seg_node.replay.usage import ProcessUsage
 
 KINDS = ("naive", "ours", "echo")
 SUSTAINED = 0.7
@@ -109,6 +112,8 @@ class Measured:
     only."""
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Masks a second in each round of a run of ``OVERLOADS``; of ours only."""
+    around: dict[str, list[float]] = field(default_factory=dict)
+    """Share of all cores that camera and monitor took in each round of a run of ``OVERLOADS``; of ours only."""
 
 
 def measure(
@@ -156,22 +161,23 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                     (f"{factor:g}x", factor * own, max(4, round(factor * own * load.overload_s)))
                     for factor in overloads
                 ]
-                runs, masks, beside, rates = {}, {}, {}, {}
+                runs, masks, beside, rates, around = {}, {}, {}, {}, {}
                 for name, hz, frames in plan:
                     timed = alone is not None and name in BESIDE_BARE
                     times = [alone.times()] if timed else []
-                    rounds = []
+                    rounds, shares = [], []
                     for _ in range(ROUNDS if timed else 1):
-                        run = bench.play(
-                            make_schedule(drive, Rate("hz", hz), frames=frames), warm_up=min(round(hz), frames // 4)
-                        )
+                        schedule = make_schedule(drive, Rate("hz", hz), frames=frames)
+                        harness = _Harness(bench.monitor_pid, frames)
+                        run = bench.play(schedule, min(round(hz), frames // 4), harness.progress)
                         rounds.append(played(name, hz, run))
+                        shares.append(harness.share)
                         if timed:
                             times.append(alone.times())
                     if timed:
                         beside[name] = times
                     if timed and name in OVERLOADS:
-                        rates[name] = [one.masks_per_s for one in rounds]
+                        rates[name], around[name] = [one.masks_per_s for one in rounds], shares
                     runs[name] = together(rounds)
                     if name == "sustained":
                         masks = {f.frame: f.mask for f in run.frames if f.mask}
@@ -180,7 +186,7 @@ def _measure(kind: str, model: str, engine: str, load: Load, overloads: tuple[fl
                             f"no mask of the {kind} node came at {hz:.1f} Hz; its last output:\n{node.last_output()}"
                         )
     cores = (idle[-1].cpu_s - idle[0].cpu_s) / ((idle[-1].time - idle[0].time) / 1e9) if len(idle) > 1 else None
-    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks, beside, rates)
+    return Measured(kind, model, started if kind == "ours" else None, own, cores, runs, masks, beside, rates, around)
 
 
 class _Alone:
@@ -194,6 +200,26 @@ class _Alone:
     def times(self) -> list[float]:
         """Milliseconds of inferences back to back, after one that is not counted."""
         return inference_times(self._engine, self._frames, len(self._frames), warm_up=1)
+
+
+class _Harness:
+    """Processor time around the node: of the camera, which is this process, and of the monitor."""
+
+    def __init__(self, monitor_pid: int, frames: int):
+        self._monitor = ProcessUsage(monitor_pid)
+        self._frames = frames
+        self._readings: list[tuple[float, float]] = []
+
+    def progress(self, count: int, seen: Seen) -> None:
+        """To be called after the first frame and the last one, at least."""
+        if count in (1, self._frames) and (sample := self._monitor.sample()):
+            self._readings.append((time.monotonic(), time.process_time() + sample.cpu_s))
+
+    @property
+    def share(self) -> float:
+        """Of all cores, from the first frame to the last one."""
+        (began, before), (ended, after) = self._readings[0], self._readings[-1]
+        return (after - before) / (ended - began) / os.cpu_count()
 
 
 def _process(kind: str, model: str, engine: str, log: Path) -> NodeProcess:

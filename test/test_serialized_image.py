@@ -53,7 +53,7 @@ def other_byte_order(message: Image) -> bytes:
 def test_masks_are_written_as_rclpy_writes_them(stamp, frame_id, size, data):
     header = image(stamp, frame_id).header
     mask = np.frombuffer(data, np.uint8)[: size[0] * size[1]].reshape(size)
-    written = serialized_mono8(mask, header)
+    written = serialized_mono8(mask, header).tobytes()
     # Not byte by byte: what rclpy leaves between fields is anything.
     assert len(written) == len(serialize_message(mono8_image(mask, header)))
     assert deserialize_message(written, Image) == mono8_image(mask, header)

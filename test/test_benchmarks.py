@@ -148,8 +148,8 @@ def test_ratio_of_quantiles():
 def test_overhead_line():
     runs = {"sustained": played([110.0, 110.0, 110.0], [0, 1, 2], inference=[100.0])}
     echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
-    share, _, steady = lines.overhead([measured("ours", runs, bare=96.0)], echo)
-    assert share.value.endswith("= 8.2 %") and share.holds  # (110 - 96 - 5) / 110
+    share, steady = lines.overhead([measured("ours", runs, bare=96.0)], echo)
+    assert share.value.endswith("= 8.2 %; inference in the node 100.0 ms") and share.holds  # (110 - 96 - 5) / 110
     assert steady.value == "1.00; bare inference in between 1.00" and steady.holds
     assert not lines.overhead([measured("ours", runs, bare=90.0)], echo)[0].holds  # 15 / 110
 

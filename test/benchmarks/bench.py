@@ -115,9 +115,9 @@ def measure_engines(
     with bar.step(f"threads of {fastest}", 12 * len(engines.THREADS)):
         settings = (models[0], fastest, "auto")
         data["threads"] = [engines.bare(*settings, threads, plan.inferences) for threads in engines.THREADS]
-    for row in data["threads"]:
-        what = f"{fastest} with {row['threads']} thread{'s' * (row['threads'] > 1)}, p50"
-        found.append(lines.Line(row["model"], what, f"{row['p50_ms']:.1f} ms"))
+    what = f"{fastest} with {' / '.join(str(row['threads']) for row in data['threads'])} threads, p50"
+    times = " / ".join(f"{row['p50_ms']:.1f}" for row in data["threads"])
+    found.append(lines.Line(data["threads"][0]["model"], what, f"{times} ms"))
     with bar.step(f"start-up of {fastest}", 16 * len(models)):
         data["start_up"] = {model: engines.start_up(model, fastest) for model in models}
     for model, seconds in data["start_up"].items():

@@ -61,16 +61,16 @@ def overhead(ours: Sequence[Measured], echo: Sequence[Measured]) -> list[Line]:
         for total, floor, inference in zip(totals, _runs(echo, "fixed"), bare, strict=True)
     ]
     share = 100 * float(np.median(rest)) / float(np.median(totals))
+    inside = np.median([np.median(run.inference) for run in _runs(ours, "sustained")])
     parts = (
         f"{np.median(totals):.1f} - {np.median(bare):.1f}"
-        f" - {np.median([np.median(run.latency) for run in _runs(echo, 'fixed')]):.1f} ms = {share:.1f} %"
+        f" - {np.median([np.median(run.latency) for run in _runs(echo, 'fixed')]):.1f} ms = {share:.1f} %;"
+        f" inference in the node {inside:.1f} ms"
     )
-    inside = np.median([np.median(run.inference) for run in _runs(ours, "sustained")])
     steady = _spread([run.latency for run in _runs(ours, "sustained")])
     both = f"{steady:.2f}; bare inference in between {_spread(alone):.2f}"
     return [
         Line(subject, "p50 - bare inference - transport floor, of the total", parts, "<= 10 %", share <= 10),
-        Line(subject, "inference inside the node, p50", f"{inside:.1f} ms"),
         Line(subject, "p99 / p50 at 0.7 of its own rate", both, "<= 1.3", steady <= 1.3),
     ]
 
@@ -82,7 +82,7 @@ def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list
     of the bare inferences around it, a rate against a rate: the mean of their times, not the median, which leaves out
     what is slow now and then.
     """
-    subject, lines, times = ours.model, [], []
+    subject, lines, times, inferring, around = ours.model, [], [], [], []
     for name, rates in ours.rates.items():
         bare = ours.bare[name]
         times += [time for one in bare for time in one]
@@ -94,11 +94,11 @@ def overload(naive: Measured, ours: Measured, floor: Sequence[Measured]) -> list
         )
         what = f"masks/s at {name} overload / bare inference rate"
         lines.append(Line(subject, what, value, ">= 0.95", share >= 0.95))
-        # What of the rest is the node's own time between inferences, and what is taken from it by those around.
-        inferring = float(np.mean(ours.runs[name].inference)) * float(np.mean(rates)) / 1e3
-        value = f"{100 * inferring:.1f} %; {100 * np.median(ours.around[name]):.1f} %"
-        what = f"at {name} overload, the node's time in inference; what camera and observer take of all cores"
-        lines.append(Line(subject, what, value))
+        inferring.append(f"{np.mean(ours.runs[name].inference) * np.mean(rates) / 10:.1f}")
+        around.append(f"{100 * np.median(ours.around[name]):.1f}")
+    # What of the rest is the node's own time between inferences, and what those around take from it.
+    what = f"of the time, inference; of all cores, camera and observer: {', '.join(ours.rates)}"
+    lines.append(Line(subject, what, f"{', '.join(inferring)} %; {', '.join(around)} %"))
     bound = 2 * float(np.median(times)) + _quantile(_runs(floor, "fixed"), 0.5)
     for name, run in ours.runs.items():
         if name.endswith("x"):

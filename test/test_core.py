@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -400,6 +401,28 @@ def test_the_next_frame_is_masked_while_a_mask_is_published():
     assert [message for message, _, _ in port.masks] == [1, 2, 4]
     ends = [(message, record.outcome) for message, record in port.records]
     assert ends == [(3, Outcome.SUPERSEDED), (1, Outcome.MASKED), (2, Outcome.MASKED), (4, Outcome.MASKED)]
+
+
+def test_a_process_that_ends_in_an_inference_ends_quietly():
+    work = """
+        import atexit, sys, time
+        sys.path.insert(0, sys.argv[1])
+        from test_core import _Engine, _Port, _wait
+        from seg_node.core.segmenter import Segmenter
+
+        engine = _Engine()
+        segmenter = Segmenter(engine, _Port())
+        segmenter.start()
+        segmenter.submit(1)
+        _wait(lambda: segmenter.accounting.snapshot()["masked"])
+        segmenter.submit(99)
+        assert engine.entered.wait(10)
+        # By then no executor takes work any more.
+        atexit.register(lambda: engine.permission.set() or time.sleep(0.2))
+    """
+    script = [sys.executable, "-c", textwrap.dedent(work), str(Path(__file__).parent)]
+    ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == ""
 
 
 def test_frames_after_the_stop_are_counted():

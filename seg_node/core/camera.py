@@ -26,7 +26,7 @@ class Oddity(str, Enum):
     SIZE_CHANGE = "size_change"
     BLACK = "black"
     FROZEN = "frozen"
-    """The same bytes as in the frame before, in every eighth row."""
+    """The same bytes as in the frame before, in every row that is looked at."""
 
 
 class CameraWatch:

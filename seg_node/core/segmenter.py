@@ -4,6 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -226,7 +227,9 @@ class Segmenter(Generic[M]):
                 if published:
                     # A middleware that is slower than the engine slows it down, rather than to have masks queue.
                     published.result()
-                published = publisher.submit(self._finish, frame, outcome, detail, result)
+                # Raised where the interpreter ends: nobody waits for this mask any more.
+                with suppress(RuntimeError):
+                    published = publisher.submit(self._finish, frame, outcome, detail, result)
 
     # No error of one frame may end the worker, hence the broad excepts.
 

@@ -30,6 +30,7 @@ from seg_node.replay.observed import Observed
 from seg_node.replay.usage import ProcessUsage
 from seg_node.ros.messages import frame_record
 from seg_node.ros.receiver import Receiver
+from seg_node.ros.serialized_image import SerializedImage
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -123,10 +124,11 @@ class Monitor(Node):
             return
         arrived, source_time, data = self._raw_masks.popleft()
         self._compressed_bytes += len(data)
-        message = deserialize_message(data.tobytes(), Image)
-        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : message.width]
+        message = SerializedImage(data)
+        image = message.raw()
+        rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)[:, : image.width]
         published = source_time - self._since_epoch if source_time else None
-        mask = ArrivedMask(arrived, (message.height, message.width), zlib.compress(rows.tobytes(), 1), published)
+        mask = ArrivedMask(arrived, (image.height, image.width), zlib.compress(rows.tobytes(), 1), published)
         self._masks.append((stamp_ns(message.header), mask))
 
     def _on_mask(self, data: np.ndarray, published: int) -> None:

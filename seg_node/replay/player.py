@@ -70,7 +70,7 @@ class Player:
         room = _MEMORY_SHARE * _free_memory()
         for one, name in [(drive, topic), *alongside]:
             size = sum(frame.image.data.nbytes for frame in one.frames)
-            built = [to_bytes(frame) for frame in one.frames] if size <= room else None
+            built = [serialized(frame) for frame in one.frames] if size <= room else None
             room -= size if built else 0
             kind = Image if one.frames[0].kind == "image" else CompressedImage
             self._tracks.append((one.frames, built, node.create_publisher(kind, name, publisher_qos(one, qos))))
@@ -110,7 +110,7 @@ class Player:
     def _message(self, track: tuple, index: int) -> np.ndarray:
         frames, built, _ = track
         index %= len(frames)
-        return built[index] if built else to_bytes(frames[index])
+        return built[index] if built else serialized(frames[index])
 
     def _wait(self, start: int, i: int, due: Sequence[int], log_times: Sequence[int]) -> None:
         """Until frame ``i`` is due, with the clock going on from the frame before."""
@@ -143,7 +143,7 @@ def publisher_qos(drive: Drive, qos: str = "recorded") -> QoSProfile:
     )
 
 
-def to_bytes(frame: Frame) -> np.ndarray:
+def serialized(frame: Frame) -> np.ndarray:
     """The serialised ROS message of a frame, uint8 [size]."""
     return np.frombuffer(serialize_message(to_message(frame)), np.uint8)
 

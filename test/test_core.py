@@ -29,6 +29,7 @@ from seg_node.core.bundle import (
     write_bundle,
 )
 from seg_node.core.image_header import ImageHeader, read_header
+from seg_node.core.memory import steady_memory_environment
 from seg_node.core.metrics import confusion_matrix, scores
 from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
 from seg_node.core.slot import Accounting, Rhythm, Slot
@@ -658,12 +659,14 @@ def test_bf16_is_fast_with_amx_or_on_amd(monkeypatch, names, vendor, fast):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
 @pytest.mark.parametrize(("environment", "mapped"), [({}, 0), ({"MALLOC_MMAP_THRESHOLD_": "131072"}, 2**22)])
-def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(environment, mapped):
+@pytest.mark.parametrize("inside", [True, False])
+def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(inside, environment, mapped, monkeypatch):
     """By mallinfo2(3), whose fifth field counts the bytes that are mapped by themselves."""
     script = """if True:
-        import ctypes
+        import ctypes, sys
         from seg_node.core.memory import keep_memory_steady
-        keep_memory_steady()
+        if sys.argv[1:]:
+            keep_memory_steady()
         class Info(ctypes.Structure):
             _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]
         libc = ctypes.CDLL(None)
@@ -674,10 +677,12 @@ def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(environment, 
     """
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         pytest.skip("glibc before 2.33 has no mallinfo2")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, *(["inside"] if inside else [])],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, **environment},
+        env={**os.environ, **({} if inside else steady_memory_environment())},
         capture_output=True,
         text=True,
         check=True,

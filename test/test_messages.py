@@ -10,7 +10,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
 
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from builtin_interfaces.msg import Time  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
@@ -25,6 +27,7 @@ from seg_node.ros.messages import (  # noqa: E402
     mono8_image,
     read_mono8,
     record_to_diagnostics,
+    serialized_record,
 )
 
 pytestmark = pytest.mark.ros
@@ -294,6 +297,26 @@ def test_masks_that_cannot_be_read(changes, text):
 )
 def test_timing_message_is_read_back(record):
     assert frame_record(record_to_diagnostics(record, Header(), "/node").status[0]) == record
+
+
+@pytest.mark.parametrize("detail", ["", "why", "größer"])
+@pytest.mark.parametrize("frame_id", ["", "a", "camera", "front_left"])
+@pytest.mark.parametrize("outcome", Outcome)
+def test_timing_messages_are_written_as_rclpy_writes_them(outcome, frame_id, detail):
+    header = Header(stamp=Time(sec=-5, nanosec=2**32 - 1), frame_id=frame_id)
+    record = FrameRecord(outcome, "fpn", {Stage.WAIT: 1.5, Stage.DECODE: 0.25}, 1.75, 9.0, detail=detail)
+    message = record_to_diagnostics(record, header, "/segmentation")
+    written = serialized_record(record, serialize_message(header), "/segmentation").tobytes()
+    assert deserialize_message(written, DiagnosticArray) == message
+    assert len(written) == len(serialize_message(message))
+
+
+def test_a_timing_message_of_what_is_no_text_can_be_read():
+    record = FrameRecord(Outcome.FAILED, "m", {}, 1.0, detail="no file \udcff")
+    message = deserialize_message(
+        serialized_record(record, serialize_message(Header()), "/n").tobytes(), DiagnosticArray
+    )
+    assert frame_record(message.status[0]).detail == "no file ?"
 
 
 def test_what_is_no_timing_message():

@@ -28,3 +28,8 @@ def keep_memory_steady() -> None:
         for variable, option in _OPTIONS.items():
             if variable not in os.environ:
                 mallopt(*option)
+
+
+def steady_memory_environment() -> dict[str, str]:
+    """Variables for a process to start with, instead of ``keep_memory_steady`` in it. What users have set stays."""
+    return {variable: str(value) for variable, (_, value) in _OPTIONS.items() if variable not in os.environ}

@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from seg_node.core.slot import Accounting
 from seg_node.core.timing import FrameRecord, Outcome, Stage
-from seg_node.ros.messages import diagnostics, record_to_diagnostics
+from seg_node.ros.messages import diagnostics, serialized_record
 from seg_node.ros.receiver import Receiver
 from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
 from seg_node.ros.serialized_transfer import publish_serialized
@@ -55,7 +55,7 @@ class EchoNode(Node):
         took = (time.monotonic_ns() - began) / 1e6
         self._accounting.settle(Outcome.MASKED)
         record = FrameRecord(Outcome.MASKED, "echo", {Stage.PUBLISH: took}, took)
-        self._timing.publish(record_to_diagnostics(record, header, self.get_fully_qualified_name()))
+        publish_serialized(self._timing, serialized_record(record, header, self.get_fully_qualified_name()))
 
     def _publish_diagnostics(self) -> None:
         values = {name: str(count) for name, count in self._accounting.snapshot().items()} | {"engine": "none"}

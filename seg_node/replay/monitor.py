@@ -129,7 +129,7 @@ class Monitor(Node):
         rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)[:, : image.width]
         published = source_time - self._since_epoch if source_time else None
         mask = ArrivedMask(arrived, (image.height, image.width), zlib.compress(rows.tobytes(), 1), published)
-        self._masks.append((stamp_ns(message.header), mask))
+        self._masks.append((message.stamp, mask))
 
     def _on_mask(self, data: np.ndarray, published: int) -> None:
         self._newest = arrived = time.monotonic_ns()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seg_node.core.memory import steady_memory_environment
 from seg_node.replay.observed import Observed
 
 _ANSWER_S = 10.0
@@ -58,7 +59,9 @@ class MonitorProcess:
         self.log = Path(folder) / "monitor.log"
         self._folder = Path(folder)
         self._command = [sys.executable, "-m", "seg_node.replay.monitor", target, *([str(pid)] if pid else [])]
-        self._environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"}
+        # Page faults while it receives take processor time from the node that is measured.
+        steady = steady_memory_environment()
+        self._environment = {**os.environ, **steady, **(environment or {}), "PYTHONUNBUFFERED": "1"}
         self._seen = Seen()
         self._answers = {"begun": 0, "ended": 0}
         self._failure = ""

@@ -2,6 +2,7 @@
 
 import array
 import math
+import sys
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -22,6 +23,7 @@ __all__ = [
     "mono8_image",
     "read_mono8",
     "record_to_diagnostics",
+    "serialized_record",
 ]
 
 
@@ -72,6 +74,47 @@ def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> Dia
         header: of the frame.
         name: of the node.
     """
+    level, texts, values = _timing_status(record, name)
+    return diagnostics(header, texts[0], bytes([level]), *texts[1:], values)
+
+
+def serialized_record(record: FrameRecord, header: bytes, name: str) -> np.ndarray:
+    """The message of ``record_to_diagnostics``, serialised: rclpy takes longer to do it, for every single frame.
+
+    Args:
+        record: the frame's end.
+        header: of the frame, as ``seg_node.ros.serialized_image.SerializedImage.header``.
+        name: of the node.
+
+    Returns:
+        uint8 [size].
+    """
+    level, texts, values = _timing_status(record, name)
+    message = bytearray(header)
+    _append_number(message, 1)
+    message.append(level)
+    for text in texts:
+        _append_text(message, text)
+    _append_number(message, len(values))
+    for pair in values.items():
+        for text in pair:
+            _append_text(message, text)
+    return np.frombuffer(message, np.uint8)
+
+
+def _append_number(message: bytearray, number: int) -> None:
+    message += bytes(-len(message) % 4) + number.to_bytes(4, sys.byteorder)
+
+
+def _append_text(message: bytearray, text: str) -> None:
+    # A name of a file may hold what is no UTF-8.
+    data = text.encode(errors="replace") + b"\0"
+    _append_number(message, len(data))
+    message += data
+
+
+def _timing_status(record: FrameRecord, name: str) -> tuple[int, tuple[str, str, str], dict[str, str]]:
+    """Level; name, message and hardware id; values."""
     values = {stage.value: f"{duration:.3f}" for stage, duration in record.stages.items()}
     values["total"] = f"{record.total:.3f}"
     if record.age is not None:
@@ -82,7 +125,7 @@ def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> Dia
     fault = record.outcome in FAULTS
     masked_in_time = record.outcome is Outcome.MASKED and not record.late
     level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.OK if masked_in_time else DiagnosticStatus.WARN
-    return diagnostics(header, f"{name}: frame", level, record.outcome.value, record.model, values)
+    return level[0], (f"{name}: frame", record.outcome.value, record.model), values
 
 
 def frame_record(status: DiagnosticStatus) -> FrameRecord:

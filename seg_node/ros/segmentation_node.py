@@ -16,13 +16,13 @@ from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.health import Level, judge
 from seg_node.core.segmenter import FramePort, Segmenter
-from seg_node.core.timing import FAULTS, FrameRecord, stamp_ns
+from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.label_info import publish_label_info
 from seg_node.ros.messages import (
     compressed_to_bgr,
     diagnostics,
     image_to_bgr,
-    record_to_diagnostics,
+    serialized_record,
 )
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
@@ -197,7 +197,7 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def _on_image(self, data: np.ndarray, published: int) -> None:
         message = SerializedImage(data)
-        self._camera.header(stamp_ns(message.header), message.header.frame_id, self.age(message))
+        self._camera.header(message.stamp, message.frame_id, self.age(message))
         self._segmenter.submit(message)
 
     def decode(self, message: SerializedImage) -> np.ndarray:
@@ -208,9 +208,7 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def age(self, message: SerializedImage) -> float | None:
         """See ``FramePort``; on the ROS clock."""
-        # Not by rclpy's Time, which raises where a message holds a negative one.
-        stamp = stamp_ns(message.header)
-        return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else None
+        return (self.get_clock().now().nanoseconds - message.stamp) / 1e6 if message.stamp else None
 
     def wants_confidence(self) -> bool:
         """See ``FramePort``."""
@@ -227,7 +225,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         if not self.context.ok():
             return
         if self._timing.get_subscription_count() > 0:
-            self._timing.publish(record_to_diagnostics(record, message.header, self.get_fully_qualified_name()))
+            publish_serialized(self._timing, serialized_record(record, message.header, self.get_fully_qualified_name()))
         if record.outcome in FAULTS:
             reason = f"{self._topic}: frame {record.outcome.value}: {record.detail}"
             self.get_logger().warning(reason, throttle_duration_sec=1.0)

@@ -1,16 +1,17 @@
 """Images as DDS carries them, read in place and written at once: rclpy would copy one twice on its way in or out."""
 
 import struct
+import sys
 from dataclasses import dataclass
 
 import numpy as np
-from rclpy.serialization import serialize_message
-from std_msgs.msg import Header
 
 from seg_node.core.segmenter import UndecodableError
 
 _PLAIN_CDR = {b"\0\0": ">", b"\0\1": "<"}
 """First two bytes, and the byte order that they stand for."""
+_ENCAPSULATION = bytes([0, sys.byteorder == "little", 0, 0])
+"""What begins a message in the machine's byte order, in which rclpy writes, too."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,25 @@ class SerializedImage:
     its size, strings and sequences behind their length.
 
     Attributes:
-        header: ``std_msgs/Header`` of the message; empty where its bytes cannot be read, as the methods then say.
+        stamp: of the header, in nanoseconds.
+        frame_id: of the header; bytes that are no UTF-8 are replaced.
+        header: a serialised ``std_msgs/Header`` of both, encapsulation included, in the machine's byte order.
+
+    Where the header's bytes cannot be read they are those of an empty one, and the methods say why.
     """
 
     def __init__(self, data: bytes | np.ndarray):
         self._reader = _Reader(data)
         self._fault: UndecodableError | None = None
-        self.header = Header()
+        sec, nanosec, self.frame_id = 0, 0, ""
         try:
             self._reader.begin()
-            sec, nanosec = self._reader.number("i"), self._reader.number("I")
-            self.header.frame_id = self._reader.text()
-            self.header.stamp.sec, self.header.stamp.nanosec = sec, nanosec
+            (sec, nanosec), self.frame_id = self._reader.words("iI"), self._reader.text()
         except UndecodableError as error:
-            self._fault = error
+            sec, nanosec, self._fault = 0, 0, error
+        self.stamp = sec * 10**9 + nanosec
+        text = self.frame_id.encode()
+        self.header = _ENCAPSULATION + struct.pack("=iII", sec, nanosec, len(text) + 1) + text + b"\0"
 
     def raw(self) -> RawPixels:
         """The image of a ``sensor_msgs/Image``. To be called once.
@@ -63,8 +69,8 @@ class SerializedImage:
             UndecodableError: the bytes are no such message.
         """
         reader = self._body()
-        height, width, encoding = reader.number("I"), reader.number("I"), reader.text()
-        return RawPixels(height, width, encoding, reader.number("B"), reader.number("I"), reader.sequence())
+        (height, width), encoding, is_bigendian = reader.words("II"), reader.text(), reader.byte()
+        return RawPixels(height, width, encoding, is_bigendian, *reader.words("I"), reader.sequence())
 
     def encoded(self) -> EncodedPixels:
         """The image of a ``sensor_msgs/CompressedImage``. To be called once.
@@ -81,21 +87,20 @@ class SerializedImage:
         return self._reader
 
 
-def serialized_mono8(pixels: np.ndarray, header: Header) -> np.ndarray:
+def serialized_mono8(pixels: np.ndarray, header: bytes) -> np.ndarray:
     """A serialised ``sensor_msgs/Image`` of a mask or a confidence image.
 
     Args:
         pixels: uint8 [H, W], contiguous.
-        header: of the camera's frame.
+        header: of the camera's frame, as ``SerializedImage.header``.
 
     Returns:
         uint8 [size].
     """
     height, width = pixels.shape
-    begin = serialize_message(header)
-    # In the machine's byte order, as rclpy writes it; the encapsulation does not change what numbers are aligned to.
+    # The encapsulation does not change what numbers are aligned to.
     fields = struct.pack("=III6sBxII", height, width, 6, b"mono8", 0, width, pixels.size)
-    begin += bytes(-len(begin) % 4) + fields
+    begin = header + bytes(-len(header) % 4) + fields
     message = np.empty(len(begin) + pixels.size, np.uint8)
     message[: len(begin)] = np.frombuffer(begin, np.uint8)
     message[len(begin) :] = pixels.ravel()
@@ -117,11 +122,14 @@ class _Reader:
             raise UndecodableError(f"message begins with {bytes(self._data[:4]).hex()!r}; expected plain CDR")
         self._data, self._order = self._data[4:], order
 
-    def number(self, kind: str) -> int:
-        """A number of ``struct``'s format character."""
-        size = struct.calcsize(f"={kind}")
-        self._at += -self._at % size
-        return struct.unpack(self._order + kind, self._take(size))[0]
+    def words(self, kinds: str) -> tuple[int, ...]:
+        """Numbers of four bytes, of ``struct``'s format characters."""
+        self._at += -self._at % 4
+        return struct.unpack(self._order + kinds, self._take(4 * len(kinds)))
+
+    def byte(self) -> int:
+        """A number of one byte."""
+        return self._take(1)[0]
 
     def text(self) -> str:
         """A string, which ends with a zero byte; bytes that are no UTF-8 are replaced."""
@@ -129,7 +137,7 @@ class _Reader:
 
     def sequence(self) -> memoryview:
         """A sequence of bytes."""
-        return self._take(self.number("I"))
+        return self._take(*self.words("I"))
 
     def _take(self, size: int) -> memoryview:
         end = self._at + size

@@ -92,7 +92,6 @@ def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
     from rclpy import executors
     from sensor_msgs.msg import Image
 
-    from seg_node.core.timing import stamp_ns
     from seg_node.ros.frame_source import CAMERA_QOS
     from seg_node.ros.receiver import Receiver
     from seg_node.ros.serialized_image import SerializedImage
@@ -106,7 +105,7 @@ def _receive(kind: str, model: str) -> tuple[list[float], list[float]]:
     def callback(data: bytes | np.ndarray, info: object) -> None:
         nonlocal newest
         newest = time.monotonic()
-        delays.append(1e3 * newest - stamp_ns(SerializedImage(data).header) / 1e6)
+        delays.append(1e3 * newest - SerializedImage(data).stamp / 1e6)
 
     rclpy.init(args=[])
     node = rclpy.create_node("receiving_node")

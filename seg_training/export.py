@@ -20,8 +20,6 @@ from seg_node.core.engines import Engine, create_engine, present_engines
 from seg_node.core.engines.torch_engine import graph_weights
 from seg_node.core.metrics import scores
 from seg_node.core.network import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     MAX_ENLARGEMENT,
     STRIDE,
     FrameSegmenter,
@@ -32,8 +30,9 @@ from seg_training.config import load_config
 from seg_training.datasets import Dataset, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.evaluate import evaluate
+from seg_training.encoder_weights import normalisation
 from seg_training.provenance import describe_run, gflops, licence, parameters, with_roots
-from seg_training.train import averaged_weights
+from seg_training.train import averaged_weights, network_of
 
 OPSET = 20
 PARITY = 99.5
@@ -231,15 +230,17 @@ def export_run(
     """
     config = load_config(run / "config.yaml")
     size = input_size or (config.input_size[0], config.input_size[1])
-    network = SegmentationNetwork(config.encoder)
+    network = network_of(config)
+    mean, std = normalisation(config.encoder)
     network.load_state_dict(averaged_weights(run))
     manifest = Manifest(
         name=config.name,
         decoder="fpn",
         backbone=config.encoder,
         input_size=size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=mean,
+        std=std,
+        decoder_options=dict(config.decoder),
         files={},
         date=_today(),
         precision=precision,
@@ -274,7 +275,7 @@ def export_again(
     """
     old = source.manifest
     size = input_size or old.input_size
-    network = SegmentationNetwork(old.backbone, old.mean, old.std)
+    network = SegmentationNetwork(old.backbone, old.mean, old.std, decoder=old.decoder_options)
     try:
         network.fpn.load_state_dict(graph_weights(source.graph, network.fpn))
     except (KeyError, RuntimeError) as error:

@@ -16,13 +16,12 @@ import yaml
 from tqdm import tqdm
 
 from seg_node.core.metrics import scores
-from seg_node.core.network import SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import Sample, evaluate, predictor
 from seg_training.provenance import hardware, parse_roots, with_roots
 from seg_training.study_report import console_table, summarise, write_report
-from seg_training.train import averaged_weights, git_commit, run_folder, train
+from seg_training.train import averaged_weights, git_commit, network_of, run_folder, train
 
 SHIPPED = Path(__file__).parents[1] / "config" / "studies"
 
@@ -214,7 +213,7 @@ def _results(grid: list[Cell]) -> list[dict[str, Any]]:
 def _finish(cell: Cell, sets: Mapping[str, list[Sample]]) -> None:
     """Score a trained cell as a node would run it, write its result, and remove its checkpoint."""
     folder = run_folder(cell.config)
-    network = SegmentationNetwork(cell.config.encoder)
+    network = network_of(cell.config)
     network.load_state_dict(averaged_weights(folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predict = predictor(network.to(device), cell.config.input_size)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -23,8 +22,9 @@ from tqdm import tqdm
 from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork, computes_faster_in_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.config import ENCODER_WEIGHTS, TrainingConfig, dump_config, load_config
+from seg_training.config import TrainingConfig, dump_config, load_config
 from seg_training.datasets import open_dataset
+from seg_training.encoder_weights import ENCODER_WEIGHTS, load_from_file, load_packaged, normalisation
 from seg_training.evaluate import evaluate, predictor
 from seg_training.losses import make_loss
 from seg_training.provenance import hardware
@@ -152,6 +152,11 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     return folder
 
 
+def network_of(config: TrainingConfig) -> SegmentationNetwork:
+    """The network that a configuration describes, for weights that are loaded into it afterwards."""
+    return SegmentationNetwork(config.encoder, *normalisation(config.encoder), decoder=config.decoder)
+
+
 def start(config: TrainingConfig) -> SegmentationNetwork:
     """The network before its first step, on the CPU.
 
@@ -162,8 +167,10 @@ def start(config: TrainingConfig) -> SegmentationNetwork:
     try:
         network = SegmentationNetwork(
             config.encoder,
+            *normalisation(config.encoder),
             encoder_weights="imagenet" if pretrained == "imagenet" else None,
             drop_path_rate=config.drop_path_rate,
+            decoder=config.decoder,
         )
     except OSError as error:
         raise ValueError(
@@ -172,13 +179,10 @@ def start(config: TrainingConfig) -> SegmentationNetwork:
         ) from error
     if config.start_from:
         network.load_state_dict(averaged_weights(Path(config.start_from)))
+    elif pretrained == "package":
+        load_packaged(network.fpn.encoder, config.encoder)
     elif pretrained not in ENCODER_WEIGHTS:
-        if not Path(pretrained).is_file():
-            raise ValueError(f"encoder_weights is {pretrained!r}: neither {', '.join(ENCODER_WEIGHTS)} nor a file")
-        try:
-            network.fpn.encoder.load_state_dict(load_file(pretrained))
-        except Exception as error:
-            raise ValueError(f"{pretrained} does not hold the weights of {config.encoder}: {error}") from error
+        load_from_file(network.fpn.encoder, config.encoder, pretrained)
     return network
 
 
@@ -207,16 +211,24 @@ def parameter_groups(network: SegmentationNetwork, config: TrainingConfig) -> li
 _DEPTHS = 5
 """Stem, four stages, and then the decoder."""
 
+_EFFICIENTNET_STAGES = (1, 1, 2, 3, 3, 4, 4)
+"""Stage of each group of blocks."""
+
 
 def _encoder_depth(name: str) -> int:
-    """0 for the stem, 1 to 4 for the stages of a ResNet or ConvNeXt, 5 for the decoder and for other encoders."""
+    """0 for the stem, 1 to 4 for the stages of the encoder, 5 for the decoder and for encoders of other families.
+
+    Known are ResNet, ConvNeXt and EfficientNet, whose seven groups of blocks are four stages by resolution.
+    """
     if not name.startswith("fpn.encoder."):
         return _DEPTHS
     if found := re.search(r"\.layer(\d)\.", name):
         return int(found[1])
     if found := re.search(r"\.stages_(\d)\.", name):
         return int(found[1]) + 1
-    return 0 if re.search(r"\.(conv1|bn1|stem_\d)\.", name) else _DEPTHS
+    if found := re.search(r"\.blocks\.(\d)\.", name):
+        return _EFFICIENTNET_STAGES[int(found[1])]
+    return 0 if re.search(r"\.(conv1|bn1|stem_\d|conv_stem)\.", name) else _DEPTHS
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:

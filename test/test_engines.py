@@ -176,7 +176,7 @@ def test_agreement_at_fp32(val_frame, model, tmp_path):
 
     shipped = load_bundle(model)
     manifest = shipped.manifest
-    network = SegmentationNetwork(manifest.backbone).eval()
+    network = SegmentationNetwork(manifest.backbone, decoder=manifest.decoder_options).eval()
     network.fpn.load_state_dict(graph_weights(shipped.graph, network.fpn))
     # Weights that fp16 cannot hold, so that stored precision would show.
     with torch.no_grad():

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from seg_node.core.decoder import complete_decoder
 from seg_node.core.plain_files import PlainFileError, read_file, read_yaml
 from seg_node.core.share import PACKAGE, share_folders
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
@@ -58,6 +59,8 @@ class Manifest:
     """sha256 of each file, hexadecimal."""
     date: str
     """Of the export, ISO 8601."""
+    decoder_options: dict[str, Any] = field(default_factory=dict)
+    """Width of the decoder where it differs from ``decoder.DECODER``."""
     precision: str = "fp32"
     """Of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
     parameters: int = 0
@@ -189,6 +192,7 @@ def _read_manifest(file: Path) -> Manifest:
         (isinstance(manifest.name, str) and _NAME.fullmatch(manifest.name), "name"),
         (isinstance(manifest.backbone, str) and manifest.backbone, "backbone"),
         (manifest.decoder == "fpn", "decoder"),
+        (_fits_decoder(manifest.decoder_options), "decoder_options"),
         (manifest.precision in STORED_PRECISIONS, "precision"),
         (
             _numbers(manifest.input_size, 2)
@@ -216,6 +220,14 @@ def _read_manifest(file: Path) -> Manifest:
         if not check:
             raise BundleError(f"{file}: {name} is {_short(getattr(manifest, name))}, which this version cannot use")
     return manifest
+
+
+def _fits_decoder(options: Any) -> bool:
+    try:
+        complete_decoder(options)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_hash(value: Any) -> bool:

@@ -6,12 +6,15 @@ ResNet (He et al., CVPR 2016), ConvNeXt V2 (Woo et al., CVPR 2023).
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg_node.core.decoder import complete_decoder
 from seg_node.core.machine import has_fast_bf16
 from seg_node.core.taxonomy import Category
 
@@ -34,6 +37,10 @@ class SegmentationNetwork(nn.Module):
         std: RGB standard deviation of the input in 0..1, divided by.
         encoder_weights: ``None`` for random initialisation or ``imagenet`` (needs a network).
         drop_path_rate: stochastic depth; only timm encoders (``tu-``) that have it accept it.
+        decoder: what differs from ``DECODER``.
+
+    Raises:
+        ValueError: the decoder has an unknown option or value; the message names it.
     """
 
     def __init__(
@@ -43,10 +50,20 @@ class SegmentationNetwork(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         encoder_weights: str | None = None,
         drop_path_rate: float = 0.0,
+        decoder: Mapping[str, int | str] = MappingProxyType({}),
     ):
         super().__init__()
         options = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
-        self.fpn = smp.FPN(encoder, encoder_weights=encoder_weights, classes=len(Category), **options)
+        width = complete_decoder(decoder)
+        self.fpn = smp.FPN(
+            encoder,
+            encoder_weights=encoder_weights,
+            decoder_pyramid_channels=width["pyramid"],
+            decoder_segmentation_channels=width["segmentation"],
+            decoder_merge_policy=width["merge"],
+            classes=len(Category),
+            **options,
+        )
         # Scaling 0..1 and 0..255 are one operation: the statistics are kept in the unit of the input.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)

@@ -41,7 +41,12 @@ class NaiveNode(Node):
         bundle = load_bundle(self.declare_parameter("model", DEFAULT_MODEL).value)
         self._input_size = bundle.manifest.input_size
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self._network = SegmentationNetwork(bundle.manifest.backbone, bundle.manifest.mean, bundle.manifest.std)
+        self._network = SegmentationNetwork(
+            bundle.manifest.backbone,
+            bundle.manifest.mean,
+            bundle.manifest.std,
+            decoder=bundle.manifest.decoder_options,
+        )
         self._network.fpn.load_state_dict(graph_weights(bundle.graph, self._network.fpn))
         self._network.eval()
         self._masks = self.create_publisher(Image, "~/mask", 10)

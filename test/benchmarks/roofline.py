@@ -132,7 +132,7 @@ def products(model: str, size: tuple[int, int]) -> list[tuple[int, int]]:
             return out
 
     manifest = load_bundle(model).manifest
-    network = SegmentationNetwork(manifest.backbone).eval().to("meta")
+    network = SegmentationNetwork(manifest.backbone, decoder=manifest.decoder_options).eval().to("meta")
     # Not inference_mode, in which a convolution does not come by as the operation that is counted.
     with torch.no_grad(), Counter():
         network(torch.empty(1, 3, *network_size(size, manifest.input_size), device="meta"))

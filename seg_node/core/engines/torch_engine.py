@@ -40,7 +40,9 @@ class TorchEngine(Engine):
             torch.set_num_threads(threads or min(_COPYING, os.cpu_count() or 1))
         manifest = bundle.manifest
         try:
-            network = SegmentationNetwork(manifest.backbone, manifest.mean, manifest.std)
+            network = SegmentationNetwork(
+                manifest.backbone, manifest.mean, manifest.std, decoder=manifest.decoder_options
+            )
             network.fpn.load_state_dict(graph_weights(bundle.graph, network.fpn), strict=True)
         except Exception as error:
             # smp and timm raise KeyError and RuntimeError, onnx its protobuf's errors.

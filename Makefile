@@ -60,11 +60,11 @@ note: $(VENV)/.note ## write the technical note, the slides and the README's res
 	$(VENV)/bin/python docs/make_note.py $(NOTE_OPTIONS)
 
 bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
-	$(VENV)/bin/python test/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
+	$(VENV)/bin/python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
 		$(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),bench_output)"
 
 bench-gpu: $(VENV)/.test ## inference on a GPU and how near it comes to its limits; BENCH_OPTIONS="--engine torch"
-	$(VENV)/bin/python test/benchmarks/gpu.py $(if $(MODELS),--models $(MODELS)) $(BENCH_OPTIONS) \
+	$(VENV)/bin/python benchmarks/gpu.py $(if $(MODELS),--models $(MODELS)) $(BENCH_OPTIONS) \
 		--out "$(or $(OUT),bench_output)"
 
 test: $(VENV)/.test ## run the tests, two at a time; WORKERS=0: one at a time; PYTEST_OPTIONS= goes to pytest
@@ -74,7 +74,7 @@ test-kilted: $(KILTED)/.test ## run the tests that ROS 2 has an influence on wit
 	$(KILTED)/bin/python -m pytest --timeout 900 --ros $(IN_PARALLEL) $(PYTEST_OPTIONS) test
 
 fuzz: $(VENV)/.test ## feed 100000 damaged inputs to every way in; FUZZ_OPTIONS="--surface bundle --inputs 1000 --seed 2", OUT=
-	$(VENV)/bin/python test/fuzz/fuzz.py $(FUZZ_OPTIONS) --out "$(or $(OUT),fuzz_output)"
+	$(VENV)/bin/python fuzz/fuzz.py $(FUZZ_OPTIONS) --out "$(or $(OUT),fuzz_output)"
 
 coverage: $(VENV)/.test ## run the tests and say which branches of seg_node they take, in node processes too; PYTEST_OPTIONS=
 	$(VENV)/bin/python -m coverage erase
@@ -83,7 +83,7 @@ coverage: $(VENV)/.test ## run the tests and say which branches of seg_node they
 
 mutation: $(VENV)/.mutation ## break slot, messages, images and bundles on purpose, and see which breaks the tests miss; MUTANTS=
 	$(VENV)/bin/python -m mutmut run $(MUTANTS)
-	$(VENV)/bin/python test/mutation.py
+	$(VENV)/bin/python reliability/mutation.py
 
 audit: $(VENV)/.audit ## look the locked packages up among known vulnerabilities (needs the network)
 	$(VENV)/bin/python -m pip_audit --strict --require-hashes --disable-pip -r requirements/demo.txt
@@ -94,18 +94,19 @@ lock: $(VENV)/.lock ## pin what `make LOCKED=1 demo` and `make LOCKED=1 test` in
 	$(LOCK) --extra ros --extra training --extra serving --extra dashboard --extra note --extra test -o requirements/test.txt
 
 chaos: $(VENV)/.test ## knock the node about and print what it did; or ONLY="NAME ...", QUICK=1, OUT=
-	$(VENV)/bin/python test/reliability/chaos.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+	$(VENV)/bin/python reliability/chaos.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		--out "$(or $(OUT),chaos_output)"
 
 soak: $(VENV)/.test ## 30 minutes at 30 Hz under faults, and what grows; or MINUTES=, OUT=
-	$(VENV)/bin/python test/reliability/soak.py --minutes $(or $(MINUTES),30) --out "$(or $(OUT),soak_output)"
+	$(VENV)/bin/python reliability/soak.py --minutes $(or $(MINUTES),30) --out "$(or $(OUT),soak_output)"
 
 train-smoke: $(VENV)/.test ## train both backbones for a few steps and run them in the node; PYTEST_OPTIONS= too
-	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test/test_train_smoke.py
+	$(VENV)/bin/python -m pytest --timeout 900 $(PYTEST_OPTIONS) test/training/test_train_smoke.py
 
-lint: $(VENV)/.lint ## check style and format
+lint: $(VENV)/.lint ## check style, format, and which package imports which
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
 	rm -rf $(VENV) $(KILTED) build install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \

@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -20,6 +21,21 @@ TEST = [
     "setuptools<80",
 ]
 """For the tests that need neither training nor the dashboard."""
+
+COLCON = not {"install", "develop"}.isdisjoint(sys.argv)
+"""Whether colcon builds, by one of these commands. setup.cfg leads its scripts to ``lib/seg_node``; what pip installs
+goes onto PATH, where names like ``view`` and ``compare`` belong to other programs."""
+
+ROS_EXECUTABLES = [
+    "compare = seg_node.commands.compare:main",
+    "label = seg_node.commands.label:main",
+    "overlay = seg_node.ros.entry:overlay",
+    "replay = seg_node.commands.replay:main",
+    "segmentation = seg_node.ros.entry:segmentation",
+    "shadow = seg_node.commands.shadow:main",
+    "view = seg_node.commands.view:main",
+] * COLCON
+"""What ``ros2 run seg_node NAME`` and the launch files start."""
 
 
 def tree(source: str, target: str) -> list[tuple[str, list[str]]]:
@@ -43,7 +59,7 @@ setup(
     maintainer_email="maintainers@seg-node.dev",
     # Not simply all packages found: a `rosbags` among them would hide the library of that name.
     packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
-    package_data={"seg_node.view": ["page.html"]},
+    package_data={"seg_node.web.live": ["page.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -100,20 +116,10 @@ setup(
         "mutation": ["mutmut==3.*"],
         "audit": ["pip-audit"],
         "lock": ["uv"],
-        # For `test/fuzz/guided.py`.
+        # For `fuzz/guided.py`.
         "fuzz": ["atheris"],
         # The style of `ruff format` changes between minor versions.
-        "lint": ["ruff==0.17.*"],
+        "lint": ["import-linter", "ruff==0.17.*"],
     },
-    entry_points={
-        "console_scripts": [
-            "compare = seg_node.replay.compare_command:main",
-            "label = seg_node.replay.label_command:main",
-            "overlay = seg_node.ros.entry:overlay",
-            "replay = seg_node.replay.command:main",
-            "segmentation = seg_node.ros.entry:segmentation",
-            "shadow = seg_node.replay.shadow_command:main",
-            "view = seg_node.view.command:main",
-        ],
-    },
+    entry_points={"console_scripts": ["seg_node = seg_node.__main__:main", *ROS_EXECUTABLES]},
 )

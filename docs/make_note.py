@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=[],
         metavar="FILE",
         help="comparison.json of `compare`, results.json of `study`, log.jsonl of `train`, bench.json of `bench`,"
-        " what test/benchmarks/serve_load.py --out wrote",
+        " what benchmarks/serve_load.py --out wrote",
     )
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="of the repository; default: this one")
     options = parser.parse_args(arguments)

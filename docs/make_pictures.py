@@ -27,15 +27,15 @@ DOCS = REPOSITORY / "docs"
 # Run as a script, this file finds its own folder only.
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "test")]
 
-from browser import Browser  # noqa: E402
+from helpers.browser import Browser  # noqa: E402
 
+from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.images import decode  # noqa: E402
+from seg_node.commands.bag import from_video  # noqa: E402
+from seg_node.compare.report import contact_sheet  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
-from seg_node.replay.bag import open_drive  # noqa: E402
-from seg_node.replay.bag_command import from_video  # noqa: E402
-from seg_node.replay.images import decode  # noqa: E402
-from seg_node.replay.observation import ArrivedMask  # noqa: E402
-from seg_node.replay.report import contact_sheet  # noqa: E402
+from seg_node.rig.frames import ArrivedMask  # noqa: E402
 
 _MOST_BYTES = 150_000
 _TIMEOUT_S = 300.0

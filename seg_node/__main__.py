@@ -1,4 +1,4 @@
-"""Command line of seg_node: ``python -m seg_node COMMAND --help``."""
+"""Command line of seg_node: ``seg_node COMMAND --help``, or ``python -m seg_node COMMAND --help``."""
 
 import argparse
 import importlib
@@ -7,14 +7,14 @@ import sys
 from seg_node.ros import entry
 
 COMMANDS = {
-    "replay": ("seg_node.replay.command", "play a drive through the real node and report timing, drops and masks"),
-    "compare": ("seg_node.replay.compare_command", "decide between two models by replaying a drive through both"),
-    "label": ("seg_node.replay.label_command", "write recorded drives again with masks as lossless topics"),
-    "shadow": ("seg_node.replay.shadow_command", "run two models on one live topic and publish how they agree"),
-    "serve": ("seg_node.serve.command", "answer HTTP requests with masks of images and videos"),
-    "dashboard": ("seg_node.serve.dashboard.command", "show masks, training runs and comparisons in a browser"),
-    "view": ("seg_node.view.command", "show a node at work on a web page, without ROS tools"),
-    "bag": ("seg_node.replay.bag_command", "make a bag from a video, or show what a bag holds"),
+    "replay": ("seg_node.commands.replay", "play a drive through the real node and report timing, drops and masks"),
+    "compare": ("seg_node.commands.compare", "decide between two models by replaying a drive through both"),
+    "label": ("seg_node.commands.label", "write recorded drives again with masks as lossless topics"),
+    "shadow": ("seg_node.commands.shadow", "run two models on one live topic and publish how they agree"),
+    "serve": ("seg_node.commands.serve", "answer HTTP requests with masks of images and videos"),
+    "dashboard": ("seg_node.commands.dashboard", "show masks, training runs and comparisons in a browser"),
+    "view": ("seg_node.commands.view", "show a node at work on a web page, without ROS tools"),
+    "bag": ("seg_node.commands.bag", "make a bag from a video, or show what a bag holds"),
 }
 """Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and arguments[0] in NODES:
         # The rest belongs to ROS, whose arguments argparse does not know.
         return NODES[arguments[0]][0](arguments[1:])
-    parser = argparse.ArgumentParser(prog="python -m seg_node", description=__doc__)
+    parser = argparse.ArgumentParser(prog="seg_node", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, summary) in NODES.items():
         commands.add_parser(name, help=f"{summary}; takes --ros-args", add_help=False)

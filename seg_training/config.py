@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from seg_node.core.decoder import complete_decoder
+from seg_node.core.bundle.decoder import complete_decoder
+
 
 @dataclass
 class Stage:

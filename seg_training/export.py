@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.engines import Engine, create_engine, present_engines
+from seg_node.core.engines.quantise import METHOD, calibrate
 from seg_node.core.engines.torch_engine import graph_weights
 from seg_node.core.metrics import scores
 from seg_node.core.network import (
@@ -25,12 +26,11 @@ from seg_node.core.network import (
     FrameSegmenter,
     SegmentationNetwork,
 )
-from seg_node.core.quantise import METHOD, calibrate
 from seg_training.config import load_config
 from seg_training.datasets import Dataset, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
-from seg_training.evaluate import evaluate
 from seg_training.encoder_weights import normalisation
+from seg_training.evaluate import evaluate
 from seg_training.provenance import describe_run, gflops, licence, parameters, with_roots
 from seg_training.train import averaged_weights, network_of
 

@@ -10,8 +10,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from helpers.paths import DATA
 
-from seg_node.replay.node_process import NodeProcess, default_profile_environment
+from seg_node.rig.node_process import NodeProcess, default_profile_environment
 
 
 def _free_domain() -> int:
@@ -69,11 +70,9 @@ def pytest_pycollect_makemodule(module_path, parent):
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The data folder: ``SEG_NODE_DATA``, or ``data`` in the folder ``shared`` beside the repository."""
-    default = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SEG_NODE_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"data folder {folder} is missing (set SEG_NODE_DATA)")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"data folder {DATA} is missing (set SEG_NODE_DATA)")
+    return DATA
 
 
 @pytest.fixture(scope="session")

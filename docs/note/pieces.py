@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from note.results import SOURCES, Results
+from seg_node.compare.comparison import Comparison, Verdict
+from seg_node.compare.plots import Figure
+from seg_node.compare.statistics import LEVEL
+from seg_node.compare.tables import Table
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
-from seg_node.replay.comparison import Comparison, Verdict
-from seg_node.replay.plots import Figure
-from seg_node.replay.statistics import LEVEL
-from seg_node.replay.tables import Table
-from seg_node.serve.dashboard import charts, tables
+from seg_node.web.dashboard import charts, tables
 
 DATA = "camvid_val"
 """The manifests' scores that the note reports."""

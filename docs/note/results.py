@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from seg_node.compare.comparison import SCHEMA, Comparison, load_comparison
+from seg_node.compare.plots import Figure, figures
 from seg_node.core.bundle import DEFAULT_MODEL, GRAPH, MANIFEST
-from seg_node.replay.comparison import SCHEMA, Comparison, load_comparison
-from seg_node.replay.plots import Figure, figures
-from seg_node.serve.dashboard.results import read_log
+from seg_node.web.dashboard.results import read_log
 
 FOLDER = Path("docs", "results")
 MODELS = Path("seg_node", "models")
@@ -45,10 +45,8 @@ SOURCES = {
         for name in ("loss", "augmentation", "backbone")
     },
     "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
-    "input_size": Source("input_size.json", "python test/benchmarks/input_size.py", "bench_output/input_size.json"),
-    "serve_load": Source(
-        "serve_load.json", "python test/benchmarks/serve_load.py --out serve_load.json", "serve_load.json"
-    ),
+    "input_size": Source("input_size.json", "python benchmarks/input_size.py", "bench_output/input_size.json"),
+    "serve_load": Source("serve_load.json", "python benchmarks/serve_load.py --out serve_load.json", "serve_load.json"),
 }
 
 

@@ -11,10 +11,11 @@ from types import MappingProxyType
 
 import segmentation_models_pytorch as smp
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_node.core.decoder import complete_decoder
+from seg_node.core.bundle.decoder import complete_decoder
 from seg_node.core.machine import has_fast_bf16
 from seg_node.core.taxonomy import Category
 
@@ -64,6 +65,7 @@ class SegmentationNetwork(nn.Module):
             classes=len(Category),
             **options,
         )
+        _fix_same_padding(self.fpn.encoder)
         # Scaling 0..1 and 0..255 are one operation: the statistics are kept in the unit of the input.
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -83,6 +85,30 @@ class SegmentationNetwork(nn.Module):
         padded = F.pad(rgb, (0, -width % STRIDE, 0, -height % STRIDE))
         dtype = next(self.fpn.parameters()).dtype
         return self.fpn(padded.to(dtype))[..., :height, :width]
+
+
+class _SamePadded(nn.Conv2d):
+    """Convolution with TensorFlow's ``SAME`` padding of images whose sides are multiples of ``STRIDE``.
+
+    For those the padding is a constant, less at the top and left than at the bottom and right. timm computes it anew
+    from the size of each image, which a graph for any size would have to do as well.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        missing = self.kernel_size[0] - self.stride[0]
+        before, after = missing // 2, missing - missing // 2
+        return F.conv2d(
+            F.pad(image, (before, after, before, after)), self.weight, self.bias, self.stride, 0, 1, self.groups
+        )
+
+
+def _fix_same_padding(encoder: nn.Module) -> None:
+    """Replace timm's convolutions that pad by the image's size; parameters keep their names and values."""
+    for module in encoder.modules():
+        if isinstance(module, Conv2dSame):
+            if module.dilation != (1, 1) or module.kernel_size[0] != module.kernel_size[1]:
+                raise ValueError(f"{module} cannot have a constant padding")
+            module.__class__ = _SamePadded
 
 
 def network_size(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def serialized_record(record: FrameRecord, header: bytes, name: str) -> np.ndarr
 
     Args:
         record: the frame's end.
-        header: of the frame, as ``seg_node.ros.serialized_image.SerializedImage.header``.
+        header: of the frame, as ``seg_node.ros.transfer.serialized_image.SerializedImage.header``.
         name: of the node.
 
     Returns:

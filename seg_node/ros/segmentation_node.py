@@ -27,9 +27,9 @@ from seg_node.ros.messages import (
 )
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
-from seg_node.ros.receiver import Receiver
-from seg_node.ros.serialized_image import SerializedImage, serialized_mono8
-from seg_node.ros.serialized_transfer import publish_serialized
+from seg_node.ros.transfer.receiver import Receiver
+from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8
+from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seg_node.core.bundle import RANGES, Bundle
-from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
+from seg_node.core.engines.cache import remembered
 from seg_node.core.machine import has_fast_int8
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "present_engines"]
@@ -86,7 +86,7 @@ def _quantised(bundle: Bundle) -> Bundle:
     # Slow to import, and needed for this precision only.
     import onnxruntime
 
-    from seg_node.core.quantise import METHOD, QuantiseError, quantise
+    from seg_node.core.engines.quantise import METHOD, QuantiseError, quantise
 
     key = b"\0".join([onnxruntime.__version__.encode(), METHOD.encode(), bundle.ranges, bundle.graph])
     try:

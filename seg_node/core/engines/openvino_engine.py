@@ -9,8 +9,8 @@ import numpy as np
 import openvino
 
 from seg_node.core.bundle import Bundle
-from seg_node.core.cache import remembered
 from seg_node.core.engines.base import Engine, EngineError
+from seg_node.core.engines.cache import remembered
 from seg_node.core.engines.openvino_graph import REWRITES, REWRITTEN, Rewrite, rewrite
 from seg_node.core.machine import has_fast_bf16, instructions, machine
 

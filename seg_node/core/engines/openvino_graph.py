@@ -177,7 +177,7 @@ REWRITES: tuple[Rewrite, ...] = (
     _frame_as_batch,
     _int8_for_products,
 )
-"""In this order. What each brings, ``test/benchmarks/rewrites.py`` measures."""
+"""In this order. What each brings, ``benchmarks/rewrites.py`` measures."""
 
 
 def rewrite(model: openvino.Model, rewrites: Iterable[Rewrite] = REWRITES) -> None:

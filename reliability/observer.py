@@ -1,0 +1,99 @@
+"""Writes down what segmentation nodes publish, in a process that shares nothing with them, the camera or the referee.
+
+    python reliability/observer.py FILE NODE... [--confidence]
+
+A line of FILE is JSON: ``kind`` (``mask``, ``record`` or ``report``), ``node``, ``at`` (``time.monotonic_ns``), and
+of a mask ``stamp`` and ``category`` (of all pixels, -1 if they differ); of a record ``stamp``, ``outcome``, ``model``
+and ``detail``; of a report on ``/diagnostics`` ``level``, ``message`` and ``values``. It ends with stdin.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+
+from seg_node.core.timing import stamp_ns
+
+# Deep and reliable: what is missing at the end was not published.
+_LOSSLESS_QOS = QoSProfile(depth=1000)
+
+
+class Observer(Node):
+    """Subscribes to the topics of several nodes.
+
+    Args:
+        log: file for the lines.
+        nodes: fully qualified names.
+        confidence: subscribe to that, too, so that it is computed.
+    """
+
+    def __init__(self, log: Path, nodes: list[str], confidence: bool):
+        super().__init__(f"observer_{os.getpid()}", start_parameter_services=False)
+        self._log = log.open("w", buffering=1)
+        self._nodes = {f"{node}: segmentation": node for node in nodes}
+        for node in nodes:
+            self.create_subscription(Image, f"{node}/mask", lambda m, n=node: self._on_mask(n, m), _LOSSLESS_QOS)
+            self.create_subscription(
+                DiagnosticArray, f"{node}/timing", lambda m, n=node: self._on_record(n, m), _LOSSLESS_QOS
+            )
+            if confidence:
+                self.create_subscription(Image, f"{node}/confidence", lambda _: None, _LOSSLESS_QOS)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, _LOSSLESS_QOS)
+
+    def _on_mask(self, node: str, message: Image) -> None:
+        pixels = bytes(message.data)
+        uniform = pixels.count(pixels[0]) == len(pixels) == message.height * message.width
+        self._write("mask", node, stamp=stamp_ns(message.header), category=pixels[0] if uniform else -1)
+
+    def _on_record(self, node: str, message: DiagnosticArray) -> None:
+        status = message.status[0]
+        detail = next((pair.value for pair in status.values if pair.key == "detail"), "")
+        stamp = stamp_ns(message.header)
+        self._write("record", node, stamp=stamp, outcome=status.message, model=status.hardware_id, detail=detail)
+
+    def _on_report(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name in self._nodes:
+                values = {pair.key: pair.value for pair in status.values}
+                level = int.from_bytes(status.level, "little")
+                self._write("report", self._nodes[status.name], level=level, message=status.message, values=values)
+
+    def _write(self, kind: str, node: str, **values: object) -> None:
+        line = json.dumps({"kind": kind, "node": node, "at": time.monotonic_ns(), **values})
+        self._log.write(line + "\n")
+
+
+def main() -> None:
+    """Observe until stdin is closed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("log", type=Path)
+    parser.add_argument("nodes", nargs="+")
+    parser.add_argument("--confidence", action="store_true", help="subscribe to it, so that it is computed")
+    options = parser.parse_args()
+    rclpy.init(args=[])
+    observer = Observer(options.log, options.nodes, options.confidence)
+    executor = SingleThreadedExecutor()
+    executor.add_node(observer)
+
+    def listen() -> None:
+        sys.stdin.read()
+        rclpy.try_shutdown()
+
+    threading.Thread(target=listen, daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        executor.spin()
+
+
+if __name__ == "__main__":
+    main()

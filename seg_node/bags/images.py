@@ -1,0 +1,65 @@
+"""Recorded images as arrays, and from one kind of message into the other."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from seg_node.bags.drive import BagError, CompressedImage, Drive, Frame, RawImage
+from seg_node.core.images import compressed_to_bgr, image_to_bgr
+from seg_node.core.segmenter import UndecodableError
+
+
+def decode(frame: Frame) -> np.ndarray | None:
+    """Image of a frame, uint8 [H, W, 3] BGR; None where it cannot be read."""
+    # The messages' fields are the same as those of the bag's images.
+    to_bgr = compressed_to_bgr if isinstance(frame.image, CompressedImage) else image_to_bgr
+    try:
+        return to_bgr(frame.image)
+    except UndecodableError:
+        return None
+
+
+def frame_size(drive: Drive) -> tuple[int, int]:
+    """Height and width in pixels of the first frame that can be read.
+
+    Raises:
+        BagError: there is none.
+    """
+    for frame in drive.frames:
+        bgr = decode(frame)
+        if bgr is not None:
+            return bgr.shape[:2]
+    raise BagError(f"{drive.path}: no image of {drive.topic} can be decoded")
+
+
+def with_transport(drive: Drive, transport: str) -> Drive:
+    """The drive with all images as ``raw`` bgr8 or ``compressed`` as JPEG of quality 90; those that are so, unchanged.
+
+    Raises:
+        BagError: an image that must be converted cannot be decoded.
+    """
+    convert = {"raw": _as_raw, "compressed": _as_jpeg}[transport]
+    return dataclasses.replace(drive, frames=[convert(frame) for frame in drive.frames])
+
+
+def _as_raw(frame: Frame) -> Frame:
+    if frame.kind == "image":
+        return frame
+    bgr = _decoded(frame)
+    height, width = bgr.shape[:2]
+    return dataclasses.replace(frame, image=RawImage(height, width, "bgr8", 0, width * 3, bgr.ravel()))
+
+
+def _as_jpeg(frame: Frame) -> Frame:
+    if frame.kind == "compressed":
+        return frame
+    data = cv2.imencode(".jpg", _decoded(frame), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].ravel()
+    return dataclasses.replace(frame, image=CompressedImage("bgr8; jpeg compressed bgr8", data))
+
+
+def _decoded(frame: Frame) -> np.ndarray:
+    bgr = decode(frame)
+    if bgr is None:
+        raise BagError(f"the image stamped {frame.stamp} ns cannot be decoded, so it cannot be converted")
+    return bgr

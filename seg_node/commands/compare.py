@@ -1,0 +1,268 @@
+"""``python -m seg_node compare``: which of two backbones should drive, on this machine, on this drive."""
+
+import argparse
+import dataclasses
+import datetime
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from seg_node.bags.drive import BagError, Drive, bag_hash, open_drive
+from seg_node.commands.bag import from_video
+from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
+from seg_node.compare.page import to_html, to_text
+from seg_node.compare.verdict import judge
+from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
+from seg_node.core.engines import ENGINES, EngineError, present_engines
+from seg_node.core.machine import busy_cores, machine
+from seg_node.core.share import shared_path
+from seg_node.rig.node_process import NodeError, NodeProcess, ros_missing
+
+_SHIPPED_DRIVE = "rosbags/synthetic_drive"
+_SELF_TEST_HZ = (60.0, 200.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bag", type=Path, help="rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file (default: the shipped drive)"
+    )
+    source.add_argument("--video", type=Path, help="any video that OpenCV reads")
+    source.add_argument("--from", type=Path, dest="source", metavar="JSON", help="make the page of a comparison anew")
+    nodes = parser.add_mutually_exclusive_group()
+    nodes.add_argument(
+        "--models", nargs=2, metavar="BUNDLE", help="shipped bundles, or paths of some (default: the two shipped)"
+    )
+    nodes.add_argument(
+        "--attach", nargs=2, metavar="NODE", help="active nodes that somebody else started, such as /a/segmentation"
+    )
+    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
+    parser.add_argument("--repetitions", type=_count, help="fresh processes of each backbone (default: 2)")
+    parser.add_argument("--rates", type=_hz, nargs="+", metavar="HZ", help="fixed rates (default: 10 20 30)")
+    parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
+    parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
+    parser.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
+    parser.add_argument("--frames", type=_count, help="use only so many frames of the drive")
+    parser.add_argument("--quick", action="store_true", help="a minute that shows that it works; no verdict")
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare_output"), help="folder to write (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare; returns the exit status: 0, 1 if a node failed or frames are unaccounted for, 2 for wrong input."""
+    from seg_node.rig.monitor_process import MonitorError
+
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        comparison = load_comparison(options.source) if options.source else _compare(options)
+        return _report(comparison, options.out)
+    except (ComparisonError, BagError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (NodeError, MonitorError, EngineError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the console script."""
+    parser = argparse.ArgumentParser(prog="compare", description="Which of two backbones should drive?")
+    add_arguments(parser)
+    return run(parser.parse_args(args))
+
+
+def _report(comparison: Comparison, out: Path) -> int:
+    files = [out / "comparison.json", out / "comparison.html"]
+    comparison.save(files[0])
+    files[1].write_text(to_html(comparison))
+    print(f"\n{to_text(comparison)}\n\nwritten:")
+    for file in files:
+        print(f"  {file}")
+    return 1 if comparison.faults else 0
+
+
+def _compare(options: argparse.Namespace) -> Comparison:
+    if problem := ros_missing("a comparison"):
+        raise ComparisonError(problem)
+    from seg_node.bags.ground_truth import TruthByFrame, check_sizes
+    from seg_node.bags.images import frame_size
+    from seg_node.compare.measure import QUICK, Plan, measure_process
+    from seg_node.compare.offline import evaluate_offline, segment_offline
+    from seg_node.rig.bench import AttachedNode
+    from seg_node.rig.loopback import self_test
+    from seg_node.rig.plan_bar import PlanBar
+    from seg_node.rig.scoring import versions
+
+    started = time.monotonic()
+    if not options.attach and options.engine not in ("auto", *present_engines()):
+        raise ComparisonError(f"engine {options.engine} is not installed; installed: {', '.join(present_engines())}")
+    for name in options.attach or ():
+        if not name.startswith("/"):
+            raise ComparisonError(f"--attach needs the nodes' full names, such as /a/segmentation, not {name!r}")
+    bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped_pair()]
+    drive, masks, truth_source = _load(options)
+    size = frame_size(drive)
+    truth = TruthByFrame(drive, masks)
+    check_sizes(truth, size, truth_source)
+    plan = QUICK if options.quick else Plan()
+    given = {"repetitions": options.repetitions, "rates": options.rates and tuple(options.rates)}
+    plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
+    comparison = Comparison(
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        machine=machine() | {"busy_cores": busy_cores()},
+        versions=versions(),
+        configuration={
+            "engine": options.engine,
+            "threads": options.threads,
+            "attached": options.attach,
+            "quick": options.quick,
+            "plan": dataclasses.asdict(plan),
+        },
+        harness={},
+        drive=_facts(drive, size, options, truth_source if truth else "", len(truth)),
+        models=_told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach]),
+    )
+    if drive.rate <= 0:
+        raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")
+
+    # An end by SIGTERM must stop the nodes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    steps = plan.seconds(drive)
+    with PlanBar(plan.total(drive) + (0 if options.attach else steps["offline"])) as bar:
+        with bar.step("self-test of the harness", steps["self-test"]):
+            comparison.harness = self_test(size, _SELF_TEST_HZ[: 1 if options.quick else None])
+        for repetition in range(plan.repetitions):
+            for model in (0, 1):
+                log = options.out / "logs" / f"{'ab'[model]}{repetition + 1}"
+                if options.attach:
+                    target = AttachedNode(options.attach[model])
+                else:
+                    target = _node(log, bundles[model], options, drive, size)
+                measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar)
+        if bundles:
+            with bar.step("both backbones offline", steps["offline"]):
+                found = segment_offline(bundles, drive, plan.offline_s, options.engine, options.threads)
+                evaluate_offline(comparison, drive, truth, found)
+    comparison.verdicts, comparison.decision = judge(comparison)
+    comparison.duration_s = round(time.monotonic() - started, 1)
+    return comparison
+
+
+def _shipped_pair() -> list[str]:
+    names = list(shipped_bundles())
+    if len(names) != 2:
+        raise BundleError(f"{len(names)} bundles are shipped ({', '.join(names)}); name two with --models")
+    # The incumbent first.
+    return sorted(names, key=lambda name: "resnet50" not in name)
+
+
+def _backbone(bundle: Bundle) -> Backbone:
+    manifest = bundle.manifest
+    return Backbone(
+        name=bundle.name,
+        backbone=manifest.backbone,
+        sha256=hashlib.sha256(bundle.graph).hexdigest(),
+        precision=f"{manifest.precision} weights",
+        training=str(manifest.training.get("data", "")),
+    )
+
+
+def _told_apart(models: list[Backbone]) -> list[Backbone]:
+    """With numbers where somebody compares a backbone with itself, to see how much is chance."""
+    if models[0].name == models[1].name:
+        return [dataclasses.replace(model, name=f"{model.name} ({i})") for i, model in enumerate(models, 1)]
+    return models
+
+
+def _load(options: argparse.Namespace) -> tuple[Drive, Mapping[int, np.ndarray], str]:
+    """The drive in memory, its ground truth by header stamp, and where that came from."""
+    from seg_node.bags.ground_truth import masks_from_folder
+
+    if options.video:
+        with tempfile.TemporaryDirectory(dir=options.out) as folder:
+            bag = Path(folder) / "drive"
+            from_video(options.video, bag)
+            drive = dataclasses.replace(open_drive(bag), path=options.video)
+    else:
+        path = options.bag or shared_path(_SHIPPED_DRIVE)
+        if path is None:
+            raise BagError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
+        drive = open_drive(path, options.topic, options.mask_topic)
+    drive = dataclasses.replace(drive, frames=drive.frames[: options.frames])
+    if len({frame.stamp for frame in drive.frames}) < len(drive.frames):
+        raise BagError(f"{drive.path}: header stamps of {drive.topic} repeat, so ground truth cannot be told apart")
+    if options.masks:
+        return drive, masks_from_folder(options.masks, drive), str(options.masks)
+    return drive, drive.masks, drive.mask_topic or ""
+
+
+def _facts(
+    drive: Drive, size: tuple[int, int], options: argparse.Namespace, truth: str, truth_frames: int
+) -> DriveFacts:
+    first = drive.frames[0].log_time
+    return DriveFacts(
+        path=_shown(drive.path),
+        topic=drive.topic,
+        hash=hashlib.sha256(options.video.read_bytes()).hexdigest() if options.video else bag_hash(drive.path),
+        width=size[1],
+        height=size[0],
+        rate_hz=round(drive.rate, 3),
+        transport="raw" if drive.frames[0].kind == "image" else "compressed",
+        truth=truth,
+        truth_frames=truth_frames,
+        times_s=[round((frame.log_time - first) / 1e9, 4) for frame in drive.frames],
+    )
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _node(log: Path, bundle: Bundle, options: argparse.Namespace, drive: Drive, size: tuple[int, int]) -> NodeProcess:
+    return NodeProcess(
+        log / "node.log",
+        # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
+        namespace=f"/compare_{os.getpid()}_{log.name}",
+        parameters={
+            "model": str(bundle.path.resolve()),
+            "engine": options.engine,
+            "threads": options.threads,
+            "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
+            "warm_up_size": list(size),
+            "autostart": True,
+        },
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _hz(text: str) -> float:
+    from seg_node.rig.schedule import Rate
+
+    try:
+        rate = Rate.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if rate.kind != "hz":
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate in frames per second; the recorded one is played anyway")
+    return rate.value

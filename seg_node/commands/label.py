@@ -1,0 +1,190 @@
+"""``python -m seg_node label``: write recorded drives again with masks as lossless topics."""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seg_node.bags.drive import BagError, list_topics
+from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
+from seg_node.core.engines import ENGINES, PRECISIONS, EngineError, create_engine
+
+_SHOWN = 10
+"""Undecodable images that are named for each bag; its manifest names all."""
+
+
+class LabelError(ValueError):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the labelled bags, one folder each")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, help="for one inference (default: the cores of this machine)")
+    parser.add_argument("--confidence", action="store_true", help="write the confidence of each mask, too")
+    parser.add_argument(
+        "--topic", action="append", default=[], help="image topic, may be repeated (default: a bag's only one)"
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="one task for each bag on a Ray cluster; without an address on a new one of this machine alone",
+    )
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, help="of the cluster for each bag, e.g. 0.5 for two at a time on one"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="bags at a time on that new cluster (default: cores divided by threads)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Label; returns the exit status: 0, 1 if a bag failed, 2 for wrong input."""
+    try:
+        return _label(options)
+    except (LabelError, BundleError, EngineError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with the bags that are not finished", file=sys.stderr)
+        return 130
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the console script."""
+    parser = argparse.ArgumentParser(prog="label", description="Write recorded drives again with masks.")
+    add_arguments(parser)
+    return run(parser.parse_args(args))
+
+
+def _label(options: argparse.Namespace) -> int:
+    _check(options)
+    from seg_node.label.labeller import LabelOptions, remove_partial
+
+    bundle = load_bundle(options.model)
+    threads = options.threads or os.cpu_count() or 1
+    # Made here also where others do the work: what is wrong with it is wrong for every bag, and `auto` is settled.
+    engine = create_engine(bundle, options.engine, threads, options.precision)
+    settings = LabelOptions(engine.name, threads, options.precision, options.confidence, tuple(options.topic))
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabelError(f"--out {options.out} cannot be made: {error.strerror}") from error
+    print(f"{bundle.name} on {engine.name}, threads: {threads}, bags: {len(options.bags)}", flush=True)
+    try:
+        results = (_distributed if options.ray else _serial)(options, bundle, settings)
+    finally:
+        for bag in options.bags:
+            remove_partial(options.out, bag)
+    print("\n".join(_summary(results)))
+    return 1 if any(result.state == "failed" for result in results) else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not importlib.util.find_spec("sensor_msgs"):
+        raise LabelError("images are decoded as the node does it, which needs the message packages of ROS 2")
+    if options.threads is not None and options.threads < 1:
+        raise LabelError(f"--threads must be at least 1, not {options.threads}")
+    if options.workers is not None and (options.ray != "local" or options.workers < 1):
+        raise LabelError("--workers must be at least 1, and goes with --ray without an address")
+    if options.gpus < 0 or (options.gpus and not options.ray):
+        raise LabelError("--gpus must not be negative, and goes with --ray")
+    if options.ray and not importlib.util.find_spec("ray"):
+        raise LabelError("--ray needs Ray, which is not installed: pip install ray")
+    if options.ray and Path(options.ray).exists():
+        raise LabelError(f"--ray took {options.ray} for the address of a cluster; put --ray behind the bags")
+    from seg_node.label.labeller import output_name
+
+    names: dict[str, Path] = {}
+    for bag in options.bags:
+        if other := names.get(output_name(bag)):
+            raise LabelError(f"{other} and {bag} would both become {options.out / output_name(bag)}; label them apart")
+        names[output_name(bag)] = bag
+        if options.out.resolve() == bag.resolve().parent and bag.is_dir():
+            raise LabelError(f"--out {options.out} is the folder that {bag} lies in; choose another")
+
+
+def _serial(options: argparse.Namespace, bundle, settings) -> list:
+    from seg_node.label.labeller import Labeller
+
+    labeller = Labeller(bundle, settings)
+    results = []
+    with _Bar(options.bags, settings.topics) as bar:
+        for bag in options.bags:
+            before = sum(result.frames for result in results)
+            result = labeller.label(bag, options.out, lambda frames, before=before: bar.show(before + frames))
+            results.append(result)
+            bar.show(before + result.frames, result)
+    return results
+
+
+def _distributed(options: argparse.Namespace, bundle, settings) -> list:
+    from seg_node.label.ray import cluster, label_all
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(cluster(options.ray, settings.threads, options.gpus, options.workers))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise LabelError(f"the Ray cluster {options.ray!r} cannot be used: {error}") from error
+        bar = stack.enter_context(_Bar(options.bags, settings.topics))
+        return label_all(options.bags, options.out, bundle, settings, options.gpus, bar.show)
+
+
+class _Bar:
+    """Progress over images and bags."""
+
+    def __init__(self, bags: list[Path], topics: tuple[str, ...]):
+        self._bar = tqdm(total=sum(_frames(bag, topics) for bag in bags), desc="labelling", unit="frame")
+        self._bags, self._ended, self._failed = len(bags), 0, 0
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, frames: int, result=None) -> None:
+        if result:
+            self._ended += 1
+            self._failed += result.state == "failed"
+            if result.state == "failed":
+                self._bar.write(f"failed: {result.reason}", file=sys.stderr)
+        self._bar.set_postfix(bags=f"{self._ended}/{self._bags}", failed=self._failed, refresh=False)
+        self._bar.update(frames - self._bar.n)
+
+
+def _frames(bag: Path, topics: tuple[str, ...]) -> int:
+    """Images to label; 0 for a bag that cannot be read."""
+    try:
+        found = [topic for topic in list_topics(bag) if topic.is_image and not topic.is_mask and not topic.is_output]
+    except BagError:
+        return 0
+    return sum(topic.count for topic in found if not topics or topic.name in topics)
+
+
+def _summary(results: Iterable) -> list[str]:
+    rows = [("bag", "frames", "masked", "undecodable", "seconds", "state")]
+    for r in results:
+        counts = (str(r.frames), str(r.masked), str(len(r.undecodable)), f"{r.seconds:.1f}")
+        rows.append((r.bag, *counts, f"{r.state}: {r.reason}" if r.reason else r.state))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = []
+    for bag, *counts, state in rows:
+        cells = [bag.ljust(widths[0]), *(count.rjust(width) for count, width in zip(counts, widths[1:], strict=True))]
+        lines.append("  ".join([*cells, state]))
+    for r in results:
+        lines += [f"undecodable: {r.bag} {fault}" for fault in r.undecodable[:_SHOWN]]
+        if len(r.undecodable) > _SHOWN:
+            lines.append(f"undecodable: {r.bag} and {len(r.undecodable) - _SHOWN} more")
+    return lines

@@ -1,0 +1,284 @@
+"""``python -m seg_node replay``: play a recorded drive through the real node and report what came out."""
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seg_node.bags.drive import BagError, Drive, bag_hash, open_drive
+from seg_node.commands.bag import from_video
+from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
+from seg_node.core.engines import ENGINES, present_engines
+from seg_node.core.share import shared_path
+from seg_node.rig.monitor_process import MonitorError, Seen
+from seg_node.rig.node_process import NodeError, NodeProcess, ros_missing
+from seg_node.rig.schedule import RECORDED, Rate, make_schedule
+
+_SHIPPED_DRIVE = "rosbags/synthetic_drive"
+
+
+class ReplayError(ValueError):
+    """What was asked for cannot be played; the message says why and what to do."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    drive = parser.add_argument_group("what to play")
+    source = drive.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bag", type=Path, help="rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file (default: the shipped drive)"
+    )
+    source.add_argument("--video", type=Path, help="any video that OpenCV reads")
+    drive.add_argument("--topic", help="image topic of the bag (default: the only one)")
+    drive.add_argument(
+        "--alongside", nargs="+", default=[], metavar="TOPIC", help="other cameras of the bag, played too, as load"
+    )
+    drive.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
+    drive.add_argument("--start", type=float, default=0.0, metavar="S", help="skip the bag's first S seconds")
+    drive.add_argument("--duration", type=float, metavar="S", help="play S seconds of the bag (default: to its end)")
+    drive.add_argument("--frames", type=int, metavar="N", help="play only so many frames")
+
+    how = parser.add_argument_group("how to play it")
+    how.add_argument(
+        "--rate",
+        type=_rate,
+        default=RECORDED,
+        metavar="R",
+        help="'recorded'; frames per second such as 10; a factor of the recorded rate such as 1.5x; or 'max', back to"
+        " back (default: recorded)",
+    )
+    how.add_argument("--loop", type=int, default=1, metavar="N", help="play it N times (default: 1)")
+    how.add_argument(
+        "--qos",
+        default="recorded",
+        choices=["recorded", "best_effort", "reliable"],
+        help="reliability of the images; best effort where the bag does not say (default: recorded)",
+    )
+    how.add_argument("--clock", action="store_true", help="publish /clock; the node then runs on that time")
+    how.add_argument(
+        "--image-transport",
+        default="auto",
+        choices=["auto", "raw", "compressed"],
+        help="auto plays what the bag holds, JPEG for a video; otherwise images are converted first",
+    )
+
+    node = parser.add_argument_group("the node")
+    node.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
+    node.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    node.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
+    node.add_argument("--deadline-ms", type=float, default=0.0, help="count masks later than this as late (0: off)")
+    node.add_argument(
+        "--attach",
+        metavar="NODE",
+        help="measure a node that runs already, such as /segmentation, on this machine or another, instead of starting"
+        " one; the four options above are then that node's own affair",
+    )
+    node.add_argument(
+        "--topic-out", metavar="TOPIC", help="where to publish (default: the image topic to which the node subscribes)"
+    )
+
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder to write (default: %(default)s)")
+    parser.add_argument(
+        "--write-bag", type=Path, metavar="BAG", help="write the drive with masks, overlays and timing as a bag, too"
+    )
+    parser.add_argument("--no-video", action="store_true", help="do not write the overlay video")
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="instead, measure how fast player and monitor are by themselves, and stop",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay; returns the exit status: 0, 1 if the node failed or frames are unaccounted for, 2 for wrong input."""
+    try:
+        return _replay(options)
+    except (ReplayError, BagError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (NodeError, MonitorError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: cannot write into {options.out}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the console script."""
+    parser = argparse.ArgumentParser(prog="replay", description="Play a recorded drive through the real node.")
+    add_arguments(parser)
+    return run(parser.parse_args(args))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    _check(options)
+    if options.self_test:
+        return _self_test()
+    if not options.attach:
+        load_bundle(options.model)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReplayError(f"{options.out} cannot be made: {error.strerror}") from error
+    drive = _load(options)
+    try:
+        schedule = make_schedule(drive, options.rate, options.loop)
+    except ValueError as error:
+        raise ReplayError(str(error)) from error
+
+    from seg_node.bags.images import frame_size, with_transport
+    from seg_node.compare.report import to_text, write_report
+    from seg_node.rig.annotated import write_annotated_bag
+    from seg_node.rig.bench import AttachedNode, replay_once
+    from seg_node.rig.scoring import score_masks, summarise
+
+    if options.image_transport != "auto":
+        drive = with_transport(drive, options.image_transport)
+    size = frame_size(drive)
+    truth = next(iter(drive.masks.values()), None)
+    if truth is not None and truth.shape != size:
+        found = f"{truth.shape[1]}x{truth.shape[0]}"
+        raise ReplayError(f"{drive.path}: {drive.mask_topic} is {found} but the images are {size[1]}x{size[0]}")
+
+    target = AttachedNode(options.attach) if options.attach else _node(options, drive, size)
+    alongside = [open_drive(drive.path, topic, None, options.start, options.duration) for topic in options.alongside]
+    # An end by SIGTERM must stop the node, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    what = f"waiting for {options.attach}" if options.attach else f"starting the node with {options.model}: loading,"
+    print(what + " compiling, warming up" * (not options.attach), flush=True)
+    with _bar(len(schedule.frames)) as progress:
+        run = replay_once(
+            drive,
+            target,
+            schedule,
+            options.out,
+            progress=progress,
+            topic=options.topic_out,
+            qos=options.qos,
+            clock=options.clock,
+            alongside=alongside,
+        )
+    run.setup["bag_sha256"] = bag_hash(drive.path)
+
+    scored = [frame for frame in run.frames if frame.mask and frame.stamp in drive.masks]
+    result = summarise(run, score_masks((drive.masks[f.stamp], f.mask.decode()) for f in scored))
+    # The pictures show each recorded frame once: as it went when it was first played, and told apart by its stamp.
+    first = {frame.stamp: frame for frame in reversed(run.frames)}
+    shown = dataclasses.replace(drive, frames=[drive.frames[f.frame] for f in reversed(first.values())])
+    files = write_report(
+        options.out,
+        result,
+        shown,
+        {stamp: frame.sent for stamp, frame in first.items()},
+        {stamp: frame.mask for stamp, frame in first.items() if frame.mask},
+        video=not options.no_video,
+    )
+    if options.write_bag:
+        write_annotated_bag(options.write_bag, drive, run)
+        files.append(options.write_bag)
+    logs = [options.out / name for name in ("node.log", "monitor.log") if (options.out / name).is_file()]
+    print(f"\n{to_text(result)}\n\nwritten:")
+    for file in [*files, *logs]:
+        print(f"  {file}")
+    return 1 if result.faults else 0
+
+
+def _self_test() -> int:
+    from seg_node.rig.loopback import SIZES, self_test
+
+    print("raw bgr8 images to a node that only answers them, and its masks back:")
+    for height, width in SIZES:
+        found = self_test((height, width))
+        best = found["probes"][-1 if found["probes"][-1]["rate"] == found["sustained_hz"] else -2]
+        print(
+            f"{width}x{height}: every frame accounted for up to {found['sustained_hz']:g} Hz,"
+            f" camera to mask {best['p50_ms']:.1f} ms (p50), {best['p99_ms']:.1f} ms (p99)"
+        )
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if problem := ros_missing("a replay"):
+        raise ReplayError(problem)
+    present = present_engines()
+    if not options.attach and (not present or options.engine not in ("auto", *present)):
+        raise ReplayError(f"engine {options.engine} is not installed; installed: {', '.join(present) or 'none'}")
+    if options.write_bag and options.write_bag.exists():
+        raise ReplayError(f"--write-bag: {options.write_bag} exists already; remove it or choose another name")
+    for name in ("frames", "loop"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ReplayError(f"--{name} must be at least 1, not {value}")
+    if options.attach and not options.attach.startswith("/"):
+        raise ReplayError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
+    if options.video and (options.start or options.duration or options.alongside):
+        raise ReplayError("--start, --duration and --alongside are for bags; make one with `python -m seg_node bag`")
+
+
+def _rate(text: str) -> Rate:
+    try:
+        return Rate.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _load(options: argparse.Namespace) -> Drive:
+    """The drive to play, in memory, cut as asked for."""
+    if options.video:
+        with tempfile.TemporaryDirectory(dir=options.out) as folder:
+            bag = Path(folder) / "drive"
+            from_video(options.video, bag, raw=options.image_transport == "raw", progress=True)
+            drive = dataclasses.replace(open_drive(bag), path=options.video)
+    else:
+        bag = options.bag or shared_path(_SHIPPED_DRIVE)
+        if bag is None:
+            raise ReplayError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
+        drive = open_drive(bag, options.topic, options.mask_topic, options.start, options.duration)
+    return dataclasses.replace(drive, frames=drive.frames[: options.frames])
+
+
+def _node(options: argparse.Namespace, drive: Drive, size: tuple[int, int]) -> NodeProcess:
+    return NodeProcess(
+        options.out / "node.log",
+        # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
+        namespace=f"/replay_{os.getpid()}",
+        parameters={
+            "model": options.model if "/" not in options.model else str(Path(options.model).resolve()),
+            "engine": options.engine,
+            "threads": options.threads,
+            "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
+            "deadline_ms": options.deadline_ms,
+            "warm_up_size": list(size),
+            "use_sim_time": options.clock,
+            "autostart": True,
+        },
+    )
+
+
+@contextmanager
+def _bar(frames: int) -> Iterator[Callable[[int, Seen], None]]:
+    """A progress bar that appears with the first frame."""
+    bar: tqdm | None = None
+
+    def show(sent: int, seen: Seen) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=frames, desc="playing", unit="frame")
+        bar.set_postfix(masked=seen.masks, dropped=max(seen.records - seen.masks, 0), refresh=False)
+        bar.update(sent - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar:
+            bar.close()

@@ -1,0 +1,128 @@
+"""``python -m seg_node serve``: the HTTP API."""
+
+import argparse
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from seg_node.core.bundle import DEFAULT_MODEL, BundleError
+from seg_node.core.engines import ENGINES, PRECISIONS, EngineError, create_engine, present_engines
+from seg_node.web.api.limits import Limits
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 30
+
+_KEEP_ALIVE_SECONDS = 75
+"""That an idle connection stays open: longer than clients and load balancers keep theirs, or one of them would send a
+request into a connection that is just being closed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    limits = Limits()
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_number(0, 65535), default=8000, help="0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help=f"path of a bundle to serve beside the shipped ones; may be repeated, the first is the default model"
+        f" (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=["auto", *ENGINES],
+        help="openvino compiles for each new image size, onnxruntime does not (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=_number(0, 1024), default=0, help="for one inference (0: engine's choice)")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="default: %(default)s")
+    parser.add_argument(
+        "--max-pixels", type=_number(1), default=limits.max_pixels, help="of one image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-bytes", type=_number(1), default=limits.max_bytes, help="of one image's file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--queue",
+        type=_number(1, 10000),
+        default=limits.queue,
+        help="requests that may wait or be worked on; further ones get 503 (default: %(default)s)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit status: 0, or 2 for wrong input."""
+    missing = [name for name in ("fastapi", "fastapi_offline", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        print(f"error: {', '.join(missing)} not installed; pip install 'seg_node[serving]'", file=sys.stderr)
+        return 2
+    # A second guard against images that are larger than they say; OpenCV reads it when it is loaded.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
+    import uvicorn
+
+    from seg_node.web.api.app import make_app
+    from seg_node.web.api.models import Models
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    limits = Limits(max_bytes=options.max_bytes, max_pixels=options.max_pixels, queue=options.queue)
+    settings = (options.engine, options.threads, options.precision)
+    try:
+        if options.engine not in ("auto", *present_engines()):
+            raise EngineError(f"engine {options.engine} is not installed; installed: {', '.join(present_engines())}")
+        models = Models(options.model, DEFAULT_MODEL, lambda bundle: create_engine(bundle, *settings))
+        listener = _listen(options.host, options.port)
+    except (BundleError, EngineError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        make_app(models, limits),
+        log_config=None,
+        # The log of ours has ids, and no queries.
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    # uvicorn raises the signal that ended it once more, when everything is done.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    host, port = listener.getsockname()[:2]
+    print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}, try /docs", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: the address cannot be had; the message says which and what to do.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        # Python adds what it attempted, which is said here already.
+        reason = error.strerror.partition(" (")[0]
+        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose with --host, --port") from error
+
+
+def _number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Parser of whole numbers in a range."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{value} is not in {low}..{'' if high is None else high}")
+        return value
+
+    parse.__name__ = "number"
+    return parse

@@ -1,0 +1,194 @@
+"""Measures one node process at every rate of the plan, for a comparison of two backbones."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seg_node.bags.drive import Drive
+from seg_node.compare.comparison import Comparison, FrameColumns, Measured, Scored, Sustained
+from seg_node.rig.bench import AttachedNode, Bench
+from seg_node.rig.frames import Run
+from seg_node.rig.node_process import NodeProcess
+from seg_node.rig.plan_bar import PlanBar
+from seg_node.rig.rates import HighestRate, highest_rate
+from seg_node.rig.schedule import RECORDED, Rate, Schedule, make_schedule
+from seg_node.rig.scoring import summarise
+from seg_node.rig.streaming import streaming_confusions
+
+_SETTLE_S = 1.5
+"""What a run takes besides its frames."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for how long. Chosen so that two backbones at 3 masks per second take seven minutes."""
+
+    repetitions: int = 2
+    rates: tuple[float, ...] = (10.0, 20.0, 30.0)
+    """Hz."""
+    overloads: tuple[float, ...] = (1.5, 3.0)
+    """Multiples of each backbone's own sustained rate."""
+    recorded_s: float = 20.0
+    """At the recorded rate; the drive is looped a whole number of times, at least once."""
+    rate_s: float = 4.0
+    """At each other rate."""
+    probe_s: float = 4.0
+    probe_frames: int = 20
+    """At least, of each probe of the highest rate: fewer would hardly see one drop."""
+    max_probes: int = 4
+    idle_s: float = 2.0
+    warm_up_s: float = 1.0
+    """At the start of each run: counted, but in no latency and no accuracy."""
+    offline_s: float = 30.0
+    """For all frames offline, both backbones together; decides how many frames there are."""
+
+    def loops(self, drive: Drive) -> int:
+        """How often the drive is played at the recorded rate."""
+        return max(1, round(self.recorded_s / max(drive.duration, 1e-3)))
+
+    def seconds(self, drive: Drive, masks_per_s: float = 3.0) -> dict[str, float]:
+        """Expected seconds of each step, for the progress bar."""
+        probe = max(self.probe_s, self.probe_frames / masks_per_s) + _SETTLE_S
+        return {
+            "self-test": 14.0,
+            "start": 8.0,
+            "idle": self.idle_s,
+            "search": 2 + _SETTLE_S + self.max_probes * probe,
+            "rate": self.rate_s + _SETTLE_S,
+            "recorded": self.loops(drive) * drive.duration + _SETTLE_S,
+            "offline": self.offline_s + 10,
+        }
+
+    def total(self, drive: Drive) -> float:
+        """Expected seconds of everything that is measured with nodes."""
+        steps = self.seconds(drive)
+        one = steps["start"] + steps["idle"] + steps["search"] + steps["recorded"]
+        one += steps["rate"] * (len(self.rates) + len(self.overloads))
+        return steps["self-test"] + 2 * self.repetitions * one
+
+
+QUICK = Plan(
+    repetitions=1,
+    rates=(10.0,),
+    overloads=(3.0,),
+    recorded_s=0.0,
+    rate_s=2.0,
+    probe_s=2.0,
+    probe_frames=6,
+    max_probes=2,
+    idle_s=1.0,
+    warm_up_s=0.5,
+    offline_s=5.0,
+)
+"""Shows that everything works; far too short for a verdict."""
+
+
+def measure_process(
+    comparison: Comparison,
+    plan: Plan,
+    drive: Drive,
+    truth: Mapping[int, np.ndarray],
+    model: int,
+    repetition: int,
+    target: NodeProcess | AttachedNode,
+    folder: Path,
+    bar: PlanBar,
+) -> None:
+    """Measure one node process idle, at its highest rate, at all others and at the recorded one.
+
+    Args:
+        comparison: gets the results.
+        plan: what to measure.
+        drive: what to play.
+        truth: ground truth, uint8 [H, W], by index in the drive.
+        model: index of the backbone.
+        repetition: from 0.
+        target: a process that was not started, or a node that somebody else started.
+        folder: for logs.
+        bar: shows the progress.
+
+    Raises:
+        NodeError, MonitorError: see ``Bench``.
+    """
+    facts = comparison.models[model]
+    expected = plan.seconds(drive)
+    title = f"{facts.name} {repetition + 1}/{plan.repetitions}"
+    with contextlib.ExitStack() as stack:
+        with bar.step(f"{title}: start", expected["start"]):
+            if isinstance(target, NodeProcess):
+                stack.enter_context(target)
+                target.wait_for("active")
+            bench = stack.enter_context(Bench(drive, target, folder, name="compare"))
+        with bar.step(f"{title}: idle", expected["idle"]):
+            idle = bench.idle(plan.idle_s)
+        facts.engine = bench.status.get("engine", facts.engine)
+        told = [bench.status[key] for key in ("device", "precision") if key in bench.status]
+        facts.device = ", ".join(told) or facts.device
+        # What an attached node runs is known from its diagnostics only.
+        facts.backbone = facts.backbone or bench.model
+
+        def play(purpose: str, name: str, schedule: Schedule) -> Run:
+            warm_up = min(round(plan.warm_up_s * schedule.hz), len(schedule.frames) // 2)
+            run = bench.play(schedule, warm_up)
+            run.idle = idle
+            comparison.runs.append(_measured(run, model, repetition, purpose, name, schedule.hz))
+            return run
+
+        with bar.step(f"{title}: sustained rate", expected["search"]):
+            found = highest_rate(bench, seconds=plan.probe_s, min_frames=plan.probe_frames, max_probes=plan.max_probes)
+        comparison.sustained.append(_sustained(found, model, repetition))
+        sustained = found.hz or min(probe.rate for probe in found.probes)
+        others = [("fixed", f"{hz:g} Hz", hz) for hz in plan.rates]
+        others += [("overload", f"{factor:g}x sustained", factor * sustained) for factor in plan.overloads]
+        for purpose, name, hz in others:
+            with bar.step(f"{title}: {name}", expected["rate"]):
+                play(purpose, name, make_schedule(drive, Rate("hz", hz), frames=max(2, round(hz * plan.rate_s))))
+        with bar.step(f"{title}: recorded rate", expected["recorded"]):
+            run = play("recorded", "recorded", make_schedule(drive, RECORDED, loops=plan.loops(drive)))
+            if scored := _streaming(run, truth, model, repetition):
+                comparison.streaming.append(scored)
+
+
+def _measured(run: Run, model: int, repetition: int, purpose: str, name: str, hz: float) -> Measured:
+    result = summarise(run)
+    counts = {
+        "sent": result.sent,
+        "lost": result.lost,
+        "received": result.received,
+        "masked": result.masked,
+        **result.dropped,
+    }
+    return Measured(
+        model=model,
+        repetition=repetition,
+        purpose=purpose,
+        rate=name,
+        hz=hz,
+        warm_up=run.warm_up,
+        counts=counts,
+        faults=list(result.faults),
+        frames=FrameColumns.of(run),
+        masks_per_second=result.masks_per_second,
+        longest_blind_ms=result.longest_blind,
+        jitter_ms=result.jitter,
+        usage=result.usage,
+    )
+
+
+def _sustained(found: HighestRate, model: int, repetition: int) -> Sustained:
+    failed = [probe.rate for probe in found.probes if not probe.passed and probe.rate > (found.hz or 0.0)]
+    probes = [dataclasses.asdict(probe) for probe in found.probes]
+    return Sustained(model, repetition, found.hz, min(failed, default=None), found.max_dropped, probes)
+
+
+def _streaming(run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int) -> Scored | None:
+    frames, confusions, unanswered = [], [], 0
+    for instant, confusion in streaming_confusions(run, lambda frame: truth.get(frame.frame)):
+        frames.append(instant.now.frame)
+        confusions.append(confusion)
+        unanswered += instant.newest is None
+    return Scored.of(model, repetition, frames, confusions, unanswered) if frames else None

@@ -1,0 +1,329 @@
+"""Figures of a comparison as SVG that can stand in a web page.
+
+Colours are Okabe and Ito's ("Color Universal Design", 2008), which people with any colour vision tell apart; markers,
+dashes and hatches say the same again for a black and white print. Figures are narrow, so that their text can be read
+on a telephone.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from seg_node.compare.comparison import SCORED_NAMES, Comparison, Measured
+from seg_node.core.timing import DROPS, Stage
+
+_BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _GREY = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB",
+)  # fmt: skip
+
+MODEL_COLOURS = (_BLUE, _VERMILION)
+_MARKERS = ("o", "s")
+_DASHES = ("-", (0, (4, 1.5)))
+_STAGES = {
+    Stage.WAIT.value: (_GREY, ""),
+    Stage.DECODE.value: (_SKY, "//"),
+    Stage.INFERENCE.value: (_GREEN, ""),
+    Stage.PUBLISH.value: (_YELLOW, "\\\\"),
+    "transport": (_PURPLE, ".."),
+}
+_FATES = dict(
+    zip(
+        ("masked", *(drop.value for drop in DROPS), "lost"),
+        ((_GREEN, ""), (_ORANGE, "//"), (_PURPLE, ".."), (_BLACK, ""), (_VERMILION, "xx"), (_GREY, "\\\\")),
+        strict=True,
+    )
+)
+_MOST_POINTS = 3000
+STYLE = {
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "seg_node",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "hatch.linewidth": 0.5,
+    "figure.constrained_layout.use": True,
+}
+"""Settings of matplotlib under which figures are drawn and become SVG."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its words."""
+
+    svg: str
+    caption: str
+    """What is to be seen."""
+    numbers: str
+    """The same in numbers, for those who do not see it."""
+
+
+def figures(comparison: Comparison) -> list[Figure]:
+    """All figures for which the comparison holds data."""
+    makers: list[Callable[[Comparison], Figure | None]] = [
+        _latency_distribution,
+        _stages,
+        _latency_over_time,
+        _fates,
+        _accuracy_against_latency,
+        _categories,
+        _disagreement,
+    ]
+    with matplotlib.rc_context(STYLE):
+        return [figure for make in makers if (figure := make(comparison))]
+
+
+def _recorded(comparison: Comparison, model: int) -> list[Measured]:
+    return [run for run in comparison.runs if run.model == model and run.purpose == "recorded"]
+
+
+def _latencies(comparison: Comparison, model: int) -> np.ndarray:
+    return np.concatenate([run.latencies()[0] for run in _recorded(comparison, model)] or [np.empty(0)])
+
+
+def _latency_distribution(comparison: Comparison) -> Figure | None:
+    values = [_latencies(comparison, model) for model in (0, 1)]
+    if not all(v.size for v in values):
+        return None
+    fig, ax = _axes()
+    said = []
+    for i, (model, latencies) in enumerate(zip(comparison.models, values, strict=True)):
+        shares = np.linspace(0, 1, min(len(latencies), _MOST_POINTS) + 1)
+        ax.plot(np.quantile(latencies, shares), 100 * shares, color=MODEL_COLOURS[i], ls=_DASHES[i], label=model.name)
+        p50, p99 = np.quantile(latencies, [0.5, 0.99])
+        ax.plot([p50, p99], [50, 99], _MARKERS[i], color=MODEL_COLOURS[i], ms=5)
+        said.append(f"{model.name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms, {len(latencies)} masks")
+    ax.set(xlabel="camera to mask, ms", ylabel="masks, %", ylim=(0, 101), title="Latency at the recorded rate")
+    ax.set_xlim(left=0)
+    fig.legend(ncols=2, loc="outside lower center")
+    return Figure(
+        to_svg(fig), "Share of the masks that came within a time, with median and 99th percentile.", _said(said)
+    )
+
+
+def _stages(comparison: Comparison) -> Figure | None:
+    means = [_mean_stages(comparison, model) for model in (0, 1)]
+    if not all(means):
+        return None
+    fig, ax = _axes(2.1)
+    for i, of_model in enumerate(means):
+        left = 0.0
+        for name, value in of_model.items():
+            colour, hatch = _STAGES[name]
+            ax.barh(1 - i, value, 0.55, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=None if i else name)
+            left += value
+        ax.annotate(f"{left:.0f} ms", (left, 1 - i), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    _name_rows(ax, [1, 0], [model.name for model in comparison.models])
+    ax.set(xlabel="mean per masked frame, ms", title="Where the time goes")
+    ax.margins(x=0.12)
+    fig.legend(ncols=3, loc="outside lower center")
+    said = [
+        f"{model.name}: " + ", ".join(f"{name} {value:.1f} ms" for name, value in of_model.items())
+        for model, of_model in zip(comparison.models, means, strict=True)
+    ]
+    return Figure(
+        to_svg(fig),
+        "Stages of a frame as the node measured them; transport is the rest of camera to mask.",
+        _said(said),
+    )
+
+
+def _mean_stages(comparison: Comparison, model: int) -> dict[str, float]:
+    rows = []
+    for run in _recorded(comparison, model):
+        columns = run.frames
+        for i in range(len(columns.frame))[run.settled]:
+            stages = [columns.stages[stage.value][i] for stage in Stage]
+            if columns.mask[i] is not None and None not in stages:
+                rows.append([*stages, columns.mask[i] - sum(stages)])
+    return dict(zip(_STAGES, np.mean(rows, 0).clip(0).tolist(), strict=True)) if rows else {}
+
+
+def _latency_over_time(comparison: Comparison) -> Figure | None:
+    fig, ax = _axes()
+    said = []
+    for i, model in enumerate(comparison.models):
+        for run in _recorded(comparison, i):
+            columns = run.frames
+            points = [
+                (sent / 1e3, mask)
+                for sent, mask in zip(columns.sent[run.settled], columns.mask[run.settled], strict=True)
+                if mask is not None
+            ]
+            if not points:
+                continue
+            x, y = np.array(points[:: max(1, len(points) // _MOST_POINTS)]).T
+            face = MODEL_COLOURS[i] if run.repetition == 0 else "none"
+            label = model.name if run.repetition == 0 else None
+            ax.plot(x, y, _MARKERS[i], ms=3, mec=MODEL_COLOURS[i], mfc=face, mew=0.7, label=label)
+            said.append(f"{model.name}, run {run.repetition + 1}: {np.min(y):.0f} to {np.max(y):.0f} ms")
+    if not said:
+        plt.close(fig)
+        return None
+    ax.set(xlabel="seconds since the start of the run", ylabel="camera to mask, ms", title="Latency over time")
+    ax.set_ylim(bottom=0)
+    fig.legend(ncols=2, loc="outside lower center")
+    return Figure(
+        to_svg(fig), "Each mask of the runs at the recorded rate; first runs filled, later ones hollow.", _said(said)
+    )
+
+
+def _fates(comparison: Comparison) -> Figure | None:
+    rates = list(dict.fromkeys(run.rate for run in comparison.runs))
+    if not rates:
+        return None
+    fig, ax = _axes(0.9 + 0.42 * len(rates))
+    said = []
+    used: dict[str, None] = {}
+    places, names = [], []
+    for row, rate in enumerate(rates):
+        for i, model in enumerate(comparison.models):
+            runs = [run for run in comparison.runs if run.rate == rate and run.model == i]
+            sent = sum(run.counts["sent"] for run in runs)
+            if not sent:
+                continue
+            place, left = -row + 0.2 - 0.4 * i, 0.0
+            for fate, (colour, hatch) in _FATES.items():
+                share = 100 * sum(run.counts.get(fate, 0) for run in runs) / sent
+                if not share:
+                    continue
+                label = None if fate in used else fate
+                used[fate] = None
+                ax.barh(place, share, 0.34, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=label)
+                left += share
+            masked = 100 * sum(run.counts["masked"] for run in runs) / sent
+            ax.annotate("AB"[i], (101, place), va="center", fontsize=8, color=MODEL_COLOURS[i], annotation_clip=False)
+            said.append(f"{rate}, {model.name}: {masked:.0f} % masked")
+        places.append(-row)
+        names.append(rate.replace(" sustained", "\nsustained"))
+    ax.set_yticks(places, names)
+    ax.grid(axis="y", visible=False)
+    a, b = (model.name for model in comparison.models)
+    ax.set(xlabel=f"frames sent, %     A {a}, B {b}", xlim=(0, 100), title="What became of the frames at each rate")
+    fig.legend(ncols=3, loc="outside lower center")
+    return Figure(to_svg(fig), "All frames of all runs, warm-up included, by what became of them.", _said(said))
+
+
+def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
+    points = []
+    for i, model in enumerate(comparison.models):
+        latency = _latencies(comparison, i)
+        offline = [s.miou_7 for s in comparison.offline if s.model == i and s.miou_7 is not None]
+        streaming = [s.miou_7 for s in comparison.streaming if s.model == i and s.miou_7 is not None]
+        if latency.size and (offline or streaming):
+            points.append((i, model.name, float(np.median(latency)), offline, streaming))
+    if not points:
+        return None
+    fig, ax = _axes()
+    said = []
+    for i, name, latency, offline, streaming in points:
+        values = ([np.mean(offline)] if offline else []) + ([np.mean(streaming)] if streaming else [])
+        ax.plot([latency] * len(values), values, "-", color=MODEL_COLOURS[i], lw=1)
+        words = []
+        if offline:
+            ax.plot(latency, np.mean(offline), _MARKERS[i], mec=MODEL_COLOURS[i], mfc="none", ms=8, mew=1.5)
+            words.append(f"offline {np.mean(offline):.1f} %")
+        if streaming:
+            ax.plot(latency, np.mean(streaming), _MARKERS[i], color=MODEL_COLOURS[i], ms=8)
+            words.append(f"streaming {np.mean(streaming):.1f} %")
+        at = (latency, max(values))
+        ax.annotate(name, at, (0, 8), textcoords="offset points", ha="center", fontsize=9, color=MODEL_COLOURS[i])
+        said.append(f"{name}: {', '.join(words)} at {latency:.0f} ms")
+    ax.set(xlabel="median camera to mask, ms", ylabel="miou_7, %", title="Accuracy against latency")
+    ax.margins(x=0.5, y=0.35)
+    ax.text(0.02, 0.98, "better: up and left", transform=ax.transAxes, va="top", fontsize=9, color="#555555")
+    return Figure(
+        to_svg(fig),
+        "Offline accuracy (hollow) forgives latency, streaming accuracy (filled) does not; the line is what latency"
+        " costs.",
+        _said(said),
+    )
+
+
+def _categories(comparison: Comparison) -> Figure | None:
+    if not comparison.offline and not comparison.streaming:
+        return None
+    fig, ax = _axes(3.4)
+    said = []
+    for i, model in enumerate(comparison.models):
+        of_kind = {}
+        for kind, all_scored in (("offline", comparison.offline), ("streaming", comparison.streaming)):
+            scored = [s for s in all_scored if s.model == i]
+            of_kind[kind] = [_mean([s.iou.get(name) for s in scored]) for name in SCORED_NAMES]
+        rows = -np.arange(len(SCORED_NAMES)) + 0.17 - 0.34 * i
+        ax.hlines(rows, of_kind["streaming"], of_kind["offline"], color=MODEL_COLOURS[i], lw=1)
+        options = {"ls": "none", "marker": _MARKERS[i], "ms": 5, "mec": MODEL_COLOURS[i]}
+        ax.plot(of_kind["offline"], rows, mfc="white", label=f"{model.name}, offline", **options)
+        ax.plot(of_kind["streaming"], rows, mfc=MODEL_COLOURS[i], label=f"{model.name}, streaming", **options)
+        words = [
+            f"{name} {of_kind['offline'][k]:.0f} to {of_kind['streaming'][k]:.0f}"
+            for k, name in enumerate(SCORED_NAMES)
+            if np.isfinite(of_kind["offline"][k]) and np.isfinite(of_kind["streaming"][k])
+        ]
+        if words:
+            said.append(f"{model.name}: {', '.join(words)}")
+    _name_rows(ax, -np.arange(len(SCORED_NAMES)), SCORED_NAMES)
+    ax.set(xlabel="IoU, %", xlim=(-2, 102), title="Accuracy by category")
+    fig.legend(ncols=2, loc="outside lower center")
+    return Figure(to_svg(fig), "IoU in percent of each category, offline and streaming.", _said(said))
+
+
+def _disagreement(comparison: Comparison) -> Figure | None:
+    found = comparison.disagreement
+    if not found or not found.share:
+        return None
+    fig, ax = _axes(2.2)
+    times = [comparison.drive.times_s[frame] for frame in found.frame]
+    ax.plot(times, found.share, ".", color=_BLACK, ms=5)
+    ax.set(xlabel="seconds of the drive", ylabel="pixels, %", title="Disagreement of the backbones")
+    ax.set_ylim(bottom=0)
+    median, most = np.median(found.share), int(np.argmax(found.share))
+    return Figure(
+        to_svg(fig),
+        "Share of the pixels to which the backbones give different categories, offline.",
+        f"Median {median:.1f} %, greatest {found.share[most]:.1f} % at {times[most]:.1f} s.",
+    )
+
+
+def _axes(height: float = 2.8):
+    return plt.subplots(figsize=(4.6, height))
+
+
+def _name_rows(ax, places, names: list[str]) -> None:
+    ax.set_yticks(places, names)
+    ax.grid(axis="y", visible=False)
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _said(parts: list[str]) -> str:
+    return "; ".join(parts) + "." if parts else ""
+
+
+def to_svg(fig: "matplotlib.figure.Figure") -> str:
+    """The figure without XML prolog, and without a fixed size, so that the page decides it."""
+    text = io.StringIO()
+    fig.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(fig)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return re.sub("<svg[^>]*>", lambda tag: re.sub(' (width|height)="[^"]*"', "", tag[0]), svg, count=1)

@@ -1,0 +1,276 @@
+"""What a replay leaves behind: a console table, JSON, pictures, a video and a web page."""
+
+import base64
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from seg_node.bags.drive import Drive
+from seg_node.bags.images import decode
+from seg_node.compare.tables import Table, aligned
+from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.rig.frames import ArrivedMask
+from seg_node.rig.scoring import Result
+
+_CELL_WIDTH = 420
+_VIDEO_WIDTH = 960
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def tables(result: Result) -> list[Table]:
+    """Counts, latencies and accuracy of a result for display."""
+    counts = {
+        "sent": result.sent,
+        "lost": result.lost,
+        "received": result.received,
+        "masked": result.masked,
+        **result.dropped,
+        "late": result.late,
+    }
+    latencies = {
+        **result.stages,
+        "age at publish": result.age_at_publish,
+        "camera to mask": result.camera_to_mask,
+        "mask to mask": result.mask_interval,
+    }
+    found: list[Table] = [
+        (["", *counts], [["frames", *map(str, counts.values())]]),
+        (
+            ["milliseconds", "p50", "p95", "p99", "max", "frames"],
+            [
+                [name, *(f"{v:.1f}" for v in (d.p50, d.p95, d.p99, d.max)), str(d.count)]
+                for name, d in latencies.items()
+                if d
+            ],
+        ),
+    ]
+    found.append(_load_table(result))
+    if result.accuracy:
+        scores = {name: result.accuracy[name] for name in ("miou_7", "miou_8")} | result.accuracy["iou"]
+        found.append(
+            (
+                ["percent", *scores],
+                [
+                    [
+                        f"IoU, {result.accuracy['frames']} frames",
+                        *("-" if v is None else f"{v:.1f}" for v in scores.values()),
+                    ]
+                ],
+            )
+        )
+    return found
+
+
+def _load_table(result: Result) -> Table:
+    """How regular the masks came, and what the node's process used."""
+    usage = result.usage or {}
+    values = {
+        "masks/s": (result.masks_per_second, "{:.1f}", 1),
+        "jitter ms": (result.jitter, "{:.1f}", 1),
+        "delay variation ms": (result.delay_variation, "{:.1f}", 1),
+        "longest blind ms": (result.longest_blind, "{:.0f}", 1),
+        "CPU cores": (usage.get("cpu_cores"), "{:.2f}", 1),
+        "idle": (usage.get("idle_cpu_cores"), "{:.2f}", 1),
+        "memory MiB": (usage.get("rss_peak_bytes"), "{:.0f}", 2**20),
+        "GPU %": (usage.get("gpu_percent"), "{:.0f}", 1),
+        "GPU MiB": (usage.get("gpu_peak_bytes"), "{:.0f}", 2**20),
+    }
+    shown = {name: form.format(value / unit) for name, (value, form, unit) in values.items() if value is not None}
+    return ["", *shown], [["load", *shown.values()]]
+
+
+def caption(result: Result) -> list[str]:
+    """What was played through what, in a few lines."""
+    setup = result.setup
+    return [
+        f"drive    {setup['drive']}, {setup['frames']} frames {setup['width']}x{setup['height']} {setup['transport']},"
+        f" {setup['rate_hz']:.1f} Hz ({setup['rate']})",
+        f"model    {setup['model']} on {setup['engine']}",
+        f"machine  {result.machine['cpu']}, {result.machine['cores']} cores",
+    ]
+
+
+def to_text(result: Result) -> str:
+    """The console report."""
+    parts = ["\n".join(caption(result)), *map(aligned, tables(result))]
+    if not result.accuracy:
+        parts.append("no ground truth for a masked frame: no mIoU")
+    if result.masks_arrived < result.masked:
+        parts.append(f"{result.masked - result.masks_arrived} of {result.masked} masks did not reach this harness")
+    closes = "received = masked + dropped, sent = received + lost: the counts add up"
+    parts.append("\n".join(f"FAULT: {fault}" for fault in result.faults) or closes)
+    return "\n\n".join(parts)
+
+
+def write_report(
+    folder: Path,
+    result: Result,
+    drive: Drive,
+    published: Mapping[int, int],
+    masks: Mapping[int, ArrivedMask],
+    video: bool = True,
+) -> list[Path]:
+    """Write ``result.json``, ``contact_sheet.png``, ``overlay.mp4`` and ``report.html``.
+
+    Pictures and video are left out where no frame was masked.
+
+    Args:
+        folder: an existing folder.
+        result: what to report.
+        drive: what was played.
+        published: time of publishing each frame, nanoseconds, by header stamp.
+        masks: masks by header stamp.
+        video: write the overlay video too.
+
+    Returns:
+        The files written.
+    """
+    files = [folder / "result.json"]
+    files[0].write_text(result.to_json())
+    sheet = contact_sheet(drive, masks)
+    if sheet is not None:
+        files.append(folder / "contact_sheet.png")
+        cv2.imwrite(str(files[-1]), sheet)
+        if video and write_video(folder / "overlay.mp4", drive, published, masks):
+            files.append(folder / "overlay.mp4")
+    files.append(folder / "report.html")
+    files[-1].write_text(to_html(result, sheet))
+    return files
+
+
+def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6) -> np.ndarray | None:
+    """Frames spread over the drive: camera, overlay and, where the drive has it, ground truth.
+
+    Args:
+        drive: what was played.
+        masks: masks by header stamp.
+        count: most rows; one frame each.
+
+    Returns:
+        uint8 [H, W, 3] BGR, or None if no frame has a mask.
+    """
+    masked = [frame for frame in drive.frames if frame.stamp in masks]
+    if not masked:
+        return None
+    picked = [masked[i] for i in sorted(set(np.linspace(0, len(masked) - 1, count).round().astype(int)))]
+    columns = ["camera", "mask"] + ["ground truth"] * any(frame.stamp in drive.masks for frame in picked)
+    rows = [_titles(columns)]
+    for frame in picked:
+        bgr = decode(frame)
+        cells = [bgr, paint(bgr, masks[frame.stamp].decode())]
+        if len(columns) == 3:
+            truth = drive.masks.get(frame.stamp)
+            cells.append(np.full_like(bgr, 255) if truth is None else paint(bgr, truth))
+        row = np.hstack([_fit(cell, _CELL_WIDTH) for cell in cells])
+        seconds = (frame.log_time - drive.frames[0].log_time) / 1e9
+        rows.append(_label(row, f"{seconds:.2f} s"))
+    return np.vstack([*rows, _legend(rows[0].shape[1])])
+
+
+def write_video(
+    file: Path, drive: Drive, published: Mapping[int, int], masks: Mapping[int, ArrivedMask], progress: bool = True
+) -> bool:
+    """Write the drive with, on every frame, the newest mask that had arrived when that frame was published.
+
+    That is what a decision module has at that moment: masks lag behind by their latency.
+
+    Returns:
+        False if OpenCV cannot write MP4 here.
+    """
+    by_arrival = sorted((mask.arrived, stamp) for stamp, mask in masks.items())
+    writer, current, arrived = None, None, 0
+    for frame in tqdm(drive.frames, desc="overlay video", unit="frame", disable=not progress):
+        while arrived < len(by_arrival) and by_arrival[arrived][0] <= published[frame.stamp]:
+            stamp = by_arrival[arrived][1]
+            # A mask that overtook a newer one is not the newest.
+            current = stamp if current is None else max(current, stamp)
+            arrived += 1
+        bgr = decode(frame)
+        if bgr is None:
+            continue
+        if current is not None:
+            mask = masks[current].decode()
+            bgr = paint(bgr, mask) if mask.shape == bgr.shape[:2] else bgr
+        label = "no mask yet" if current is None else f"mask of {(frame.stamp - current) / 1e6:.0f} ms ago"
+        picture = _label(_fit(bgr, min(_VIDEO_WIDTH, bgr.shape[1])), label)
+        picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        if writer is None:
+            size = picture.shape[1::-1]
+            writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), drive.rate or 10.0, size)
+            if not writer.isOpened():
+                return False
+        writer.write(picture)
+    if writer:
+        writer.release()
+    return writer is not None
+
+
+def to_html(result: Result, sheet: np.ndarray | None) -> str:
+    """The report as one self-contained page."""
+    body = [f"<pre>{html.escape(chr(10).join(caption(result)))}</pre>"]
+    for header, rows in tables(result):
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        body.append(f"<table><tr>{head}</tr>{lines}</table>")
+    body += [f'<p class="fault">{html.escape(fault)}</p>' for fault in result.faults]
+    if sheet is not None:
+        data = base64.b64encode(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]).decode()
+        body.append(f'<img alt="frames of the drive with their masks" src="data:image/jpeg;base64,{data}">')
+    title = html.escape(f"{result.setup['model']} on {Path(result.setup['drive']).name}")
+    return _PAGE.format(title=title, body="\n".join(body))
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em; }}
+table {{ border-collapse: collapse; margin: 1.5em 0; }}
+th, td {{ padding: .2em .8em; text-align: right; border-bottom: 1px solid #ccc; font-variant-numeric: tabular-nums; }}
+th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
+img {{ max-width: 100%; }}
+pre {{ white-space: pre-wrap; }}
+.fault {{ color: #b00; font-weight: bold; }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+def _fit(bgr: np.ndarray, width: int) -> np.ndarray:
+    height = round(bgr.shape[0] * width / bgr.shape[1])
+    return cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _label(bgr: np.ndarray, text: str) -> np.ndarray:
+    (width, height), _ = cv2.getTextSize(text, _FONT, 0.5, 1)
+    cv2.rectangle(bgr, (0, 0), (width + 12, height + 12), (0, 0, 0), cv2.FILLED)
+    cv2.putText(bgr, text, (6, height + 6), _FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    return bgr
+
+
+def _titles(columns: list[str]) -> np.ndarray:
+    band = np.full((30, _CELL_WIDTH * len(columns), 3), 255, np.uint8)
+    for i, text in enumerate(columns):
+        cv2.putText(band, text, (i * _CELL_WIDTH + 6, 21), _FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+    return band
+
+
+def _legend(width: int) -> np.ndarray:
+    step = 210
+    per_row = width // step
+    band = np.full((30 * -(-len(CATEGORY_NAMES) // per_row) + 6, width, 3), 255, np.uint8)
+    for i, name in enumerate(CATEGORY_NAMES):
+        x, y = i % per_row * step + 6, i // per_row * 30 + 8
+        color = tuple(int(v) for v in PALETTE_RGB[i][::-1])
+        cv2.rectangle(band, (x, y), (x + 28, y + 20), color, cv2.FILLED)
+        cv2.putText(band, name, (x + 36, y + 16), _FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+    return band

@@ -1,0 +1,258 @@
+"""Model bundles: a folder with ``manifest.yaml`` and ``model.onnx``, checked whole before it is used.
+
+Loading a bundle runs no code and reads no file outside its folder: the manifest is plain YAML and the weights are
+tensors inside an ONNX graph.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seg_node.core.bundle.decoder import complete_decoder
+from seg_node.core.bundle.plain_files import PlainFileError, read_file, read_yaml
+from seg_node.core.share import PACKAGE, share_folders
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+
+SCHEMA = 1
+MANIFEST = "manifest.yaml"
+GRAPH = "model.onnx"
+RANGES = "int8.json"
+DEFAULT_MODEL = "fpn_resnet50"
+STORED_PRECISIONS = ("fp32", "fp16")
+"""What ``Manifest.precision`` may be."""
+
+_MAX_MANIFEST = 2**18
+_MAX_FILE = 2**31 - 1
+"""Bytes. Protobuf, and so an ONNX graph, goes no further."""
+
+_MAX_INPUT_SIDE = 16384
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+"""Names become parts of file names, HTTP headers and diagnostics."""
+
+
+class BundleError(ValueError):
+    """A bundle that must not be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself; see the field comments for shapes and units."""
+
+    name: str
+    """Letters, digits and ``_.+-``, at most 100."""
+    decoder: str
+    """``fpn``."""
+    backbone: str
+    """Encoder as segmentation-models-pytorch knows it."""
+    input_size: tuple[int, int]
+    """(height, width) in pixels that the network was trained on; frames are scaled to that many pixels."""
+    mean: tuple[float, float, float]
+    """Normalisation, RGB, of values in 0..1."""
+    std: tuple[float, float, float]
+    files: dict[str, str]
+    """sha256 of each file, hexadecimal."""
+    date: str
+    """Of the export, ISO 8601."""
+    decoder_options: dict[str, Any] = field(default_factory=dict)
+    """Width of the decoder where it differs from ``decoder.DECODER``."""
+    precision: str = "fp32"
+    """Of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
+    parameters: int = 0
+    """Of the network, as it was trained."""
+    gflops: float = 0.0
+    """Of the network on a frame of the input size: a multiplication with its addition counts two."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Pixels, percent, on which each engine agreed with the trained network when the bundle was made."""
+    quantisation: dict[str, Any] = field(default_factory=dict)
+    """How the ranges for int8 were taken, and by engine ``miou_7``, percent, before and after, and the ``loss``."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Data, configuration and commit that made the weights."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Scores by data set, percent, as ``python -m seg_training evaluate`` printed them."""
+    licence: str = ""
+    """Of the weights."""
+    categories: tuple[str, ...] = CATEGORY_NAMES
+    palette: tuple[tuple[int, int, int], ...] = tuple(tuple(int(v) for v in row) for row in PALETTE_RGB)
+    """RGB of each category."""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were checked against its manifest."""
+
+    path: Path
+    manifest: Manifest
+    graph: bytes
+    """The ONNX graph, read once: what was hashed is what an engine loads."""
+    ranges: bytes = b""
+    """What ``quantise.quantise`` needs besides the graph to compute in int8; empty where there is no such file."""
+
+    @property
+    def name(self) -> str:
+        """Name for people, topics and records."""
+        return self.manifest.name
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Bundles that came with the package, by name, in alphabetical order."""
+    found: dict[str, Path] = {}
+    # A source checkout holds the bundles in the package, an installation in its share folder.
+    for folder in (PACKAGE / "models", *(share / "models" for share in share_folders())):
+        for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+            found.setdefault(manifest.parent.name, manifest.parent)
+    return dict(sorted(found.items()))
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a bundle, given the name of a shipped one or a path.
+
+    Raises:
+        BundleError: there is none; the message lists the shipped ones.
+    """
+    shipped = shipped_bundles()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    # An empty name would be the current folder. Unlike Path.is_file, this answers for any text whatever.
+    if str(name_or_path) and os.path.isfile(path / MANIFEST):
+        return path
+    names = ", ".join(shipped) or "none"
+    raise BundleError(
+        f"no bundle {str(name_or_path)[:200]!r}: neither a folder with {MANIFEST} nor shipped (there are: {names})"
+    )
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """Read a bundle and check it: manifest fields, categories, hashes, and that the graph holds all of itself.
+
+    The output shape is checked where it becomes known, when an engine compiles the graph.
+
+    Raises:
+        BundleError: something is missing or wrong; the message names the file and the field.
+    """
+    path = find_bundle(name_or_path)
+    try:
+        return _load(path)
+    except PlainFileError as error:
+        raise BundleError(str(error)) from error
+
+
+def write_bundle(path: Path, manifest: Manifest, graph: bytes, ranges: bytes = b"") -> Bundle:
+    """Write a bundle into a folder, which is made; the manifest's hashes are those of what is written."""
+    path.mkdir(parents=True, exist_ok=True)
+    contents = {GRAPH: graph} | ({RANGES: ranges} if ranges else {})
+    for name, content in contents.items():
+        (path / name).write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    values = asdict(manifest) | {"files": hashes}
+    text = yaml.safe_dump(_plain(values), sort_keys=False, default_flow_style=None, width=110)
+    (path / MANIFEST).write_text(text)
+    return load_bundle(path)
+
+
+def _load(path: Path) -> Bundle:
+    # Slow to import, and most of those who need a name of this module load no bundle.
+    from seg_node.core.bundle.graph_check import GraphError, check_graph
+
+    manifest = _read_manifest(path / MANIFEST)
+    contents: dict[str, bytes] = {}
+    for name, expected in manifest.files.items():
+        if Path(name).name != name or name in ("", "..") or "\0" in name:
+            raise BundleError(f"{path}: file {name[:200]!r} of the manifest does not lie in the bundle's own folder")
+        contents[name] = read_file(path / name, _MAX_FILE)
+        if (actual := hashlib.sha256(contents[name]).hexdigest()) != expected:
+            raise BundleError(f"{path / name}: sha256 is {actual[:12]}..., the manifest says {expected[:12]}...")
+    if GRAPH not in contents:
+        raise BundleError(f"{path / MANIFEST}: files lists no {GRAPH}")
+    try:
+        check_graph(contents[GRAPH])
+    except GraphError as error:
+        raise BundleError(f"{path / GRAPH}: {error}") from error
+    return Bundle(path, manifest, contents[GRAPH], contents.get(RANGES, b""))
+
+
+def _read_manifest(file: Path) -> Manifest:
+    values = read_yaml(file, _MAX_MANIFEST)
+    if not isinstance(values, dict):
+        raise BundleError(f"{file}: is no mapping")
+    if values.get("schema") != SCHEMA:
+        raise BundleError(f"{file}: schema is {_short(values.get('schema'))}, this version reads {SCHEMA}")
+    try:
+        manifest = Manifest(**{key: _frozen(value) for key, value in values.items()})
+    except TypeError as error:
+        raise BundleError(f"{file}: {str(error)[:300]}") from error
+    for check, name in (
+        (isinstance(manifest.name, str) and _NAME.fullmatch(manifest.name), "name"),
+        (isinstance(manifest.backbone, str) and manifest.backbone, "backbone"),
+        (manifest.decoder == "fpn", "decoder"),
+        (_fits_decoder(manifest.decoder_options), "decoder_options"),
+        (manifest.precision in STORED_PRECISIONS, "precision"),
+        (
+            _numbers(manifest.input_size, 2)
+            and all(isinstance(v, int) and 0 < v <= _MAX_INPUT_SIDE for v in manifest.input_size),
+            "input_size",
+        ),
+        (_numbers(manifest.mean, 3), "mean"),
+        (_numbers(manifest.std, 3) and all(v > 0 for v in manifest.std), "std"),
+        (
+            isinstance(manifest.files, dict)
+            and all(isinstance(name, str) and _is_hash(value) for name, value in manifest.files.items()),
+            "files",
+        ),
+        (isinstance(manifest.date, str), "date"),
+        (_numbers((manifest.parameters,), 1), "parameters"),
+        (_numbers((manifest.gflops,), 1), "gflops"),
+        (isinstance(manifest.parity, dict), "parity"),
+        (isinstance(manifest.quantisation, dict), "quantisation"),
+        (isinstance(manifest.training, dict), "training"),
+        (isinstance(manifest.metrics, dict), "metrics"),
+        (isinstance(manifest.licence, str), "licence"),
+        (manifest.categories == CATEGORY_NAMES, "categories"),
+        (manifest.palette == Manifest.__dataclass_fields__["palette"].default, "palette"),
+    ):
+        if not check:
+            raise BundleError(f"{file}: {name} is {_short(getattr(manifest, name))}, which this version cannot use")
+    return manifest
+
+
+def _fits_decoder(options: Any) -> bool:
+    try:
+        complete_decoder(options)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _short(value: Any) -> str:
+    """A value of a manifest for people, who need not see all of it."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == count
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e15 for v in value)
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,395 @@
+"""One run: a live node, a player that feeds it and a monitor process that watches it, and what came out frame by frame.
+
+    with NodeProcess(...) as node:
+        node.wait_for("active")
+        with Bench(drive, node, folder) as bench:
+            idle = bench.idle()
+            run = bench.play(make_schedule(drive, Rate("hz", 10.0)), warm_up=10)
+
+``replay_once`` is that in one call, for a fresh process. Several ``Bench.play`` in a row measure one live node again
+and again (``seg_node.rig.rates``).
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rclpy.node import NodeNameNonExistentError
+
+from seg_node.bags.drive import COMPRESSED_IMAGE, IMAGE, Drive
+from seg_node.bags.images import frame_size
+from seg_node.core.timing import DROPS
+from seg_node.rig.frames import Run, UsageSample
+from seg_node.rig.matching import match
+from seg_node.rig.monitor_process import MonitorProcess, Seen
+from seg_node.rig.node_process import NodeError, NodeProcess, default_environment, default_profile_environment
+from seg_node.rig.schedule import Schedule
+
+DISCOVERY_S = 30.0
+"""Longest wait for the node's topics and its first diagnostics."""
+SETTLE_S = 60.0
+"""Longest wait for frames under way after the last one was published."""
+IDLE_S = 2.0
+"""Length of the idle baseline."""
+
+_IN_FLIGHT_S = 0.5
+_QUIET_S = 3.0
+_POLL_S = 0.02
+_SHOW_S = 0.1
+_COUNTERS = ("received", "masked", *(f"dropped.{drop.value}" for drop in DROPS), "late")
+
+Progress = Callable[[int, Seen], None]
+
+
+class Target(Protocol):
+    """The node under test: a ``NodeProcess``, or an ``AttachedNode``."""
+
+    full_name: str
+
+    @property
+    def pid(self) -> int | None:
+        """Process id on this machine; None where it is not known."""
+
+    def check(self) -> None:
+        """Raise ``NodeError`` if it is known to have ended."""
+
+    def last_output(self, lines: int = 20) -> str:
+        """What it printed last."""
+
+
+@dataclass(frozen=True)
+class AttachedNode:
+    """A node that somebody else started, on this machine or another one.
+
+    Its process is not known: there is no usage, and no notice of its end but silence.
+    """
+
+    full_name: str
+    pid: None = field(default=None, init=False)
+
+    def check(self) -> None:
+        """Nothing is known."""
+
+    def last_output(self, lines: int = 20) -> str:
+        """Nothing is known."""
+        return "not known: it was not started here"
+
+
+class Bench:
+    """A live node with a player and a monitor connected to it; a context manager.
+
+    Args:
+        drive: what is played; all images of one kind, the one that the node subscribes to.
+        target: the node, active. A ``NodeProcess`` must have been started.
+        folder: for what the monitor prints and hands over; made if missing.
+        topic: where images are published; None asks the ROS graph what the node subscribes to.
+        qos: ``recorded``, ``best_effort`` or ``reliable``.
+        clock: publish ``/clock`` too.
+        alongside: other cameras of the same bag, published at the same times under their own names in the node's
+            namespace, as load.
+        name: of the ROS node that plays.
+
+    Raises (on entering):
+        NodeError: the node ended, or did not connect within ``DISCOVERY_S``; the topic is not clear.
+        MonitorError: the monitor process ended.
+    """
+
+    def __init__(
+        self,
+        drive: Drive,
+        target: Target,
+        folder: Path,
+        *,
+        topic: str | None = None,
+        qos: str = "recorded",
+        clock: bool = False,
+        alongside: Sequence[Drive] = (),
+        name: str = "replay",
+    ):
+        self.drive = drive
+        self.target = target
+        self._folder = Path(folder)
+        self._topic = topic
+        self._options = {"qos": qos, "clock": clock}
+        self._alongside = alongside
+        self._name = name
+
+    def __enter__(self) -> "Bench":
+        attached = isinstance(self.target, AttachedNode)
+        environment = default_profile_environment() if attached else default_environment()
+        # Fast DDS reads its profile when the first participant of a process is made.
+        os.environ.update(environment)
+        import rclpy
+        from rclpy.context import Context
+
+        self._stack = ExitStack()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._monitor = self._stack.enter_context(
+                MonitorProcess(self.target.full_name, self.target.pid, self._folder, environment)
+            )
+            # A context of its own: without signal handlers, so that Ctrl-C ends the run and not only the context.
+            context = Context()
+            rclpy.init(args=[], context=context)
+            self._stack.callback(context.shutdown)
+            namespace = self.target.full_name.rpartition("/")[0]
+            self._node = rclpy.create_node(
+                self._name, namespace=namespace, context=context, start_parameter_services=False
+            )
+            self._connect(namespace)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def topic(self) -> str:
+        """Where images are published."""
+        return self._topic
+
+    @property
+    def monitor_pid(self) -> int:
+        """Process id of the monitor."""
+        return self._monitor.pid
+
+    @property
+    def seen(self) -> Seen:
+        """What the monitor saw last."""
+        return self._monitor.seen
+
+    @property
+    def status(self) -> dict[str, str]:
+        """Values of the node's newest status on ``/diagnostics``."""
+        return self.seen.status
+
+    @property
+    def model(self) -> str:
+        """Bundle of the node by the same status."""
+        return self.seen.model
+
+    def idle(self, seconds: float = IDLE_S) -> list[UsageSample]:
+        """Usage of the node's process while no frame is sent; empty where the process is not known."""
+        if self.target.pid is None:
+            return []
+        self._monitor.begin()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._check()
+            time.sleep(_POLL_S)
+        return self._monitor.end().usage
+
+    def play(self, schedule: Schedule, warm_up: int = 0, progress: Progress | None = None) -> Run:
+        """Play once and wait until the node has nothing under way.
+
+        Args:
+            schedule: of ``make_schedule`` for ``drive``.
+            warm_up: so many frames at the start are counted but left out of latencies and accuracy.
+            progress: called several times a second with the number of frames sent and what the monitor has seen.
+
+        Returns:
+            The run, without the idle baseline. What does not add up is in there, too: see ``scoring.summarise``.
+
+        Raises:
+            NodeError: the node ended.
+            MonitorError: the monitor ended.
+        """
+        self._monitor.begin()
+        before = _counters(self.seen.status)
+        shown = 0.0
+
+        def after_frame(count: int) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown > _SHOW_S or count == len(schedule.frames):
+                shown = now
+                self._check()
+                if progress:
+                    progress(count, self.seen)
+
+        sent = self._player.play(schedule, after_frame)
+        finished = time.monotonic_ns()
+        self._settle(before, finished)
+        status, model = self.status, self.model
+        observed = self._monitor.end()
+        frames, strangers, repeated = match(
+            [(s.frame, self.drive.frames[s.frame].stamp, s.due, s.at) for s in sent], observed.masks, observed.records
+        )
+        # The last sample before the first frame and those while the node worked.
+        last = max([finished, *(mask.arrived for _, mask in observed.masks)])
+        return Run(
+            setup=self._setup(schedule, status, model),
+            frames=frames,
+            counters=_growth(before, _counters(status)),
+            warm_up=warm_up,
+            strangers=strangers,
+            repeated=repeated,
+            usage=[sample for sample in observed.usage if sample.time <= last],
+        )
+
+    def _connect(self, namespace: str) -> None:
+        kind = IMAGE if self.drive.frames[0].kind == "image" else COMPRESSED_IMAGE
+        if self._topic is None:
+            self._topic = self._subscribed_topic(kind)
+        from seg_node.rig.player import Player
+
+        alongside = [(drive, namespace + drive.topic) for drive in self._alongside]
+        self._player = Player(self._node, self.drive, self._topic, alongside=alongside, **self._options)
+        offered = f"{self._player.qos.reliability.name.lower()}; see --qos"
+        self._wait_for(
+            lambda: self._player.matched,
+            f"does not subscribe to {self._topic}, or not with the QoS of the player ({offered})",
+        )
+        self._wait_for(lambda: self.seen.matched, "does not publish ~/mask, ~/timing and /diagnostics")
+        self._wait_until_known()
+
+    def _wait_until_known(self) -> None:
+        """Wait until the node has learnt of the player, without which the first frames are lost.
+
+        Each side learns of the other by itself, and of what a participant has in the order in which it was made: who
+        answers to a subscription that was made last knows what was made before.
+        """
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.executors import SingleThreadedExecutor
+
+        name = f"{self.target.full_name}: segmentation"
+        heard: list[DiagnosticArray] = []
+        subscription = self._node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._node)
+
+        def known() -> bool:
+            executor.spin_once(timeout_sec=_POLL_S)
+            return any(status.name == name for message in heard for status in message.status)
+
+        try:
+            self._wait_for(known, "does not answer on /diagnostics")
+        finally:
+            executor.remove_node(self._node)
+            executor.shutdown()
+            self._node.destroy_subscription(subscription)
+
+    def _subscribed_topic(self, kind: str) -> str:
+        """The topic of that type to which the node subscribes, by the ROS graph."""
+        namespace, _, name = self.target.full_name.rpartition("/")
+        found: dict[str, list[str]] = {}
+
+        def ask() -> bool:
+            try:
+                topics = self._node.get_subscriber_names_and_types_by_node(name, namespace or "/")
+            except NodeNameNonExistentError:
+                return False
+            found.update({topic: types for topic, types in topics if set(types) & {IMAGE, COMPRESSED_IMAGE}})
+            return bool(found)
+
+        self._wait_for(ask, "is not there, or subscribes to no image topic (is it active?)")
+        fitting = [topic for topic, types in found.items() if kind in types]
+        if len(fitting) == 1:
+            return fitting[0]
+        held = ", ".join(f"{topic} ({'/'.join(types)})" for topic, types in sorted(found.items()))
+        advice = "name one with --topic-out" if fitting else "choose the other --image-transport"
+        raise NodeError(
+            f"the node {self.target.full_name} subscribes to {len(fitting)} topics of type {kind}, which the drive is"
+            f" of; it subscribes to {held}: {advice}"
+        )
+
+    def _wait_for(self, condition: Callable[[], bool], problem: str) -> None:
+        deadline = time.monotonic() + DISCOVERY_S
+        while not condition():
+            self._check()
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    f"the node {self.target.full_name} {problem}, after {DISCOVERY_S:.0f} s;"
+                    f" its last output:\n{self.target.last_output()}"
+                )
+            time.sleep(_POLL_S)
+
+    def _settle(self, before: Mapping[str, int], finished: int) -> None:
+        """Wait until the node says that nothing is under way and everything it counted has arrived.
+
+        What never arrives is not waited for longer than ``_QUIET_S`` after the last that did.
+        """
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            self._check()
+            seen = self.seen
+            counts = _counters(seen.status)
+            if seen.counted > finished + _IN_FLIGHT_S * 1e9 and counts["pending"] == 0:
+                grown = _growth(before, counts)
+                if seen.records == grown["received"] and seen.masks == grown["masked"]:
+                    return
+                if time.monotonic_ns() - max(seen.newest, finished) > _QUIET_S * 1e9:
+                    return
+            time.sleep(_POLL_S)
+
+    def _check(self) -> None:
+        self.target.check()
+        self._monitor.check()
+
+    def _setup(self, schedule: Schedule, status: Mapping[str, str], model: str) -> dict[str, Any]:
+        height, width = frame_size(self.drive)
+        return {
+            "drive": str(self.drive.path),
+            "topic": self.drive.topic,
+            "frames": len(self.drive.frames),
+            "height": height,
+            "width": width,
+            "transport": "raw" if self.drive.frames[0].kind == "image" else "compressed",
+            "rate": str(schedule.rate),
+            "rate_hz": schedule.hz,
+            "loops": schedule.loops,
+            "qos": self._options["qos"],
+            "clock": self._options["clock"],
+            "alongside": [drive.topic for drive in self._alongside],
+            "node": self.target.full_name,
+            "attached": isinstance(self.target, AttachedNode),
+            "model": model,
+            "engine": status.get("engine", ""),
+            "device": status.get("device", ""),
+        }
+
+
+def _counters(status: Mapping[str, str]) -> dict[str, int]:
+    return {name: int(status.get(name, 0)) for name in (*_COUNTERS, "pending")}
+
+
+def _growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in _COUNTERS} | {"pending": after["pending"]}
+
+
+def replay_once(
+    drive: Drive,
+    target: NodeProcess | AttachedNode,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    warm_up: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Start the node in a fresh process (unless it is attached), measure it idle, play once, stop it.
+
+    Args:
+        drive, folder, options: see ``Bench``.
+        target: not started yet, with ``autostart``; or attached.
+        schedule, warm_up, progress: see ``Bench.play``.
+
+    Raises:
+        NodeError: the node did not come up, did not connect, or ended.
+        MonitorError: the monitor ended.
+    """
+    with ExitStack() as stack:
+        if isinstance(target, NodeProcess):
+            stack.enter_context(target)
+            target.wait_for("active")
+        bench = stack.enter_context(Bench(drive, target, folder, **options))
+        idle = bench.idle()
+        run = bench.play(schedule, warm_up, progress)
+    run.idle = idle
+    return run

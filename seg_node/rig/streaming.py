@@ -1,0 +1,89 @@
+"""Accuracy as the decision module has it: ground truth at time t against the newest mask available at t.
+
+After Li, Wang and Ramanan, "Towards Streaming Perception", ECCV 2020, with segmentation in place of boxes: a mask that
+arrives late is compared with the scene that has moved on, so one figure (``miou_7`` over all instants) holds accuracy
+and latency. The instants are those at which the camera published its frames.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from seg_node.core.metrics import confusion_matrix
+from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.rig.frames import FrameObservation, Run
+
+ANSWERS = len(Category) + 1
+"""Columns of a streaming confusion matrix: the categories, and no answer."""
+
+
+@dataclass(frozen=True)
+class Instant:
+    """What a decision module had when one frame was published."""
+
+    now: FrameObservation
+    """The frame that was published: the world as it is."""
+    newest: FrameObservation | None
+    """The latest frame whose mask had arrived by then; None before the first mask."""
+
+
+def instants(run: Run) -> Iterator[Instant]:
+    """The instants of a run after its warm-up, in order.
+
+    Of the masks that have arrived, the newest is the one of the latest frame: a mask that overtook a newer one does
+    not replace it. Masks of warm-up frames count as masks: they are what there was.
+    """
+    arrivals = sorted((frame.mask.arrived, frame.index) for frame in run.frames if frame.mask)
+    newest, arrived = -1, 0
+    for now in sorted(run.frames, key=lambda frame: frame.index)[run.warm_up :]:
+        while arrived < len(arrivals) and arrivals[arrived][0] <= now.sent:
+            newest = max(newest, arrivals[arrived][1])
+            arrived += 1
+        yield Instant(now, run.frames[newest] if newest >= 0 else None)
+
+
+def streaming_confusions(
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
+) -> Iterator[tuple[Instant, np.ndarray]]:
+    """Score every instant whose frame has ground truth.
+
+    Args:
+        run: what was seen.
+        truth_of: ground truth of a frame, uint8 [H, W]; None where it has none.
+
+    Yields:
+        The instant and its confusion matrix, see ``confusion_with_misses``.
+    """
+    held: tuple[int, np.ndarray] | None = None
+    for instant in instants(run):
+        truth = truth_of(instant.now)
+        if truth is None:
+            continue
+        newest = instant.newest
+        if newest is None:
+            yield instant, confusion_with_misses(truth, np.full_like(truth, NO_LABEL))
+            continue
+        if held is None or held[0] != newest.index:
+            held = newest.index, newest.mask.decode()
+        yield instant, confusion_with_misses(truth, held[1])
+
+
+def confusion_with_misses(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Count pixels by (truth, prediction), no answer among the predictions.
+
+    Before the first mask there is no answer. It is wrong everywhere, as a decision module would find it, and is no
+    false positive of any category; leaving these pixels out would reward the backbone that starts late.
+
+    Args:
+        truth: uint8, any shape, category ids; 255 is left out.
+        prediction: uint8, same shape, category ids 0..7; 255 is no answer.
+
+    Returns:
+        int64 [8, 9], which ``core.metrics.scores`` takes: rows are truth, columns prediction, the last one no answer.
+    """
+    answered = prediction != NO_LABEL
+    confusion = np.empty((len(Category), ANSWERS), np.int64)
+    confusion[:, :-1] = confusion_matrix(np.where(answered, truth, NO_LABEL), np.where(answered, prediction, 0))
+    confusion[:, -1] = np.bincount(truth[~answered & (truth != NO_LABEL)], minlength=len(Category))
+    return confusion

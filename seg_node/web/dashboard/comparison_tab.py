@@ -1,0 +1,48 @@
+"""A replay comparison: the verdicts, latency, streaming accuracy, and the frames worth looking at."""
+
+import base64
+
+import streamlit as st
+
+from seg_node.compare.comparison import ComparisonError, load_comparison
+from seg_node.compare.plots import figures
+from seg_node.web.dashboard import tables
+from seg_node.web.dashboard.pictures import image_html
+from seg_node.web.dashboard.results import Results
+from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
+
+
+def show(results: Results) -> None:
+    """Draw the tab."""
+    if not results.comparisons:
+        st.info("No comparison found; `make compare` writes one, and --results names its folder.")
+        return
+    name = st.selectbox("Comparison", list(results.comparisons))
+    try:
+        comparison = load_comparison(results.comparisons[name])
+    except ComparisonError as error:
+        st.error(str(error))
+        return
+    if comparison.decision:
+        st.subheader(comparison.decision.sentence)
+    drive, machine = comparison.drive, comparison.machine
+    truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
+    st.caption(
+        f"{drive.path}: {len(drive.times_s)} frames of {drive.width}x{drive.height}, {drive.rate_hz:.1f} Hz, {truth};"
+        f" {machine.get('cpu')}, {machine.get('cores')} cores; {comparison.created}"
+    )
+    for fault in comparison.faults:
+        st.error(fault)
+    show_table("The questions", tables.verdicts(comparison))
+    columns = st.columns(2)
+    for i, figure in enumerate(drawn(figures, comparison)):
+        with columns[i % 2]:
+            show_figure(figure)
+    for picture in comparison.pictures:
+        st.markdown(f"**Frame {picture.frame}, {picture.time_s:.1f} s**: {picture.text}.")
+        for column, (title, data) in zip(st.columns(len(picture.panels)), picture.panels.items(), strict=True):
+            alt = f"{title}, frame {picture.frame}"
+            column.html(image_html(base64.b64decode(data), "image/jpeg", title, alt))
+    if comparison.runs:
+        with st.expander("Each rate"):
+            show_table("Frames of all repetitions", tables.fates(comparison))

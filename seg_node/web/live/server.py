@@ -1,0 +1,169 @@
+"""The page over HTTP, with nothing but the standard library: the page itself, pictures, and figures as they change.
+
+A browser asks for the next picture when it has shown the one before, so a slow one gets fewer, and nothing queues for
+it. Figures go out as server-sent events, each written when the one before is gone.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from urllib.parse import parse_qs, urlsplit
+
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.web.live.live import Live
+from seg_node.web.live.pictures import Pictures
+
+MAX_CONNECTIONS = 32
+"""Browsers keep up to six each; a page needs two."""
+_EVENTS_S = 0.25
+_PICTURE_S = 5.0
+"""After so long without a new picture the answer is that there is none."""
+_LINGER_S = 0.2
+_LINGER_READS = 64
+
+_ROUTES = "/, /events, /picture.jpg?seen=N, /labels.json"
+
+
+class LiveServer(ThreadingHTTPServer):
+    """Serves the page until ``shutdown``.
+
+    Args:
+        host: address to listen on.
+        port: 0 takes a free one.
+        live: figures.
+        pictures: pictures.
+
+    Raises:
+        OSError: the address cannot be had; the message says which and what to do.
+    """
+
+    daemon_threads = True
+    # Connections above the limit are told so, not left waiting.
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, live: Live, pictures: Pictures):
+        self.live, self.pictures = live, pictures
+        self.page = (files(__package__) / "page.html").read_bytes()
+        self.ending = threading.Event()
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        try:
+            self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}; see --host, --port") from error
+
+    @property
+    def url(self) -> str:
+        """Of the page."""
+        host, port = self.server_address[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def process_request(self, request, client_address) -> None:
+        """Start a thread for a connection, or refuse it."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            text = f"{MAX_CONNECTIONS} connections are open already; close another page"
+            head = f"HTTP/1.1 503 Too busy\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
+            request.settimeout(_LINGER_S)
+            with contextlib.suppress(OSError):
+                request.sendall(f"{head}Connection: close\r\nRetry-After: 5\r\n\r\n{text}".encode())
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address) -> None:
+        """Serve one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def shutdown_request(self, request) -> None:
+        """Close a connection so that the answer arrives: with data left unread, the system would cut it off."""
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(_LINGER_S)
+            for _ in range(_LINGER_READS):
+                if not request.recv(65536):
+                    break
+        self.close_request(request)
+
+    def handle_error(self, request, client_address) -> None:
+        """Browsers that go away in the middle of an answer are no errors."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+    def shutdown(self) -> None:
+        """End, with the streams of events."""
+        self.ending.set()
+        super().shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: LiveServer
+    protocol_version = "HTTP/1.1"
+    server_version = "seg_node"
+    sys_version = ""
+    # Seconds for a request to arrive and for each write of an answer to leave.
+    timeout = 10.0
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s: %(explain)s\n"
+
+    def do_GET(self) -> None:
+        try:
+            url = urlsplit(self.path)
+        except ValueError as error:
+            self._answer(400, "text/plain", f"the address cannot be read: {error}\n".encode())
+            return
+        if url.path == "/":
+            self._answer(200, "text/html; charset=utf-8", self.server.page)
+        elif url.path == "/labels.json":
+            labels = [{"name": n, "rgb": rgb} for n, rgb in zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)]
+            self._answer(200, "application/json", json.dumps(labels).encode())
+        elif url.path == "/picture.jpg":
+            self._picture(url.query)
+        elif url.path == "/events":
+            self._events()
+        else:
+            self._answer(404, "text/plain", f"there is no {url.path[:80]!r}; there are {_ROUTES}\n".encode())
+
+    def _picture(self, query: str) -> None:
+        seen = parse_qs(query).get("seen", ["0"])[-1]
+        if not (seen.isascii() and seen.isdigit() and len(seen) <= 18):
+            self._answer(400, "text/plain", f"seen is {seen[:40]!r}; expected the number of a picture\n".encode())
+            return
+        picture = self.server.pictures.another(int(seen), _PICTURE_S)
+        if picture is None:
+            self._answer(204, "", b"")
+        else:
+            shares = ",".join(map(str, picture.shares))
+            self._answer(200, "image/jpeg", picture.jpeg, {"X-Number": str(picture.number), "X-Shares": shares})
+
+    def _events(self) -> None:
+        self.close_connection = True
+        self._head(200, "text/event-stream", {"Connection": "close"})
+        while not self.server.ending.is_set():
+            self.wfile.write(f"data: {json.dumps(self.server.live.snapshot())}\n\n".encode())
+            self.server.ending.wait(_EVENTS_S)
+
+    def _answer(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+        length = {} if status == 204 else {"Content-Length": str(len(body))}
+        self._head(status, kind, (headers or {}) | length)
+        self.wfile.write(body)
+
+    def _head(self, status: int, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        if kind:
+            self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; img-src blob: data: 'self'")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: each picture would be a line."""

@@ -1,0 +1,141 @@
+"""The ROS node behind the page: hears a segmentation node and looks around where nothing is heard."""
+
+import os
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node, NodeNameNonExistentError
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+from seg_node.core.timing import Outcome
+from seg_node.ros.frame_source import TIMING_QOS, FrameSource
+from seg_node.ros.messages import frame_record
+from seg_node.web.live.hints import SILENT_S, Situation, explain
+from seg_node.web.live.live import Live
+from seg_node.web.live.pictures import Pictures
+
+_IMAGE_TYPES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+
+
+class Watcher(Node):
+    """Feeds the page.
+
+    It hears timing records and diagnostics all the time, and images and masks while a browser asks for pictures.
+
+    Args:
+        target: full name of the segmentation node.
+        live: gets the figures.
+        pictures: gets the frames.
+        starting: whether this process has just started the node.
+    """
+
+    def __init__(self, target: str, live: Live, pictures: Pictures, starting: bool):
+        super().__init__(f"view_{os.getpid()}", start_parameter_services=False)
+        self._target, self._live, self._pictures = target, live, pictures
+        self._starting = starting
+        self._status, self._heard = "", 0.0
+        self._last_drop = ""
+        self._camera = ""
+        self._source: FrameSource | None = None
+        self._images, self._images_changed = 0, time.monotonic()
+        self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, TIMING_QOS)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, TIMING_QOS)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.25, self._follow_demand, clock=steady)
+        self.create_timer(1.0, self._look, clock=steady)
+        live.tell(node=target)
+        self._look()
+
+    def _on_timing(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            try:
+                record = frame_record(status)
+            except ValueError as error:
+                self.get_logger().warning(f"not readable: {error}", throttle_duration_sec=1.0)
+                continue
+            self._live.add(record)
+            if record.outcome is not Outcome.MASKED:
+                self._last_drop = record.outcome.value
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == f"{self._target}: segmentation":
+                values = {item.key: item.value for item in status.values}
+                engine = f"{values['engine']} ({values.get('device', '')})" if "engine" in values else ""
+                self._status, self._heard = status.message, time.monotonic()
+                # A reason behind the state is one why it does not start.
+                self._starting &= status.message != "active" and ":" not in status.message
+                self._live.tell(state=status.message, engine=engine)
+
+    def _follow_demand(self) -> None:
+        if self._source:
+            self._source.want(self._pictures.wanted)
+
+    def _look(self) -> None:
+        """Find the camera, and say what is wrong."""
+        cameras = self._subscribed_images()
+        # One that is gone for a moment may come back; another one takes its place.
+        if cameras and self._camera not in cameras:
+            if self._source:
+                self._source.want(False)
+            self._camera = cameras[0]
+            self._source = FrameSource(self, self._camera, self._target, self._pictures.offer)
+        heard = time.monotonic() - self._heard < SILENT_S if self._heard else False
+        since_record, since_mask = self._live.silence()
+        situation = Situation(
+            node=self._target,
+            domain=os.environ.get("ROS_DOMAIN_ID", "0"),
+            starting=self._starting,
+            status=self._status if heard else None,
+            camera=cameras[0] if cameras else "",
+            publishers=self.count_publishers(cameras[0]) if cameras else 0,
+            mismatches=self._mismatches(cameras[0]) if cameras else (),
+            others=self._published_images(),
+            since_record=since_record,
+            since_mask=since_mask,
+            last_drop=self._last_drop,
+            pictures_missing=self._starved(since_mask),
+        )
+        self._live.tell(hint=explain(situation), camera=self._camera)
+
+    def _subscribed_images(self) -> list[str]:
+        namespace, _, name = self._target.rpartition("/")
+        try:
+            topics = self.get_subscriber_names_and_types_by_node(name, namespace or "/")
+        except NodeNameNonExistentError:
+            return []
+        return sorted(topic for topic, types in topics if set(types) & _IMAGE_TYPES)
+
+    def _published_images(self) -> list[str]:
+        """Image topics that are no output of the node itself."""
+        return sorted(
+            topic
+            for topic, types in self.get_topic_names_and_types()
+            if set(types) & _IMAGE_TYPES
+            and not topic.startswith(f"{self._target}/")
+            and topic != self._camera
+            and self.count_publishers(topic)
+        )
+
+    def _mismatches(self, camera: str) -> list[str]:
+        namespace, _, name = self._target.rpartition("/")
+        asked = [
+            info.qos_profile
+            for info in self.get_subscriptions_info_by_topic(camera)
+            if (info.node_namespace, info.node_name) == (namespace or "/", name)
+        ]
+        found = []
+        for publisher in self.get_publishers_info_by_topic(camera):
+            for qos in asked[:1]:
+                fit, reason = qos_check_compatible(publisher.qos_profile, qos)
+                if fit == QoSCompatibility.ERROR:
+                    found.append(f"{publisher.node_name}: {reason.strip()}")
+        return found
+
+    def _starved(self, since_mask: float) -> bool:
+        """Whether masks come and somebody looks, but no camera image has come for a while."""
+        images = self._source.images if self._source and self._source.subscribed else -1
+        if images != self._images or images < 0:
+            self._images, self._images_changed = images, time.monotonic()
+        return since_mask < SILENT_S < time.monotonic() - self._images_changed

@@ -1,0 +1,211 @@
+"""The benchmark's parts at tiny sizes, with real processes, and its arithmetic by hand."""
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+pytest.importorskip("torch", reason="torch is missing: pip install -e .[training]")
+
+
+import engines  # noqa: E402
+import gpu  # noqa: E402
+import input_size  # noqa: E402
+import lines  # noqa: E402
+import nodes  # noqa: E402
+import receiving  # noqa: E402
+import rewrites  # noqa: E402
+import roofline  # noqa: E402
+import transport  # noqa: E402
+from setting import isolated  # noqa: E402
+
+from seg_node.core.bundle import load_bundle  # noqa: E402
+
+
+def played(latency: list[float], block: list[int], **values) -> nodes.Played:
+    defaults = {"name": "", "hz": 1.0, "sent": 0, "received": 0, "masked": 0, "age": latency, "masks_per_s": 0.0}
+    defaults |= {"cpu_s_per_1000": 1.0, "rss_peak": 2**20, "frame": list(range(len(latency)))}
+    return nodes.Played(latency=latency, block=block, **defaults | values)
+
+
+def measured(kind: str, runs: dict[str, nodes.Played], bare: float = 0.0) -> nodes.Measured:
+    return nodes.Measured(kind, kind, None, 1.0, 0.0, runs, {}, dict.fromkeys(runs, [[bare], [bare]]))
+
+
+@pytest.mark.parametrize("reliability", transport.RELIABILITIES)
+def test_transport_with_the_shipped_profile(reliability):
+    row = transport.measure((120, 160), reliability, "shipped", frames=15)
+    assert row["sent"] == 15
+    # What best effort loses on a busy machine is a figure, not a fault.
+    assert (row["lost"], row["masks_lost"]) == (0, 0) or reliability == "best_effort"
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
+def test_transport_without_a_profile():
+    assert transport.measure((120, 160), "reliable", "default", frames=15)["sent"] == 15
+
+
+@pytest.mark.parametrize("kind", receiving.KINDS[1:])
+def test_receiving_beside_inference(kind):
+    row = receiving.measure(kind, "fpn_convnextv2", frames=20)
+    assert row["sent"] == 20
+    assert 0 < row["received"] <= 20
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert row["inference_ms"] > 0
+
+
+def test_engines_are_held_against_torch():
+    row, *others = engines.table(["fpn_resnet50"], ["onnxruntime"], inferences=2, every=50, progress=False)
+    assert row["agreement"] > 99
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert row["bundle"] == "fpn_resnet50" and row["device"] and row["ranges"] is None
+    # The shipped bundle has ranges for int8; one without gets some from CamVid, where that is.
+    assert [other["precision"] for other in others] == ["int8"]
+    assert others[0]["ranges"] and others[0]["agreement"] > 80
+
+
+def test_a_smaller_input_is_the_same_network_with_less_work():
+    (row,) = input_size.rows(["fpn_convnextv2"], "onnxruntime", inferences=2, every=50, scales=(0.25,))
+    assert (row["model"], row["input_size"]) == ("fpn_convnextv2", [112, 199])
+    # Sides are padded to multiples of 32.
+    assert 12 < load_bundle("fpn_convnextv2").manifest.gflops / row["gflops"] < 16
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
+def test_rewritings_are_left_out_one_by_one():
+    found = rewrites.measure("fpn_convnextv2", "fp32", 1, (64, 96))
+    names = ["argmax by comparison", "sum without stack", "norm without transposes", "frame as batch"]
+    assert set(found["times"]) == {"none", "all", *(f"all but {name}" for name in [*names, "int8 for products"])}
+    assert found["agreement"] > 99.9
+    assert "fpn_convnextv2, fp32: " in rewrites.text(found) and "1.000 of all  all\n" in rewrites.text(found)
+
+
+def test_limits_of_the_machine():
+    peak = roofline.peaks()
+    assert all(value > 0 for value in peak.values()) and {"fp32", "int8", "memory"} <= set(peak)
+    assert peak["int8"] > peak["fp32"] / 4, "not the time of a product that is computed number by number"
+    row = {"model": "m", "engine": "e", "precision": "fp32", "p50_ms": 500.0, "height": 720, "width": 1280}
+    found = roofline.limits(row, "fpn_resnet50", {"fp32": 100.0})
+    assert found["ratio"] == pytest.approx(found["gflops"] / 0.5 / 100)
+
+
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        ("bf16", lambda: 1e3 * roofline.gflops("fpn_resnet50", (48, 64))),
+        ("memory", lambda: 2 * sum(n for _, n in roofline.products("fpn_resnet50", (48, 64))) / 1e6),
+        ("to_gpu", lambda: 3 * 48 * 64 / 1e6),
+        ("from_gpu", lambda: 48 * 64 / 1e6),
+    ],
+)
+def test_the_floor_on_a_gpu_is_what_takes_longest(slow, expected):
+    peak = dict.fromkeys(("bf16", "memory", "to_gpu", "from_gpu"), 1e12) | {slow: 1.0}
+    assert roofline.floor_ms("fpn_resnet50", (48, 64), "bf16", peak) == pytest.approx(expected(), rel=1e-3)
+
+
+def test_profile_adds_up():
+    found = roofline.profile("fpn_resnet50", inferences=1)
+    assert 0.5 < found["multiply_ms"] / found["total_ms"] < 1
+    assert found["top"] == sorted(found["top"], reverse=True)
+    (line,) = lines.profiles([found], {found["precision"]: found["multiply_rate"] * 2})
+    assert "at 0.50 of the peak" in line.value
+
+
+def test_gpu_benchmark_says_where_there_is_none(monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 2
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_gpu_rows_refuse_the_processor(monkeypatch):
+    monkeypatch.setattr(gpu.roofline, "peaks", lambda device: {"fp32": 1.0})
+    with pytest.raises(RuntimeError, match="runs on the processor"):
+        next(gpu.rows(["fpn_resnet50"], ["onnxruntime"], 1, [(48, 64)]))
+
+
+def test_an_isolated_function_has_its_own_process_and_environment():
+    assert isolated(_variable, "SEG_NODE_TEST", environment={"SEG_NODE_TEST": "1"}) == "1"
+    assert _variable("SEG_NODE_TEST") is None
+
+
+def _variable(name: str) -> str | None:
+    import os
+
+    return os.environ.get(name)
+
+
+def test_ratio_of_quantiles():
+    slow = [played([800.0] * 10, list(range(10))), played([800.0] * 10, list(range(10)))]
+    fast = [played([100.0] * 10, list(range(10))), played([100.0] * 10, list(range(10)))]
+    found = nodes.ratio(slow, fast, 0.5, resamples=50)
+    assert found == pytest.approx({"value": 8.0, "low": 8.0, "high": 8.0})
+
+
+def test_overhead_line():
+    runs = {"sustained": played([110.0, 110.0, 110.0], [0, 1, 2], inference=[100.0])}
+    echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
+    share, steady = lines.overhead([measured("ours", runs, bare=96.0)], echo)
+    assert share.value.endswith("= 8.2 %; inference in the node 100.0 ms") and share.holds  # (110 - 96 - 5) / 110
+    assert steady.value == "1.00; bare inference in between 1.00" and steady.holds
+    assert not lines.overhead([measured("ours", runs, bare=90.0)], echo)[0].holds  # 15 / 110
+
+
+def test_steadiness_is_that_of_each_repetition():
+    """A machine that is slower the second time is not a node that is unsteady."""
+    times = (100.0, 200.0)
+    ours = [measured("ours", {"sustained": played([t] * 9, list(range(9)), inference=[t])}, bare=t) for t in times]
+    echo = [measured("echo", {"fixed": played([5.0], [0])})] * 2
+    assert lines.overhead(ours, echo)[-1].value == "1.00; bare inference in between 1.00"
+
+
+def test_second_start_is_held_against_three_seconds():
+    def started(*seconds: float) -> list[lines.Line]:
+        runs = {"sustained": played([100.0], [0])}
+        return lines.cost("m", [nodes.Measured("ours", "m", s, 1.0, 0.0, runs, {}) for s in seconds])
+
+    assert started(9.0, 2.5)[-1].holds and started(9.0, 2.5)[-1].value == "9.0 / 2.5 s"
+    assert not started(2.0, 3.5)[-1].holds
+    assert started(9.0)[-1].holds is None
+
+
+def test_overload_lines():
+    naive = measured("naive", {"3x": played([4000.0, 4000.0], [0, 1])})
+    ours = measured("ours", {"3x": played([199.0, 150.0], [0, 1], inference=[110.0, 108.0])})
+    ours.around["3x"] = [0.02, 0.024, 0.03]
+    # The machine slows down after the second of three rounds.
+    ours.bare["3x"] = [[90.0, 110.0], [100.0, 100.0], [100.0, 100.0], [140.0, 140.0]]
+    ours.rates["3x"] = [9.6, 9.0, 8.0]
+    echo = [measured("echo", {"fixed": played([5.0, 5.0], [0, 1])})]
+    rate, around, age = lines.overload(naive, ours, echo)
+    assert rate.value == "0.960 [0.900, 0.960], 3 rounds; 8.87 masks/s" and rate.holds
+    assert around.value == "96.6 %; 2.4 %"  # 109 ms at 8.87 masks/s
+    assert age.wanted == "p99 <= 2 inferences + transport = 205 ms" and age.holds
+    ours.rates["3x"] = [9.4, 9.0, 8.0]
+    assert not lines.overload(naive, ours, echo)[0].holds
+
+
+def test_rounds_of_one_run_are_put_together():
+    rounds = [
+        played([100.0, 102.0], [0, 1], sent=30, masked=3, masks_per_s=8.0, cpu_s_per_1000=200.0, rss_peak=5),
+        played([110.0], [0], sent=31, masked=2, masks_per_s=9.0, cpu_s_per_1000=None, rss_peak=None),
+    ]
+    found = nodes.together(rounds)
+    assert (found.sent, found.masked, found.masks_per_s) == (61, 5, 8.5)
+    assert (found.latency, found.frame, found.block) == ([100.0, 102.0, 110.0], [0, 1, 0], [0, 1, 0])
+    assert (found.cpu_s_per_1000, found.rss_peak) == (200.0, 5)
+    assert nodes.together(rounds[:1]) is rounds[0]
+
+
+def test_int8_is_held_against_fp32():
+    def row(precision: str, p50: float, miou: float) -> dict:
+        names = {"model": "m", "bundle": "m", "engine": "openvino", "agreement": 99.0}
+        return names | {"precision": precision, "ranges": "the bundle's", "p50_ms": p50, "p99_ms": p50, "miou_7": miou}
+
+    assert lines.engines([row("fp32", 100, 65.0), row("int8", 40, 64.1)])[1].holds
+    assert not lines.engines([row("fp32", 100, 65.0), row("int8", 40, 63.9)])[1].holds
+    assert not lines.engines([row("fp32", 100, 65.0), row("bf16", 30, 65.0), row("int8", 40, 65.0)])[2].holds
+
+
+def test_tables_say_what_does_not_hold():
+    text = lines.markdown({"T": [lines.Line("m", "w", "1", ">= 2", False), lines.Line("m", "x", "3")]})
+    assert "| m | w | 1 | >= 2 | **no** |" in text and "| m | x | 3 |  |  |" in text

@@ -1,0 +1,197 @@
+"""README, configuration and code say the same."""
+
+import argparse
+import ast
+import importlib
+import json
+import re
+
+import pytest
+import yaml
+from helpers.paths import ROOT
+
+from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.timing import Outcome, Stage
+
+README = (ROOT / "README.md").read_text()
+
+
+def _table(heading):
+    """Cells of the first table below a heading, by first cell."""
+    section = README.split(f"{heading}\n", 1)[1]
+    rows = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    return {row[0].strip("` "): row[1:] for row in cells}
+
+
+DOCUMENTS = {file.relative_to(ROOT).as_posix(): file.read_text() for file in ROOT.glob("docs/*.md")}
+DOCUMENTS["README.md"] = README
+
+
+@pytest.fixture(scope="module")
+def parameters(ros):
+    from seg_node.ros.parameters import PARAMETERS
+
+    return PARAMETERS
+
+
+def test_parameter_table(parameters):
+    table = _table("### Parameters")
+    assert list(table) == list(parameters)
+    for name, (default, meaning) in table.items():
+        spec = parameters[name]
+        assert meaning.rstrip("|").strip() == spec.description
+        if not spec.read_only or name == "autostart":
+            assert yaml.safe_load(default.strip("`")) == spec.default, name
+
+
+def test_parameter_file(parameters):
+    file = yaml.safe_load((ROOT / "config" / "segmentation.yaml").read_text())
+    values = file["/**/segmentation"]["ros__parameters"]
+    settable = {name: spec.default for name, spec in parameters.items() if not name.startswith("category_")}
+    assert values == settable | {"use_sim_time": False}
+
+
+def test_topics(ros):
+    source = (ROOT / "seg_node" / "ros" / "segmentation_node.py").read_text()
+    topics = {
+        topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"
+    }
+    source += (ROOT / "seg_node" / "ros" / "label_info.py").read_text()
+    in_code = set(re.findall(r'"((?:~/|/)\w+|image(?:/compressed)?)"', source))
+    assert topics == in_code
+
+
+def test_words_of_the_accounting():
+    section = README.split("### Topics", 1)[1].split("### Parameters", 1)[0]
+    for word in [*(outcome.value for outcome in Outcome), *(stage.value for stage in Stage)]:
+        assert f"`{word}`" in section
+    assert all(f" {name} |" in section for name in CATEGORY_NAMES)
+
+
+def test_metrics_in_the_readme_are_those_of_the_manifests():
+    from seg_node.core.bundle import load_bundle, shipped_bundles
+
+    table = _table("### Quality on CamVid val")
+    assert set(table) == set(shipped_bundles())
+    for name, cells in table.items():
+        manifest = load_bundle(name).manifest
+        figures = manifest.metrics["camvid_val"]
+        expected = [figures["miou_7"], figures["miou_8"], *(figures["iou"][c] for c in CATEGORY_NAMES[1:])]
+        assert [float(cell.rstrip("| ")) for cell in cells[1:]] == [pytest.approx(v, abs=0.051) for v in expected]
+        assert cells[0].strip("`") == manifest.backbone
+
+
+def test_defaults_have_the_types_of_the_table(parameters):
+    for name, (default, _) in _table("### Parameters").items():
+        if default != "see above":
+            assert type(yaml.safe_load(default.strip("`"))) is type(parameters[name].default), name
+
+
+def _launch_arguments(file):
+    """Arguments of a launch file by name, with the keywords that are written out, without importing ``launch``."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    declared = [call for call in calls if ast.unparse(call.func) == "DeclareLaunchArgument"]
+    return {
+        call.args[0].value: {word.arg: _literal(word.value) for word in call.keywords} for call in declared if call.args
+    }
+
+
+def _literal(node):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def test_launch_arguments_are_parameters(parameters):
+    arguments = _launch_arguments(ROOT / "launch" / "segmentation.launch.py")
+    others = {"image", "use_sim_time", "namespace", "params_file", "log_level", "fastdds_profile"}
+    assert set(arguments) - others <= set(parameters)
+    assert {"model", "engine", "image_transport", "autostart"} <= set(arguments)
+    for name in set(arguments) & set(parameters):
+        # Empty leaves the value of the parameter file, which is the default of the node: see above.
+        assert arguments[name]["default_value"] == "", name
+        if parameters[name].choices:
+            assert arguments[name]["choices"] == ["", *parameters[name].choices], name
+
+
+def test_launch_arguments_in_the_documents_exist():
+    known = {file.name: set(_launch_arguments(file)) for file in ROOT.glob("launch/*.launch.py")}
+    mentioned = 0
+    for name, text in DOCUMENTS.items():
+        for file, rest in re.findall(r"ros2 launch seg_node (\S+\.launch\.py)((?: \w+:=\S*)*)", text):
+            assert file in known, f"{name}: {file}"
+            arguments = re.findall(r"(\w+):=", rest)
+            assert set(arguments) <= known[file], f"{name}: {file} {rest}"
+            mentioned += len(arguments)
+    assert mentioned > 2
+
+
+def test_make_targets_in_the_documents_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"\$\((?:if |or |foreach lock,|)\$?\(?([A-Z_]+)\b", makefile)) | {"PYTHON", "LOCKED"}
+    found = set()
+    for name, text in DOCUMENTS.items():
+        for command in re.findall(r"(?:^|`|&& )make((?: [A-Z_]+=\S+| [a-z][a-z-]*)+)", text, re.MULTILINE):
+            words = command.split()
+            named = [word for word in words if "=" not in word]
+            # Of prose only the first word is a target.
+            assert not named or named[0] in targets, f"{name}: make{command}"
+            assert {word.split("=")[0] for word in words if "=" in word} <= variables, f"{name}: make{command}"
+            found |= set(named[:1])
+    assert {"demo", "test", "compare", "serve"} <= found
+
+
+def _options(module):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    importlib.import_module(module).add_arguments(parser)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def test_commands_in_the_documents_exist():
+    from seg_node.__main__ import COMMANDS, NODES
+
+    # Not imported, because it needs torch.
+    training = (ROOT / "seg_training" / "__main__.py").read_text()
+    in_training = re.findall(r'add_parser\(\s*"([\w-]+)"|^ {4}"([\w-]+)": \("seg_training\.', training, re.MULTILINE)
+    known = {"seg_node": {*NODES, *COMMANDS}, "seg_training": {a or b for a, b in in_training}}
+    assert known["seg_training"] >= {"train", "export", "evaluate", "study"}
+    found = set()
+    for name, text in DOCUMENTS.items():
+        for package, command in re.findall(r"-m (seg_node|seg_training) ([a-z][a-z-]+)", text):
+            assert command in known[package], f"{name}: -m {package} {command}"
+            found.add(command)
+        for executable in re.findall(r"ros2 run seg_node (\w+)", text):
+            assert f'"{executable} = seg_node' in (ROOT / "setup.py").read_text(), f"{name}: {executable}"
+    assert {"train", "export", "replay"} <= found
+
+
+@pytest.mark.parametrize("command", ["replay", "label", "shadow", "bag"])
+def test_options_of_a_command_in_the_documents_exist(command):
+    from seg_node.__main__ import COMMANDS
+
+    known = _options(COMMANDS[command][0])
+    for name, text in DOCUMENTS.items():
+        for line in re.findall(rf"(?:-m seg_node|ros2 run seg_node|`){command}((?: [^`\n|]*)?)", text):
+            mentioned = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", line.partition("#")[0]))
+            assert mentioned <= known, f"{name}: {command}{line}"
+
+
+def test_files_in_the_readme_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_gpu_figures_are_those_of_the_benchmark():
+    found = json.loads((ROOT / "docs/results/gpu.json").read_text())
+    for row in found["rows"]:
+        figures = f"{row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['agreement']:.2f} | {row['floors']:.1f}"
+        assert f"| `{row['model']}` | {row['engine']} | {row['precision']} | {figures} |" in README
+    runs = [run for row in found["nodes"] for run in row["runs"].values()]
+    for run in runs:
+        latency = f"{run['latency']['p50_ms']:.2f} | {run['latency']['p99_ms']:.2f}"
+        counts = f"{run['hz']:.1f} | {run['masked']} of {run['sent']} | {run['masks_per_s']:.1f}"
+        assert f"| {counts} | {latency} |" in README
+    assert found["rows"] and runs

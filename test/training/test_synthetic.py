@@ -1,0 +1,144 @@
+"""Made-up drives: the same seed gives the same frames, the masks are exact, and the shipped drive is whole."""
+
+import argparse
+
+import cv2
+import numpy as np
+import pytest
+from helpers.paths import DRIVE
+
+from seg_node.bags.drive import open_drive
+from seg_node.core.taxonomy import Category
+from seg_training import synthetic_bag
+from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive, SyntheticScenes
+
+SMALL = (180, 320)
+
+
+def test_frame_depends_on_seed_and_index_only():
+    drive = SyntheticDrive(5, SMALL)
+    image, mask = drive.frame(40)
+    drive.frame(900)
+    for again in (drive.frame(40), SyntheticDrive(5, SMALL).frame(40)):
+        np.testing.assert_array_equal(again[0], image)
+        np.testing.assert_array_equal(again[1], mask)
+    assert (SyntheticDrive(6, SMALL).frame(40)[1] != mask).mean() > 0.1
+
+
+def test_shapes_and_values():
+    image, mask = SyntheticDrive(1, (200, 352)).frame(0)
+    assert (image.shape, image.dtype) == ((200, 352, 3), np.uint8)
+    assert (mask.shape, mask.dtype) == ((200, 352), np.uint8)
+    assert mask.max() <= max(Category)
+
+
+def test_every_category_occurs():
+    seen = np.zeros(len(Category), bool)
+    for seed in range(3):
+        seen |= np.bincount(SyntheticDrive(seed, SMALL).frame(30)[1].ravel(), minlength=len(Category)) > 20
+    assert seen.all(), [category.name for category in Category if not seen[category]]
+
+
+def test_layout_is_that_of_a_road_scene():
+    drive = SyntheticDrive(3)
+    _, mask = drive.frame(0)
+    horizon = round(drive.camera_info["cy"])
+    assert (mask[:5] == Category.SKY).any()
+    assert not (mask[horizon + 8 :] == Category.SKY).any()
+    assert not (mask[: horizon - 8] == Category.FLAT).any()
+    assert (mask[horizon + 60 : -60, 220:420] == Category.FLAT).mean() > 0.5
+    assert mask[-1, 320] == Category.VOID
+
+
+def test_camera_moves():
+    drive = SyntheticDrive(2, SMALL)
+    (first, mask), (second, _), (_, later) = (drive.frame(i) for i in (0, 1, 30))
+    assert np.abs(first.astype(int) - second).mean() > 1
+    changed = (mask != later).mean()
+    assert 0.02 < changed < 0.9
+    s0, s1 = drive._pose(0)[0], drive._pose(60)[0]
+    assert 9 < (s1 - s0) / 60 < 15
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+@pytest.mark.parametrize("weather", WEATHERS)
+def test_light_and_weather_change_the_picture_and_not_the_street(light, weather):
+    image, mask = SyntheticDrive(4, SMALL, weather=weather, light=light).frame(10)
+    reference, same = SyntheticDrive(4, SMALL, weather="dry", light="sun").frame(10)
+    # Fog hides the skyline, which is then sky.
+    assert (mask != same).mean() < (0.05 if weather == "fog" else 1e-9)
+    if (light, weather) != ("sun", "dry"):
+        assert np.abs(image.astype(int) - reference).mean() > 3
+
+
+def test_refusals():
+    for arguments, message in (
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 0, "light": "night"}, "light is 'night'; expected sun"),
+        ({"seed": 0, "weather": "snow"}, "weather is 'snow'"),
+        ({"seed": 0, "size": (10, 640)}, "10x640"),
+        ({"seed": 0, "fps": 0}, "fps is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SyntheticDrive(**arguments)
+    with pytest.raises(ValueError, match="0 seeds"):
+        SyntheticScenes([])
+
+
+def test_scenes_are_frames_of_their_drives():
+    scenes = SyntheticScenes(range(7, 9), frames=2, stride=15, size=SMALL)
+    assert len(scenes) == 4
+    image, mask = scenes[3]
+    expected = SyntheticDrive(8, SMALL).frame(15)
+    np.testing.assert_array_equal(image, expected[0])
+    np.testing.assert_array_equal(mask, expected[1])
+    with pytest.raises(IndexError):
+        scenes[4]
+
+
+def command(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    synthetic_bag.add_arguments(parser)
+    return synthetic_bag.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_drive_is_written_with_truth_and_calibration(tmp_path):
+    out = tmp_path / "drive"
+    assert command(out, "--seed", 9, "--seconds", 0.1, "--size", "320x180", "--light", "sun", "--weather", "dry") == 0
+    drive, made = open_drive(out), SyntheticDrive(9, SMALL, light="sun", weather="dry")
+    assert [f.stamp - synthetic_bag.FIRST_STAMP for f in drive.frames] == [0, 33_333_333, 66_666_667]
+    image, mask = made.frame(2)
+    np.testing.assert_array_equal(drive.masks[drive.frames[2].stamp], mask)
+    decoded = cv2.imdecode(drive.frames[2].image.data, cv2.IMREAD_COLOR)
+    assert np.abs(decoded.astype(int) - image).mean() < 12
+    assert (drive.camera_info.width, drive.camera_info.height) == (320, 180)
+    np.testing.assert_allclose(drive.camera_info.k[[0, 4, 2, 5]], made.camera)
+
+
+def test_command_refusals(tmp_path, capsys):
+    for arguments, message in (
+        ((tmp_path, "--seconds", 1), "exists already"),
+        ((tmp_path / "out", "--size", "big"), "expected WIDTHxHEIGHT"),
+        ((tmp_path / "out", "--seed", -2), "seed is -2"),
+        ((tmp_path / "out", "--seconds", 0), "no frame"),
+        ((tmp_path / "out", "--quality", 0), "1..100, not 0"),
+    ):
+        assert command(*arguments) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_shipped_drive_is_whole_and_small():
+    drive = open_drive(DRIVE)
+    assert len(drive.frames) == 300
+    assert drive.rate == pytest.approx(30, abs=0.01)
+    assert {frame.stamp for frame in drive.frames} == set(drive.masks)
+    assert cv2.imdecode(drive.frames[0].image.data, cv2.IMREAD_COLOR).shape == (360, 640, 3)
+    seen = np.zeros(len(Category), int)
+    for frame in drive.frames[::10]:
+        mask = drive.masks[frame.stamp]
+        assert mask.shape == (360, 640)
+        seen += np.bincount(mask.ravel(), minlength=len(Category))
+    assert (seen > 0).all()
+    assert drive.camera_info is not None
+    assert sum(file.stat().st_size for file in DRIVE.iterdir()) < 10e6

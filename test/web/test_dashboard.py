@@ -1,0 +1,358 @@
+"""The dashboard: its pictures and tables by themselves, its page in Streamlit's harness, and all of it in Chromium."""
+
+import argparse
+import base64
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="streamlit is missing: pip install -e '.[dashboard]'")
+
+from helpers.browser import Browser  # noqa: E402
+from helpers.paths import ROOT
+from streamlit.testing.v1 import AppTest  # noqa: E402
+
+from seg_node.__main__ import main  # noqa: E402
+from seg_node.bags.drive import BagWriter, open_drive  # noqa: E402
+from seg_node.core.bundle import load_bundle  # noqa: E402
+from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.core.images import compressed_to_bgr  # noqa: E402
+from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
+from seg_node.web.dashboard import charts, pictures, tables  # noqa: E402
+from seg_node.web.dashboard.image_tab import SCENES  # noqa: E402
+from seg_node.web.dashboard.maskers import InProcess, MaskError, Remote  # noqa: E402
+from seg_node.web.dashboard.results import find_results  # noqa: E402
+
+ENGINE = "onnxruntime"
+MODELS = ("fpn_resnet50", "fpn_convnextv2")
+RESULTS = ROOT / "docs" / "results"
+DECISION = json.loads((RESULTS / "comparison.json").read_text())["decision"]["sentence"]
+TIMEOUT_S = 300
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """A drive of three small frames of the shipped one, the last of them without truth."""
+    shipped = open_drive(ROOT / "rosbags" / "synthetic_drive", duration=2.0)
+    path = tmp_path_factory.mktemp("bag") / "drive"
+    with BagWriter(path) as writer:
+        for i in range(3):
+            frame = shipped.frames[15 * i]
+            bgr = compressed_to_bgr(frame.image)
+            writer.write_image(frame.stamp, cv2.resize(bgr, (160, 96), interpolation=cv2.INTER_AREA))
+            if i < 2:
+                mask = cv2.resize(shipped.masks[frame.stamp], (160, 96), interpolation=cv2.INTER_NEAREST)
+                writer.write_mask(frame.stamp, mask)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drive(bag):
+    return open_drive(bag)
+
+
+@pytest.fixture(scope="module")
+def expected(drive):
+    """Mask of the middle frame by model, from the engine itself."""
+    bgr = compressed_to_bgr(drive.frames[1].image)
+    return {name: create_engine(load_bundle(name), ENGINE).infer(bgr)[0] for name in MODELS}
+
+
+def _lightness_and_colour(rgb):
+    return cv2.cvtColor(rgb.reshape(1, -1, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+
+
+# Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", TVCG 2009, at
+# full severity, for linear RGB.
+DEFICIENCIES = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def _nearest(palette, deficiency):
+    """Distance in CIELAB of the two colours that are hardest to tell apart."""
+    linear = (palette / 255.0) ** 2.2
+    seen = np.clip(linear @ np.array(DEFICIENCIES[deficiency]).T, 0, 1) ** (1 / 2.2) * 255
+    lab = _lightness_and_colour(seen)
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    return distances[np.triu_indices(len(palette), 1)].min()
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_colours_are_told_apart_by_everybody(deficiency):
+    # About 2.3 is just noticeable (Mahy et al., Color Research and Application 19, 1994).
+    assert _nearest(pictures.ACCESSIBLE_RGB, deficiency) > 8 > 0
+    assert (
+        _nearest(pictures.ACCESSIBLE_RGB, deficiency) > _nearest(PALETTE_RGB, deficiency) or deficiency == "tritanopia"
+    )
+
+
+def test_masks_are_painted_and_named():
+    mask = np.full((120, 200), 1, np.uint8)
+    mask[:, 100:] = 5
+    mask[0, 0] = NO_LABEL
+    plain = pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=False)
+    assert (plain[:, 100:] == pictures.ACCESSIBLE_RGB[5][::-1]).all()
+    assert (plain[0, 0] == 255).all()
+    changed = (pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=True) != plain).any(-1)
+    # One name in each half, at its middle, and small.
+    for half in (changed[:, :100], changed[:, 100:]):
+        assert 0 < half.mean() < 0.2
+        assert abs(np.argwhere(half).mean(0) - (60, 50)).max() < 12
+
+
+def test_a_mask_in_words():
+    mask = np.array([[1, 1, 1, 5], [1, 1, 5, NO_LABEL]], np.uint8)
+    assert pictures.in_words(mask) == "flat 62.5 %, sky 25.0 %"
+    assert pictures.in_words(np.full((2, 2), NO_LABEL, np.uint8)) == "nothing labelled"
+
+
+def test_scores_of_an_image_by_hand():
+    truth = np.array([[1, 1, 1, 5, NO_LABEL]], np.uint8)
+    guess = np.array([[1, 1, 5, 5, 7]], np.uint8)
+    header, rows = tables.image_scores(truth, {"a": guess})
+    assert header == ["category", "a, IoU", "a, F1"]
+    found = {name: cells for name, *cells in rows}
+    # flat: 2 of 3, sky: 1 of 2; F1 is 2 IoU / (1 + IoU).
+    assert found["flat"] == ["66.7", "80.0"]
+    assert found["sky"] == ["50.0", "66.7"]
+    assert found["vehicle"] == ["-", "-"]
+    assert found["mean of those present"] == ["58.3", "73.3"]
+
+
+def test_results_are_found_by_what_they_hold(tmp_path):
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    # Killed after step 2, resumed from a checkpoint at step 1, and just writing.
+    steps = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0}]
+    (run / "log.jsonl").write_text("\n".join(map(json.dumps, steps)) + '\n{"step": 3, "lo')
+    (tmp_path / "runs" / "other.json").write_text('{"schema": 1}')
+    (tmp_path / "runs" / "broken.json").write_text("{")
+    (tmp_path / "runs" / "other.jsonl").write_text('{"step": 1}\n[]\n')
+    study = {"question": "Loss", "variants": {}, "summary": {}}
+    (tmp_path / "runs" / "results.json").write_text(json.dumps(study))
+    found = find_results([tmp_path / "runs", RESULTS])
+    assert [record["loss"] for record in found.runs["runs/one"]] == [3.0, 2.0]
+    assert "runs/other" not in found.runs
+    assert "results/runs/fpn_resnet50" in found.runs
+    assert found.studies["runs/results.json"] == study
+    assert set(found.comparisons) >= {"results/comparison.json"}
+    assert all(json.loads(path.read_text())["schema"] == "seg_node/comparison" for path in found.comparisons.values())
+
+
+def test_curves_say_their_numbers():
+    records = [{"step": i, "loss": 4.0 / i} for i in range(1, 101)]
+    records[49]["val_few"] = [{"miou_7": 33.3}]
+    figure = charts.training_curves({"one": records})
+    assert "one: 100 steps, loss 3.00 to 0.04, miou_7 33.3 % at step 50" in figure.numbers
+    assert figure.svg.startswith("<svg")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of ``python -m seg_node serve``."""
+    pytest.importorskip("fastapi_offline", reason="fastapi is missing: pip install -e '.[serving]'")
+    command = [sys.executable, "-m", "seg_node", "serve", "--port", "0", "--engine", ENGINE]
+    with (tmp_path_factory.mktemp("serve") / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    yield process.stdout.readline().split()[2].rstrip(",")
+    process.terminate()
+    process.wait(60)
+
+
+def test_masks_are_those_of_the_engine(drive, expected, server):
+    image, name = drive.frames[1].image.data.tobytes(), MODELS[0]
+    here, there = InProcess(engine=ENGINE), Remote(server)
+    for masker in (here, there):
+        assert list(masker.models())[0] == name
+        assert masker.models().keys() >= set(MODELS)
+    assert here.models()[name]["metrics"] == there.models()[name]["metrics"]
+    one, other = here.mask(image, name), there.mask(image, name)
+    for masked in (one, other):
+        np.testing.assert_array_equal(masked.mask, expected[name])
+        assert masked.engine == ENGINE
+        assert masked.milliseconds > 0
+    np.testing.assert_array_equal(one.confidence, other.confidence)
+
+
+def test_what_cannot_be_masked_says_why(server):
+    with pytest.raises(MaskError, match="no image that can be decoded"):
+        InProcess(engine=ENGINE).mask(b"no image", MODELS[0])
+    with pytest.raises(MaskError, match="answers 415: the data is neither JPEG nor PNG"):
+        Remote(server).mask(b"no image", MODELS[0])
+    with pytest.raises(MaskError, match="127.0.0.1:9 cannot be reached .* start it with `make serve`"):
+        Remote("http://127.0.0.1:9").models()
+
+
+def _page(options):
+    from seg_node.web.dashboard.app import page
+
+    page(options)
+
+
+@pytest.fixture
+def app(bag):
+    """The page as Streamlit draws it, with options of the command."""
+
+    def start(**options):
+        given = {"api": None, "model": [], "engine": ENGINE, "bag": bag, "results": [RESULTS]} | options
+        test = AppTest.from_function(_page, default_timeout=TIMEOUT_S, args=(argparse.Namespace(**given),))
+        test.run()
+        assert not test.exception, test.exception
+        return test
+
+    return start
+
+
+def _html(app):
+    return "".join(element.proto.body for element in app.get("html"))
+
+
+def test_page_shows_masks_scores_runs_and_comparison(app, drive, expected):
+    page = app()
+    shown = _html(page)
+    for name in MODELS:
+        assert f'alt="Mask of {name}: {pictures.in_words(expected[name])}"' in shown
+    differ = 100 * (expected[MODELS[0]] != expected[MODELS[1]]).mean()
+    assert f"Disagreement in orange: {differ:.1f} % of the pixels" in shown
+    truth = drive.masks[drive.frames[1].stamp]
+    assert f"True mask: {pictures.in_words(truth)}" in shown
+    text = "\n".join(element.value for element in page.markdown)
+    for row in tables.image_scores(truth, expected)[1]:
+        assert " | ".join(row) in text
+    assert page.subheader[-1].value == DECISION
+    assert "Above the loss, a moving mean" in shown
+    assert "Offline accuracy (hollow)" in shown
+    assert not re.search(r'<img(?![^>]*alt="[^"]+")', shown)
+
+
+def test_another_frame_without_truth(app):
+    page = app()
+    before = _html(page)
+    page.slider(key="frame").set_value(2).run()
+    assert not page.exception
+    after = _html(page)
+    assert "The true mask of this image is not known." in after
+    assert re.findall('alt="Mask of [^"]*"', after) != re.findall('alt="Mask of [^"]*"', before)
+
+
+def test_made_up_scenes_are_what_they_are_called(app):
+    """The shipped bag holds, for each name, that light and weather with its exact mask, and the page shows it."""
+    pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    from seg_training.datasets.synthetic import SyntheticDrive
+
+    shipped = open_drive(ROOT / "rosbags" / "synthetic_scenes")
+    assert len(shipped.frames) == len(SCENES)
+    for seed, (name, frame) in enumerate(zip(SCENES, shipped.frames, strict=True)):
+        light, weather = name.split(", ")
+        bgr, mask = SyntheticDrive(seed, (360, 480), light=light, weather=weather).frame(0)
+        np.testing.assert_array_equal(shipped.masks[frame.stamp], mask)
+        assert np.abs(compressed_to_bgr(frame.image).astype(int) - bgr).mean() < 6, "JPEG loses a little"
+    page = app()
+    page.radio(key="source").set_value("A made-up scene").run()
+    assert not page.exception
+    page.selectbox(key="scene").set_value("dusk, fog").run()
+    assert not page.exception
+    truth = shipped.masks[shipped.frames[SCENES.index("dusk, fog")].stamp]
+    assert f"True mask: {pictures.in_words(truth)}" in _html(page)
+
+
+def test_page_says_what_is_missing(app, tmp_path):
+    page = app(results=[tmp_path], bag=tmp_path / "none")
+    said = " ".join(element.value for element in page.info)
+    for words in ("none", "No training run found", "No study found", "No comparison found"):
+        assert words in said
+    page = app(api="http://127.0.0.1:9")
+    assert "start it with `make serve`" in page.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--results", "nowhere"], "nowhere does not exist"),
+        (["--model", "nowhere"], "no bundle 'nowhere'"),
+        (["--api", "localhost:8000"], "expected an address like http://127.0.0.1:8000"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, message, capsys):
+    assert main(["dashboard", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+
+
+@pytest.fixture
+def dashboard(bag, tmp_path):
+    """Address of ``python -m seg_node dashboard``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "seg_node", "dashboard", "--port", str(port), "--engine", ENGINE]
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        arguments = ["--bag", str(bag), "--results", str(RESULTS)]
+        process = subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + TIMEOUT_S
+    while not _healthy(address):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    yield address
+    process.terminate()
+    process.wait(60)
+    print(log.read_text())
+
+
+def _healthy(address):
+    try:
+        with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+ALT = "[...document.querySelectorAll('img')].map(i => i.alt)"
+
+
+def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, tmp_path):
+    frame = drive.frames[1]
+    image, truth = tmp_path / "road.jpg", tmp_path / "truth.png"
+    image.write_bytes(frame.image.data.tobytes())
+    cv2.imwrite(str(truth), drive.masks[frame.stamp])
+    with Browser(dashboard, 1400, 1000) as browser:
+        browser.wait_for(
+            "[...document.querySelectorAll('label')].some(l => l.innerText.trim() === 'Your own image')", TIMEOUT_S
+        )
+        browser.evaluate(
+            "[...document.querySelectorAll('label')].find(l => l.innerText.trim() === 'Your own image').click()"
+        )
+        browser.wait_for("document.querySelectorAll('input[type=file]').length === 2", TIMEOUT_S)
+        browser.upload(".st-key-image input[type=file]", image)
+        masks = [f"Mask of {name}: {pictures.in_words(expected[name])}" for name in MODELS]
+        browser.wait_for(f"{json.dumps(masks)}.every(m => {ALT}.includes(m))", TIMEOUT_S)
+        browser.upload(".st-key-truth input[type=file]", truth)
+        words = f"True mask: {pictures.in_words(drive.masks[frame.stamp])}"
+        browser.wait_for(f"{ALT}.includes({json.dumps(words)})", TIMEOUT_S)
+        # What is shown is the mask itself, pixel by pixel, under the names.
+        browser.evaluate("document.querySelector('.st-key-named input').click()")
+        plain = pictures.painted(expected[MODELS[0]], pictures.ACCESSIBLE_RGB, named=False)
+        data = base64.b64encode(cv2.imencode(".png", plain)[1]).decode()
+        browser.wait_for(
+            f"[...document.querySelectorAll('img')].some(i => i.src.endsWith({json.dumps(data)}))", TIMEOUT_S
+        )
+        browser.evaluate("[...document.querySelectorAll('[role=tab]')][2].click()")
+        browser.wait_for(f"document.body.innerText.includes({json.dumps(DECISION)})", TIMEOUT_S)
+        shown = "[...document.querySelectorAll('img')].filter(i => i.offsetParent)"
+        browser.wait_for(
+            f"{shown}.length > 4 && {shown}.every(i => i.complete && i.naturalWidth > 0 && i.alt)", TIMEOUT_S
+        )

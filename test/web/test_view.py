@@ -1,0 +1,358 @@
+"""The live page: its figures, hints and pictures, its server, and the whole of it in a browser."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from helpers.blue_bundle import blue_bundle, blue_mask, blue_scene
+from helpers.browser import Browser, find_chromium
+
+from seg_node.core.frame_join import Frame
+from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.timing import FrameRecord, Outcome
+from seg_node.web.live.hints import Situation, explain
+from seg_node.web.live.live import WINDOW_S, Live
+
+MASKED = FrameRecord(Outcome.MASKED, "fpn_x", {}, 20.0, 33.4)
+WELL = Situation("/a/segmentation", "7", False, "active", "/front/image", publishers=1)
+
+
+def test_figures_of_a_hand_worked_case():
+    now = 100.0
+    live = Live(lambda: now)
+    assert live.snapshot()["total"] is None
+    for total in range(1, 102):
+        now += 0.1
+        live.add(replace(MASKED, total=float(total), late=total == 7))
+        live.add(FrameRecord(Outcome.SUPERSEDED, "fpn_x", {}, 1.0))
+    live.add(FrameRecord(Outcome.STALE, "fpn_y", {}, 0.0))
+    found = live.snapshot()
+    assert (found["received"], found["masked"], found["late"]) == (203, 101, 1)
+    assert found["drops"] == {"superseded": 101, "stale": 1, "undecodable": 0, "failed": 0}
+    assert found["total"] == {"p50": 51.0, "p95": 96.0}
+    assert found["age"] == {"p50": 33.4, "p95": 33.4}
+    # 101 masks, 10 seconds from the first to the last.
+    assert found["rate"] == {"received": pytest.approx(20.3, abs=0.05), "masked": pytest.approx(10.1, abs=0.05)}
+    assert found["model"] == "fpn_y"
+    assert found["recent"][-3:] == [["masked", 101.0], ["superseded", 1.0], ["stale", 0.0]]
+    now += 5
+    assert live.silence() == (pytest.approx(5), pytest.approx(5))
+    now += WINDOW_S
+    found = live.snapshot()
+    assert (found["received"], found["total"], found["recent"]) == (203, None, [])
+
+
+def test_ages_of_a_recording_are_no_latency():
+    live = Live()
+    live.add(replace(MASKED, age=6e10))
+    assert live.snapshot()["age"] is None
+    assert live.snapshot()["total"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ()),
+        ({"starting": True, "status": None}, ("is starting",)),
+        ({"status": "configuring"}, ("is starting",)),
+        ({"status": None}, ("Nothing is heard of /a/segmentation", "ROS_DOMAIN_ID=7")),
+        ({"status": "inactive"}, ("lifecycle set /a/segmentation activate",)),
+        ({"status": "unconfigured: no bundle 'x'"}, ("no bundle 'x'", "lifecycle set /a/segmentation configure")),
+        ({"since_record": 4.0, "camera": ""}, ("subscribes to no image topic",)),
+        ({"since_record": 4.0, "publishers": 0}, ("Nobody publishes /front/image",)),
+        (
+            {"since_record": 4.0, "publishers": 0, "others": ("/front/image/compressed",)},
+            ("There is /front/image/compressed", "image_transport"),
+        ),
+        ({"since_record": 4.0, "mismatches": ("driver: it is best effort",)}, ("QoS of /front/image", "driver: it is")),
+        ({"since_record": 4.0}, ("no frame arrives", "fastdds_shm.xml")),
+        ({"since_mask": 4.0, "last_drop": "stale"}, ("they are stale", "max_age_ms")),
+        ({"since_mask": 4.0, "last_drop": "undecodable"}, ("they are undecodable", "encoding")),
+        ({"pictures_missing": True}, ("images of /front/image do not reach this page",)),
+    ],
+)
+def test_what_is_said_where_nothing_is_seen(changes, words):
+    text = explain(replace(WELL, **changes))
+    assert bool(text) == bool(words)
+    for word in words:
+        assert word in text
+
+
+def frame(seed: int, encoding: str = "bgr8", size: tuple[int, int] = (96, 128)) -> Frame:
+    """A complete frame."""
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+    from std_msgs.msg import Header
+
+    from seg_node.ros.messages import bgr8_image, mono8_image
+
+    bgr = blue_scene(seed, size)
+    image = bgr8_image(bgr, Header())
+    image.encoding = encoding
+    return Frame(image, mono8_image(blue_mask(bgr), Header()), MASKED)
+
+
+@pytest.fixture
+def pictures(ros):
+    from seg_node.web.live.pictures import Pictures
+
+    return Pictures()
+
+
+def test_pictures_show_the_newest_frame_once(pictures):
+    assert not pictures.wanted
+    assert pictures.another(0, 0.01) is None
+    assert pictures.wanted
+    for seed in range(5):
+        pictures.offer(frame(seed))
+    picture = pictures.another(0, 60)
+    shown = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    expected = paint(blue_scene(4), blue_mask(blue_scene(4)))
+    assert shown.shape == expected.shape
+    # Noise suffers from JPEG; another frame, with its categories elsewhere, differs by far more.
+    error = np.abs(shown.astype(float) - expected).mean()
+    other = np.abs(shown.astype(float) - paint(blue_scene(3), blue_mask(blue_scene(3)))).mean()
+    assert error < other / 2
+    assert picture.shares == [12.5] * len(CATEGORY_NAMES)
+    assert pictures.another(picture.number, 0.01) is None
+    # A browser of an earlier server's page knows another number.
+    assert pictures.another(999, 60) is picture
+
+
+def test_wide_pictures_are_made_smaller(pictures):
+    pictures.offer(frame(0, size=(60, 2000)))
+    shown = cv2.imdecode(np.frombuffer(pictures.another(0, 60).jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == (38, 1280, 3)
+
+
+def test_frames_that_cannot_be_read_are_passed_over(pictures):
+    pictures.offer(frame(1))
+    first = pictures.another(0, 60)
+    pictures.offer(frame(2, encoding="no_such_encoding"))
+    assert pictures.another(first.number, 0.2) is None
+    assert pictures.unreadable == 1
+    pictures.offer(frame(3))
+    assert pictures.another(first.number, 60).number == first.number + 2
+
+
+@pytest.fixture
+def server(pictures) -> Iterator[SimpleNamespace]:
+    """A server in this process on a free port."""
+    from seg_node.web.live.server import LiveServer
+
+    live = Live()
+    with LiveServer("127.0.0.1", 0, live, pictures) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield SimpleNamespace(url=served.url, port=served.server_address[1], live=live, pictures=pictures)
+        served.shutdown()
+        thread.join()
+
+
+def get(url: str, method: str = "GET") -> tuple[int, str, bytes]:
+    """Status, type and body of an answer."""
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.headers.get_content_type(), answer.read()
+
+
+def first_event(url: str) -> dict:
+    with urllib.request.urlopen(f"{url}/events", timeout=60) as answer:
+        return json.loads(answer.readline().removeprefix(b"data: "))
+
+
+def test_routes(server):
+    status, kind, body = get(server.url)
+    assert (status, kind) == (200, "text/html")
+    for elsewhere in (b"http://", b"https://", b"@import", b"url("):
+        assert elsewhere not in body, "the page is complete in itself"
+    assert [label["name"] for label in json.loads(get(f"{server.url}/labels.json")[2])] == list(CATEGORY_NAMES)
+    server.pictures.offer(frame(1))
+    status, kind, body = get(f"{server.url}/picture.jpg")
+    assert (status, kind, body[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    server.live.add(MASKED)
+    assert first_event(server.url)["masked"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "words"),
+    [
+        ("/nothing", "GET", 404, "there is no '/nothing'; there are /, /events"),
+        ("/../../etc/passwd", "GET", 404, "there is no"),
+        ("/picture.jpg?seen=-1", "GET", 400, "seen is '-1'"),
+        ("/picture.jpg?seen=" + "9" * 5000, "GET", 400, "expected the number of a picture"),
+        ("/picture.jpg?seen=%D9%A1", "GET", 400, "expected the number"),
+        ("/", "POST", 501, "Unsupported method"),
+        ("/" + "a" * 70000, "GET", 414, "Too Long"),
+    ],
+)
+def test_wrong_requests_are_told_what_is_wrong(server, path, method, status, words):
+    found, kind, body = get(server.url + path, method)
+    assert (found, kind) == (status, "text/plain")
+    assert words.lower() in body.decode().lower()
+    assert b"Traceback" not in body
+
+
+@pytest.mark.parametrize(
+    "data", [b"garbage\r\n\r\n", b"\x00\xff" * 500 + b"\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"]
+)
+def test_any_bytes_get_an_answer(server, data):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        assert b"400" in connection.recv(65536)
+    assert get(server.url)[0] == 200
+
+
+def test_browsers_that_do_not_read_hold_up_nobody(server):
+    """Every place but one is taken by a browser that asks and never reads; then too many come."""
+    from seg_node.web.live.server import MAX_CONNECTIONS
+
+    sleepers: list[socket.socket] = []
+
+    def sleep() -> None:
+        sleepers.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+        sleepers[-1].sendall(b"GET /events HTTP/1.1\r\n\r\n")
+
+    try:
+        for _ in range(MAX_CONNECTIONS - 1):
+            sleep()
+        server.pictures.offer(frame(1))
+        assert get(f"{server.url}/picture.jpg")[0] == 200
+        deadline = time.monotonic() + 60
+        # A place is free again a moment after its connection has ended, so it may take more than one.
+        while (answer := get(server.url))[0] != 503:
+            assert time.monotonic() < deadline, "no browser is ever one too many"
+            sleep()
+        assert b"close another page" in answer[2]
+    finally:
+        for sleeper in sleepers:
+            sleeper.close()
+    deadline = time.monotonic() + 60
+    while get(server.url)[0] == 503:
+        assert time.monotonic() < deadline, "places are never free again"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def view(ros):
+    """``python -m seg_node view ARGUMENTS`` as a process; its output is printed for a test that fails."""
+    started: list[subprocess.Popen] = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-u", "-m", "seg_node", "view", "--no-browser", *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        print(process.communicate(timeout=60)[0])
+
+
+def address(process: subprocess.Popen) -> str:
+    """Of the page, as the process prints it."""
+    for line in process.stdout:
+        if " is shown at " in line:
+            return line.split(" is shown at ")[1].split(";")[0]
+    raise AssertionError("no page is shown")
+
+
+def test_page_in_a_browser(view, tmp_path):
+    """The real node on a drive of noise, seen by Chromium: pictures and counts rise, and words say what is shown."""
+    find_chromium()
+    from seg_node.bags.drive import BagWriter
+
+    with BagWriter(tmp_path / "drive") as bag:
+        for seed in range(8):
+            bag.write_image((seed + 1) * 100_000_000, blue_scene(seed))
+    model = str(blue_bundle(tmp_path).path)
+    process = view("--bag", str(tmp_path / "drive"), "--model", model, "--engine", "onnxruntime", "--port", "0")
+    with Browser(address(process)) as page:
+        number = "Number(document.getElementById('picture').dataset.number || 0)"
+        received = "Number(document.getElementById('received')?.textContent || 0)"
+        first, counted = page.wait_for(number), page.wait_for(received)
+        page.wait_for(f"{number} > {first} && {received} > {counted}")
+        size = page.evaluate("[document.getElementById('picture').naturalWidth, picture.naturalHeight]")
+        assert size == [128, 96]
+        page.wait_for("document.getElementById('state').textContent.includes('live')")
+        page.wait_for("document.getElementById('hint').textContent === ''")
+        legend = page.evaluate("[...document.querySelectorAll('#legend li')].map(row => row.innerText)")
+        assert [row.split()[1] for row in legend] == list(CATEGORY_NAMES)
+        alternative = page.evaluate("document.getElementById('picture').alt")
+        assert "percent sky" in alternative
+        assert "were masked" in page.evaluate("document.getElementById('chart').getAttribute('aria-label')")
+        text = page.evaluate("document.body.innerText")
+        assert "blue" in text
+        assert "onnxruntime" in text
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        (node,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        # What the page says when its server is gone.
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not Path(f"/proc/{node}").exists(), "the node outlives the page that started it"
+        page.wait_for("document.getElementById('hint').textContent.includes('make view')")
+
+
+def test_attached_to_nothing(view):
+    url = address(view("--attach", "/nobody/segmentation", "--port", "0"))
+    deadline = time.monotonic() + 60
+    while "Nothing is heard of /nobody/segmentation" not in (hint := first_event(url)["hint"]):
+        assert time.monotonic() < deadline, hint
+        time.sleep(0.2)
+    assert os.environ["ROS_DOMAIN_ID"] in hint
+
+
+def test_a_camera_whose_quality_of_service_does_not_fit(view, ros, node_process, tmp_path):
+    """A node that was told to ask for reliable images, and a camera that offers best effort."""
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    parameters = {"model": str(blue_bundle(tmp_path).path), "engine": "onnxruntime", "warm_up_size": [96, 128]}
+    parameters["qos_overrides./v1/image.subscription.reliability"] = "reliable"
+    node_process(parameters, namespace="/v1")
+    camera = ros.create_node("best_effort_camera")
+    camera.create_publisher(Image, "/v1/image", qos_profile_sensor_data)
+    try:
+        url = address(view("--attach", "/v1/segmentation", "--port", "0"))
+        deadline = time.monotonic() + 90
+        while "The QoS of /v1/image does not fit: best_effort_camera" not in (hint := first_event(url)["hint"]):
+            assert time.monotonic() < deadline, hint
+            time.sleep(0.2)
+    finally:
+        camera.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--bag", "nowhere"), "nowhere does not exist"),
+        (("--model", "nowhere"), "no bundle 'nowhere'"),
+        (("--attach", "/no name"), "no name of a node"),
+        (("--attach", "/x", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_wrong_options_end_with_a_reason(view, arguments, words):
+    process = view("--port", "0", *arguments)
+    output = process.stdout.read()
+    assert process.wait(90) == 2
+    assert words in output
+    assert "Traceback" not in output

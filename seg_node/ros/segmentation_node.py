@@ -2,7 +2,6 @@
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -27,6 +26,7 @@ from seg_node.ros.messages import (
 )
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
+from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, refuse_impossible_transitions
 from seg_node.ros.transfer.receiver import Receiver
 from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8
 from seg_node.ros.transfer.serialized_transfer import publish_serialized
@@ -65,9 +65,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         if problems := [problem for problem in initial if problem]:
             raise ValueError("; ".join(problems))
         self.add_on_set_parameters_callback(self._on_parameters)
-        # rclpy raises, and thereby ends the node, where a transition is asked for that the state does not have.
-        self._change_state = self._service_change_state.callback
-        self._service_change_state.callback = self._on_change_state
+        refuse_impossible_transitions(self)
         if self._value("autostart"):
             self._autostart = self.create_timer(0.0, self._start, clock=steady)
 
@@ -76,20 +74,12 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     @property
     def _state(self) -> str:
-        return self._state_machine.current_state[1]
+        return lifecycle_state(self)
 
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
-
-    def _on_change_state(self, request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
-        try:
-            return self._change_state(request, response)
-        except RuntimeError as error:
-            self.get_logger().warning(f"no such transition from {self._state}: {error}")
-            response.success = False
-            return response
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load, compile and warm up; FAILURE if the bundle or the engine refuses."""

@@ -15,7 +15,8 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from seg_node.ros.transfer.serialized_transfer import SerializedTaker, announce_messages, publish_serialized  # noqa: E402
+from seg_node.ros.transfer.rclpy_gaps import announce_messages  # noqa: E402
+from seg_node.ros.transfer.serialized_transfer import SerializedTaker, publish_serialized  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -6,21 +6,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import numpy as np
 from rclpy.callback_groups import CallbackGroup
-from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from seg_node.ros.transfer.serialized_transfer import SerializedTaker, announce_messages
+from seg_node.ros.transfer.rclpy_gaps import announce_messages, ready_events
+from seg_node.ros.transfer.serialized_transfer import SerializedTaker
 
 Handler = Callable[[np.ndarray, int], None]
 
 _EVENTS_S = 1.0
-"""Between two looks at the subscription's events, which are for the log."""
+"""Seconds between two looks at the subscription's events, which are for the log."""
 
 
 class Receiver:
@@ -102,18 +101,8 @@ class Receiver:
 
     def _handle_events(self) -> None:
         """Hand those that there are, of QoS that do not fit for instance, to rclpy's callbacks, which log them."""
-        events = self._subscription.event_handlers
-        with ExitStack() as in_use:
-            for entity in (self._node.context.handle, *events):
-                in_use.enter_context(entity)
-            wait_set = _rclpy.WaitSet(0, 0, 0, 0, 0, len(events), self._node.context.handle)
-            wait_set.clear_entities()
-            for event in events:
-                event.add_to_wait_set(wait_set)
-            wait_set.wait(0)
-            for event in events:
-                if event.is_ready(wait_set):
-                    self._survive("an event", lambda of=event: of.callback(of.take_data()))
+        for event in ready_events(self._node, self._subscription.event_handlers):
+            self._survive("an event", lambda of=event: of.callback(of.take_data()))
 
     def _survive(self, what: str, work: Callable[[], bool | None]) -> bool | None:
         """Result of some work, True where it raises: a message that rclpy cannot read must not end the thread."""

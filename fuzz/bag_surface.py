@@ -11,7 +11,9 @@ from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 from surfaces import ACCEPTED, Surface, expect, refused
 
-from seg_node.bags.drive import BagError, BagWriter, CompressedImage, RawImage, open_drive
+from seg_node.bags.drive import CompressedImage, RawImage, open_drive
+from seg_node.bags.reader import BagError
+from seg_node.bags.writer import BagWriter
 
 _SUFFIXES = {"mcap": ".mcap", "sqlite3": ".db3", "ros1": ".bag"}
 

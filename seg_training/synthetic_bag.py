@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seg_node.bags.drive import BagWriter, CameraInfo
+from seg_node.bags.drive import CameraInfo
+from seg_node.bags.writer import BagWriter
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive
 
 FIRST_STAMP = 1_700_000_000 * 10**9

@@ -11,7 +11,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
 
-from seg_node.bags.drive import BagError, BagReader
+from seg_node.bags.reader import BagError, BagReader
 
 _NO_HASH = "RIHS01_" + "0" * 64
 """For a type whose definition is neither in the bag nor known here: rosbag2 plays such a topic all the same."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_node.bags.drive import BagError, CompressedImage, Drive, Masks
+from seg_node.bags.drive import CompressedImage, Drive, Masks
+from seg_node.bags.reader import BagError
 
 
 class TruthByFrame(Mapping[int, np.ndarray]):

@@ -8,15 +8,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from seg_node.bags.drive import (
-    IMAGE_TOPIC,
-    RAW_IMAGE_TOPIC,
-    BagError,
-    BagWriter,
-    CompressedImage,
-    list_topics,
-    open_drive,
-)
+from seg_node.bags.drive import CompressedImage, open_drive
+from seg_node.bags.reader import BagError, list_topics
+from seg_node.bags.writer import IMAGE_TOPIC, RAW_IMAGE_TOPIC, BagWriter
 
 FIRST_STAMP = 10**9
 """Stamp of a video's first frame: 1 s, so that the same video always gives the same bag and no stamp is zero."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from seg_node.bags.drive import BagError, list_topics
+from seg_node.bags.reader import BagError, list_topics
 from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
 from seg_node.core.engines import ENGINES, PRECISIONS, EngineError, create_engine
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_node.bags.drive import BagError, Drive, open_drive
+from seg_node.bags.drive import Drive, open_drive
+from seg_node.bags.reader import BagError
 from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
 from seg_node.core.engines import ENGINES
 from seg_node.core.share import shared_path

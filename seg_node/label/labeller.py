@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from seg_node.bags.copy import BagCopy
-from seg_node.bags.drive import COMPRESSED_IMAGE, BagError, BagReader, bag_hash, only_image_topic
+from seg_node.bags.drive import only_image_topic
+from seg_node.bags.reader import COMPRESSED_IMAGE, BagError, BagReader, bag_hash
 from seg_node.core.bundle import GRAPH, Bundle
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.images import compressed_to_bgr, image_to_bgr

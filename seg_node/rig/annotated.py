@@ -12,8 +12,9 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
-from seg_node.bags.drive import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError, Drive, Frame
+from seg_node.bags.drive import Drive, Frame
 from seg_node.bags.images import decode
+from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError
 from seg_node.core.overlay import paint
 from seg_node.rig.frames import Run
 from seg_node.rig.player import to_message

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from rclpy.node import NodeNameNonExistentError
 
-from seg_node.bags.drive import COMPRESSED_IMAGE, IMAGE, Drive
+from seg_node.bags.drive import Drive
 from seg_node.bags.images import frame_size
+from seg_node.bags.reader import COMPRESSED_IMAGE, IMAGE
 from seg_node.core.timing import DROPS
 from seg_node.rig.frames import Run, UsageSample
 from seg_node.rig.matching import match

@@ -10,16 +10,9 @@ from helpers.paths import DATA, DRIVE
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
-from seg_node.bags.drive import (
-    BagError,
-    BagWriter,
-    CameraInfo,
-    TopicQos,
-    bag_hash,
-    list_topics,
-    open_drive,
-    open_drives,
-)
+from seg_node.bags.drive import CameraInfo, open_drive, open_drives
+from seg_node.bags.reader import BagError, TopicQos, bag_hash, list_topics
+from seg_node.bags.writer import BagWriter
 from seg_node.commands import bag as bag_command
 
 HIGHWAY = DATA / "drives" / "highway_solid_white.mp4"

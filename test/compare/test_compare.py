@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
-from seg_node.bags.drive import BagError, open_drive
+from seg_node.bags.drive import open_drive
 from seg_node.bags.ground_truth import TruthByFrame, check_sizes, masks_from_folder
+from seg_node.bags.reader import BagError
 from seg_node.commands import compare as compare_command
 from seg_node.compare.comparison import (
     Backbone,

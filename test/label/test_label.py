@@ -20,7 +20,8 @@ pytest.importorskip("sensor_msgs", reason="the message packages of ROS 2 are mis
 from helpers.paths import DRIVE
 
 from seg_node.bags.copy import BagCopy  # noqa: E402
-from seg_node.bags.drive import BagReader, bag_hash, list_topics, open_drive  # noqa: E402
+from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.reader import BagReader, bag_hash, list_topics  # noqa: E402
 from seg_node.commands import label as label_command  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402

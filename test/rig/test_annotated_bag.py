@@ -15,7 +15,8 @@ from helpers.paths import DRIVE
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from seg_node.bags.drive import BagError, BagReader, open_drive  # noqa: E402
+from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.reader import BagError, BagReader  # noqa: E402
 from seg_node.core.taxonomy import PALETTE_RGB, Category  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.rig.annotated import (  # noqa: E402

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from helpers.paths import FAKE_NODE
 
-from seg_node.bags.drive import Drive, Frame, Masks, RawImage, TopicQos
+from seg_node.bags.drive import Drive, Frame, Masks, RawImage
+from seg_node.bags.reader import TopicQos
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run, UsageSample
 from seg_node.rig.matching import match

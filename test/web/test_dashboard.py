@@ -21,7 +21,8 @@ from helpers.paths import ROOT
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 from seg_node.__main__ import main  # noqa: E402
-from seg_node.bags.drive import BagWriter, open_drive  # noqa: E402
+from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.writer import BagWriter  # noqa: E402
 from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import compressed_to_bgr  # noqa: E402

@@ -279,7 +279,7 @@ def address(process: subprocess.Popen) -> str:
 def test_page_in_a_browser(view, tmp_path):
     """The real node on a drive of noise, seen by Chromium: pictures and counts rise, and words say what is shown."""
     find_chromium()
-    from seg_node.bags.drive import BagWriter
+    from seg_node.bags.writer import BagWriter
 
     with BagWriter(tmp_path / "drive") as bag:
         for seed in range(8):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from seg_node.bags.drive import BagError, Drive, open_drive
+from seg_node.bags.drive import Drive, open_drive
+from seg_node.bags.reader import BagError
 from seg_node.core.bundle import BundleError
 from seg_node.core.share import shared_path
 from seg_node.web.dashboard import comparison_tab, image_tab, training_tab

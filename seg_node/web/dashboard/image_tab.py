@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import streamlit as st
 
-from seg_node.bags.drive import BagError, CompressedImage, Drive
+from seg_node.bags.drive import CompressedImage, Drive
 from seg_node.bags.images import decode
+from seg_node.bags.reader import BagError
 from seg_node.core.images import compressed_to_bgr
 from seg_node.core.segmenter import UndecodableError
 from seg_node.core.taxonomy import NO_LABEL, Category

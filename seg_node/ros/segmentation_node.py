@@ -1,40 +1,30 @@
 """The segmentation node: wiring between ROS 2 and ``seg_node.core``."""
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
-from seg_node.core.health import Level, judge
 from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.label_info import publish_label_info
-from seg_node.ros.messages import (
-    compressed_to_bgr,
-    diagnostics,
-    image_to_bgr,
-    serialized_record,
-)
+from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
+from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
+from seg_node.ros.reporter import Reporter, Signs
 from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, refuse_impossible_transitions
 from seg_node.ros.transfer.receiver import Receiver
-from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8
-from seg_node.ros.transfer.serialized_transfer import publish_serialized
+from seg_node.ros.transfer.serialized_image import SerializedImage
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
-MASK_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-TIMING_QOS = QoSProfile(depth=100, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 
 STOP_TIMEOUT = 10.0
 """Seconds that deactivation waits for the frames that are pending."""
@@ -52,13 +42,8 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._label_info = publish_label_info(self)
         self._segmenter: Segmenter | None = None
         self._camera = CameraWatch()
-        self._topic, self._trouble, self._reported = "", "", {}
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:
-        # diagnostics go on while a service of the default group loads a model.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(1.0, self._publish_diagnostics, callback_group=group, clock=steady)
+        self._topic = self._trouble = ""
+        self._reporter = Reporter(self, self._signs)
         # In the group of the services: no transition may come in between another one.
         self._gave_up = self.create_guard_condition(self._on_gave_up)
         initial = (check(self.get_parameter(name), "unconfigured") for name in PARAMETERS)
@@ -67,7 +52,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self.add_on_set_parameters_callback(self._on_parameters)
         refuse_impossible_transitions(self)
         if self._value("autostart"):
-            self._autostart = self.create_timer(0.0, self._start, clock=steady)
+            self._autostart = self.create_timer(0.0, self._start, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _value(self, name: str):
         return self.get_parameter(name).value
@@ -92,10 +77,7 @@ class SegmentationNode(LifecycleNode, FramePort):
             return TransitionCallbackReturn.FAILURE
         self._trouble, self._camera = "", CameraWatch()
         self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
-        self._mask = self.create_lifecycle_publisher(Image, "~/mask", MASK_QOS)
-        self._confidence = self.create_lifecycle_publisher(Image, "~/confidence", MASK_QOS)
-        # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
-        self._timing = self.create_publisher(DiagnosticArray, "~/timing", TIMING_QOS)
+        self._outputs = Outputs(self)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -150,9 +132,7 @@ class SegmentationNode(LifecycleNode, FramePort):
             # Has no effect but after an error in a transition, which leaves the worker where it was.
             self._segmenter.stop(0.0)
             self._segmenter = None
-            for publisher in (self._mask, self._confidence):
-                self.destroy_lifecycle_publisher(publisher)
-            self.destroy_publisher(self._timing)
+            self._outputs.destroy()
 
     def _on_gave_up(self) -> None:
         """Deactivate, so that a supervisor sees it; only a thread of the executor may do that."""
@@ -205,20 +185,17 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def wants_confidence(self) -> bool:
         """See ``FramePort``."""
-        return self._confidence.get_subscription_count() > 0
+        return self._outputs.wants_confidence()
 
     def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
-        for publisher, pixels in ((self._mask, mask), (self._confidence, confidence)):
-            if pixels is not None and publisher.is_activated:
-                publish_serialized(publisher, serialized_mono8(pixels, message.header))
+        self._outputs.publish(message.header, mask, confidence)
 
     def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""
         if not self.context.ok():
             return
-        if self._timing.get_subscription_count() > 0:
-            publish_serialized(self._timing, serialized_record(record, message.header, self.get_fully_qualified_name()))
+        self._outputs.report(message.header, record)
         if record.outcome in FAULTS:
             reason = f"{self._topic}: frame {record.outcome.value}: {record.detail}"
             self.get_logger().warning(reason, throttle_duration_sec=1.0)
@@ -227,24 +204,12 @@ class SegmentationNode(LifecycleNode, FramePort):
         """See ``FramePort``."""
         self._gave_up.trigger()
 
-    def _publish_diagnostics(self) -> None:
+    def _signs(self) -> Signs:
         segmenter = self._segmenter
-        values = segmenter.status() | self._camera.status() if segmenter else {}
-        trouble = segmenter.trouble if segmenter else self._trouble
-        level, message = judge(self._state, trouble, self._reported, values)
-        self._reported = values
-        if segmenter and level is Level.WARN:
-            self.get_logger().warning(f"{self._topic}: {message}", throttle_duration_sec=10.0)
-        self._diagnostics.publish(
-            diagnostics(
-                Header(stamp=self.get_clock().now().to_msg()),
-                f"{self.get_fully_qualified_name()}: segmentation",
-                bytes([level]),
-                message,
-                segmenter.engine.bundle.name if segmenter else "",
-                values,
-            )
-        )
+        if segmenter is None:
+            return Signs(self._state, trouble=self._trouble)
+        values = segmenter.status() | self._camera.status()
+        return Signs(self._state, self._topic, segmenter.engine.bundle.name, segmenter.trouble, values)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -53,11 +53,11 @@ def test_parameter_file(parameters):
 
 
 def test_topics(ros):
-    source = (ROOT / "seg_node" / "ros" / "segmentation_node.py").read_text()
+    files = ("segmentation_node", "outputs", "reporter", "label_info")
+    source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)
     topics = {
         topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"
     }
-    source += (ROOT / "seg_node" / "ros" / "label_info.py").read_text()
     in_code = set(re.findall(r'"((?:~/|/)\w+|image(?:/compressed)?)"', source))
     assert topics == in_code
 

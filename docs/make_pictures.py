@@ -30,8 +30,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "test")]
 from helpers.browser import Browser  # noqa: E402
 
 from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.from_video import from_video  # noqa: E402
 from seg_node.bags.images import decode  # noqa: E402
-from seg_node.commands.bag import from_video  # noqa: E402
 from seg_node.compare.report import contact_sheet  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from seg_node.bags.drive import Drive, open_drive
+from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError, bag_hash
-from seg_node.commands.bag import from_video
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
 from seg_node.compare.page import to_html, to_text
 from seg_node.compare.verdict import judge

@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
+from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError, bag_hash
-from seg_node.commands.bag import from_video
 from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
 from seg_node.core.engines import ENGINES, present_engines
 from seg_node.core.share import shared_path

@@ -8,8 +8,8 @@ Pattern Recognition Letters 30(2), 2009. Expected folders: ``ROOT/{train,val}/im
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.datasets.labels import LabelTable
 from seg_training.datasets.pairs import ImagePairs, image_files
 
 CLASSES = {

@@ -7,8 +7,8 @@ Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", 
 
 from pathlib import Path
 
+from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.datasets.labels import LabelTable
 from seg_training.datasets.pairs import ImagePairs, image_files
 
 SPLITS = {"train": ("gtFine", "gtCoarse"), "val": ("gtFine", "gtCoarse"), "train_extra": ("gtCoarse",)}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seg_training.datasets.labels import load_label_table
+from seg_node.core.label_table import load_label_table
 from seg_training.datasets.pairs import ImagePairs, image_files
 
 
@@ -13,7 +13,7 @@ class LabelledFolder(ImagePairs):
 
     Args:
         root: folder of the whole.
-        labels: YAML file with the label table, see ``labels.load_label_table``; relative to ``root`` or, where it is
+        labels: YAML file with the label table, see ``seg_node.core.label_table``; relative to ``root`` or, where it is
             not there, to the current folder.
         images: folder of the images.
         masks: folder of the masks.

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from seg_training.datasets.labels import LabelTable
+from seg_node.core.label_table import LabelTable
 
 
 class ImagePairs:

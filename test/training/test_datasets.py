@@ -12,12 +12,12 @@ pytest.importorskip("torch", reason="torch is missing: install the training extr
 
 from helpers.paths import ROOT
 
+from seg_node.core.label_table import LabelTable, load_label_table  # noqa: E402
 from seg_node.core.taxonomy import NO_LABEL, Category  # noqa: E402
 from seg_training.datasets import open_dataset  # noqa: E402
 from seg_training.datasets.camvid import CLASSES, CamVid  # noqa: E402
 from seg_training.datasets.cityscapes import LABELS, Cityscapes  # noqa: E402
 from seg_training.datasets.folder import LabelledFolder  # noqa: E402
-from seg_training.datasets.labels import LabelTable, load_label_table  # noqa: E402
 from seg_training.datasets.synthetic import SyntheticDrive  # noqa: E402
 
 TABLES = ROOT / "config" / "labels"

@@ -11,8 +11,8 @@ from cases import Case
 from mutate import damaged, near
 from surfaces import ACCEPTED, Surface, expect, refused
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import ENCODINGS, MAX_PIXELS, MAX_SIDE, compressed_to_bgr, image_to_bgr
-from seg_node.core.segmenter import UndecodableError
 
 _ROW_BYTES = {"bgra8": 4, "rgba8": 4, "mono8": 1, "8UC1": 1, "nv12": 1, "mono16": 2, "yuv422": 2, "yuv422_yuy2": 2}
 """Bytes per pixel of a row; of Bayer patterns 1 or 2, of the others 3."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from seg_node.bags.drive import CompressedImage, Drive, Frame, RawImage
 from seg_node.bags.reader import BagError
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import compressed_to_bgr, image_to_bgr
-from seg_node.core.segmenter import UndecodableError
 
 
 def decode(frame: Frame) -> np.ndarray | None:

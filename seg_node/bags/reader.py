@@ -11,13 +11,14 @@ from rosbags.interfaces import Connection, QosDurability, QosHistory, QosReliabi
 from rosbags.typesys import Stores, get_typestore
 
 from seg_node.bags.salvage import readable_topics, repair
+from seg_node.core.errors import UserError
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
-class BagError(ValueError):
+class BagError(UserError):
     """A bag cannot be read or written; the message says why and what the bag holds."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
 from seg_node.core.taxonomy import CATEGORY_NAMES, SCORED_CATEGORIES
 from seg_node.core.timing import Stage
@@ -20,7 +21,7 @@ SCHEMA = "seg_node/comparison"
 VERSION = 1
 
 
-class ComparisonError(ValueError):
+class ComparisonError(UserError):
     """A comparison cannot be made or read; the message says why and what to do."""
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from seg_node.core.segmenter import UndecodableError
+from seg_node.core.errors import UndecodableError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"

@@ -9,8 +9,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import read_header
-from seg_node.core.segmenter import UndecodableError
 
 MAX_SIDE = 16384
 """Pixels of a camera image's longer side. The network pads to multiples of 32, which makes very thin images costly."""

@@ -20,10 +20,6 @@ _WATCH_S = 0.05
 """Between two looks at how long an inference takes."""
 
 
-class UndecodableError(ValueError):
-    """A message that holds no image that can be read."""
-
-
 class FramePort(ABC, Generic[M]):
     """What the worker asks of its surroundings; ``M`` is the message that carries a frame.
 

@@ -20,8 +20,8 @@ from seg_node.bags.drive import only_image_topic
 from seg_node.bags.reader import COMPRESSED_IMAGE, BagError, BagReader, bag_hash
 from seg_node.core.bundle import GRAPH, Bundle
 from seg_node.core.engines import Engine, create_engine
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import compressed_to_bgr, image_to_bgr
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.timing import stamp_ns
 
 MANIFEST = "label.json"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seg_node.core.errors import RunError
 from seg_node.core.memory import steady_memory_environment
 from seg_node.rig.recording import Observed
 
@@ -18,7 +19,7 @@ _ANSWER_S = 10.0
 _SAVE_S = 300.0
 
 
-class MonitorError(RuntimeError):
+class MonitorError(RunError):
     """The monitor process ended or does not answer; the message ends with what it printed last."""
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from seg_node.core.errors import RunError
 from seg_node.core.share import shared_path
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -17,7 +18,7 @@ _SETTLED_S = 5.0
 """A node that says for so long that it is unconfigured has failed to configure."""
 
 
-class NodeError(RuntimeError):
+class NodeError(RunError):
     """The node died or did not come up; the message ends with what it printed last."""
 
 

@@ -8,8 +8,8 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame, FrameJoin
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.timing import stamp_ns
 from seg_node.ros.messages import compressed_to_bgr, frame_record, image_to_bgr, read_mono8
 

@@ -9,8 +9,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import ENCODINGS, compressed_to_bgr, image_to_bgr
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
 
 __all__ = [

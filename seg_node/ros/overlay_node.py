@@ -8,9 +8,9 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import annotate, caption, paint
-from seg_node.core.segmenter import UndecodableError
 from seg_node.ros.frame_source import FrameSource, decode_frame
 from seg_node.ros.messages import bgr8_image, diagnostics
 from seg_node.ros.parameters import TRANSPORTS, Spec, check, declare_parameters, refusal

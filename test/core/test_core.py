@@ -29,10 +29,11 @@ from seg_node.core.bundle import (
     shipped_bundles,
     write_bundle,
 )
+from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import ImageHeader, read_header
 from seg_node.core.memory import steady_memory_environment
 from seg_node.core.metrics import confusion_matrix, scores
-from seg_node.core.segmenter import FramePort, Segmenter, UndecodableError
+from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.slot import Accounting, Rhythm, Slot
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
 from seg_node.core.timing import Outcome, Stage

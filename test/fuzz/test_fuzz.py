@@ -30,8 +30,8 @@ from worker import generator  # noqa: E402
 FUZZ = ROOT / "fuzz"
 
 import fuzz  # noqa: E402
+from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.images import MAX_SCANS, compressed_to_bgr, image_to_bgr  # noqa: E402
-from seg_node.core.segmenter import UndecodableError  # noqa: E402
 
 PICTURE = np.random.default_rng(5).integers(0, 256, (12, 16, 3), np.uint8)
 JPEG, PNG = encoded(".jpg", PICTURE), encoded(".png", PICTURE)
@@ -130,7 +130,7 @@ sys.path.insert(0, {str(FUZZ)!r})
 from cases import read_case
 from image_surfaces import CompressedImage
 from seg_node.core.images import compressed_to_bgr
-from seg_node.core.segmenter import UndecodableError
+from seg_node.core.errors import UndecodableError
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27,) * 2)
 for data in read_case(Path(sys.argv[1]))["bombs"]:

@@ -17,7 +17,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from seg_node.core.segmenter import UndecodableError  # noqa: E402
+from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.ros.messages import (  # noqa: E402
     ENCODINGS,

@@ -12,8 +12,8 @@ from rosbags.typesys import Stores, get_typestore  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.images import image_to_bgr  # noqa: E402
-from seg_node.core.segmenter import UndecodableError  # noqa: E402
 from seg_node.core.timing import stamp_ns  # noqa: E402
 from seg_node.ros.messages import mono8_image  # noqa: E402
 from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8  # noqa: E402

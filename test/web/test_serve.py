@@ -33,8 +33,8 @@ from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.engines.base import Engine, EngineError  # noqa: E402
+from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.images import compressed_to_bgr  # noqa: E402
-from seg_node.core.segmenter import UndecodableError  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES, colorize  # noqa: E402
 from seg_node.web.api.app import make_app  # noqa: E402
 from seg_node.web.api.limits import Limits  # noqa: E402

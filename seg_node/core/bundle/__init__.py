@@ -15,6 +15,7 @@ import yaml
 
 from seg_node.core.bundle.decoder import complete_decoder
 from seg_node.core.bundle.plain_files import PlainFileError, read_file, read_yaml
+from seg_node.core.errors import UserError
 from seg_node.core.share import PACKAGE, share_folders
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 
@@ -36,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 """Names become parts of file names, HTTP headers and diagnostics."""
 
 
-class BundleError(ValueError):
+class BundleError(UserError):
     """A bundle that must not be used; the message says which and why."""
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator
 import onnx
 from google.protobuf.message import DecodeError
 
+from seg_node.core.errors import UserError
 
-class GraphError(ValueError):
+
+class GraphError(UserError):
     """Bytes that are no graph to use."""
 
 

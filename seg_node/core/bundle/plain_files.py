@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from seg_node.core.errors import UserError
 
-class PlainFileError(ValueError):
+
+class PlainFileError(UserError):
     """A file that is not what it must be; the message names it."""
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from seg_node.core.bundle import Bundle
+from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import CATEGORY_NAMES
 
 _LEAST_CONFIDENCE = 255 // len(CATEGORY_NAMES)
 """The greatest of so many softmax values is at least their mean."""
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError):
     """An engine cannot be made, or its graph does not do what a bundle's graph must."""
 
 

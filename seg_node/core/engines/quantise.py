@@ -15,6 +15,8 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from seg_node.core.errors import UserError
+
 METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; weights of 7 bits per channel"
 """Also a part of the keys of caches: another method needs another text."""
 OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
@@ -25,7 +27,7 @@ CLASSIFIER = "segmentation_head."
 would move pixels from one category to another."""
 
 
-class QuantiseError(ValueError):
+class QuantiseError(UserError):
     """Ranges that do not belong to a graph, or a library that cannot use them."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_node.core.segmenter import UndecodableError
+from seg_node.core.errors import UndecodableError
 
 _PLAIN_CDR = {b"\0\0": ">", b"\0\1": "<"}
 """First two bytes, and the byte order that they stand for."""

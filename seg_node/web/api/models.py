@@ -18,8 +18,8 @@ import numpy as np
 
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import EncodedImage, compressed_to_bgr
-from seg_node.core.segmenter import UndecodableError
 from seg_node.web.api.errors import ApiError
 
 log = logging.getLogger(__name__)

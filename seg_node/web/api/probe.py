@@ -1,7 +1,7 @@
 """What a server refuses of an image before it decodes it."""
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import ImageHeader, read_header
-from seg_node.core.segmenter import UndecodableError
 from seg_node.web.api.errors import ApiError
 from seg_node.web.api.limits import Limits
 

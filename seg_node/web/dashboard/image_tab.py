@@ -9,8 +9,8 @@ import streamlit as st
 from seg_node.bags.drive import CompressedImage, Drive
 from seg_node.bags.images import decode
 from seg_node.bags.reader import BagError
+from seg_node.core.errors import UndecodableError
 from seg_node.core.images import compressed_to_bgr
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_node.web.dashboard import pictures, tables
 from seg_node.web.dashboard.maskers import EncodedImage, Masked, Masker, MaskError

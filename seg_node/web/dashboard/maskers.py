@@ -15,13 +15,13 @@ import numpy as np
 
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine, EngineError, create_engine
+from seg_node.core.errors import RunError, UndecodableError
 from seg_node.core.images import compressed_to_bgr
-from seg_node.core.segmenter import UndecodableError
 
 _TIMEOUT_S = 120
 
 
-class MaskError(RuntimeError):
+class MaskError(RunError):
     """There is no mask; the message says why and what to do."""
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.taxonomy import CATEGORY_NAMES
 from seg_node.ros.frame_source import decode_frame
 

@@ -409,7 +409,7 @@ def test_the_next_frame_is_masked_while_a_mask_is_published():
 def test_a_process_that_ends_in_an_inference_ends_quietly():
     work = """
         import atexit, sys, time
-        sys.path.insert(0, sys.argv[1])
+        sys.path[:0] = sys.argv[1:]
         from test_core import _Engine, _Port, _wait
         from seg_node.core.segmenter import Segmenter
 
@@ -423,7 +423,7 @@ def test_a_process_that_ends_in_an_inference_ends_quietly():
         # By then no executor takes work any more.
         atexit.register(lambda: engine.permission.set() or time.sleep(0.2))
     """
-    script = [sys.executable, "-c", textwrap.dedent(work), str(Path(__file__).parent)]
+    script = [sys.executable, "-c", textwrap.dedent(work), str(Path(__file__).parent), str(ROOT / "test")]
     ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
     assert ended.stderr == ""
 

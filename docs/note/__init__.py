@@ -1,1 +1,1 @@
-"""Makes the technical note, the slides and the README's tables out of result files."""
+"""Makes the technical note, the slides and the tables of README and results out of result files."""

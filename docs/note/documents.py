@@ -11,7 +11,8 @@ from seg_node.compare.plots import Figure
 
 DOCS = Path("docs")
 README = Path("README.md")
-WITH_PIECES = (README, DOCS / "serving.md")
+RESULTS = DOCS / "results.md"
+WITH_PIECES = (README, RESULTS, DOCS / "serving.md")
 """Documents written by hand, in which some parts are made."""
 DOCUMENTS = ("technical_note", "slides")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""

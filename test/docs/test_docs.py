@@ -1,4 +1,4 @@
-"""README, configuration and code say the same."""
+"""README, the pages of docs, configuration and code say the same, and every page can be found."""
 
 import argparse
 import ast
@@ -14,18 +14,17 @@ from seg_node.core.taxonomy import CATEGORY_NAMES
 from seg_node.core.timing import Outcome, Stage
 
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = {file.relative_to(ROOT).as_posix(): file.read_text() for file in ROOT.glob("docs/*.md")}
+DOCUMENTS |= {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+NODE = DOCUMENTS["docs/node.md"]
 
 
-def _table(heading):
-    """Cells of the first table below a heading, by first cell."""
-    section = README.split(f"{heading}\n", 1)[1]
+def _table(text, heading):
+    """Cells of the first table below a heading of a document, by first cell."""
+    section = text.split(f"{heading}\n", 1)[1]
     rows = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     return {row[0].strip("` "): row[1:] for row in cells}
-
-
-DOCUMENTS = {file.relative_to(ROOT).as_posix(): file.read_text() for file in ROOT.glob("docs/*.md")}
-DOCUMENTS["README.md"] = README
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def parameters(ros):
 
 
 def test_parameter_table(parameters):
-    table = _table("### Parameters")
+    table = _table(NODE, "## Parameters")
     assert list(table) == list(parameters)
     for name, (default, meaning) in table.items():
         spec = parameters[name]
@@ -56,23 +55,26 @@ def test_topics(ros):
     files = ("segmentation_node", "outputs", "reporter", "label_info")
     source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)
     topics = {
-        topic for row in _table("### Topics") for topic in re.findall(r"[~/\w]+", row.split(" (")[0]) if topic != "or"
+        topic
+        for row in _table(README, "## Topics")
+        for topic in re.findall(r"[~/\w]+", row.split(" (")[0])
+        if topic != "or"
     }
     in_code = set(re.findall(r'"((?:~/|/)\w+|image(?:/compressed)?)"', source))
     assert topics == in_code
 
 
 def test_words_of_the_accounting():
-    section = README.split("### Topics", 1)[1].split("### Parameters", 1)[0]
+    section = NODE.split("## Outcomes", 1)[1].split("## Encodings", 1)[0]
     for word in [*(outcome.value for outcome in Outcome), *(stage.value for stage in Stage)]:
         assert f"`{word}`" in section
-    assert all(f" {name} |" in section for name in CATEGORY_NAMES)
+    assert all(f" {name} |" in README.split("## Topics", 1)[1] for name in CATEGORY_NAMES)
 
 
 def test_metrics_in_the_readme_are_those_of_the_manifests():
     from seg_node.core.bundle import load_bundle, shipped_bundles
 
-    table = _table("### Quality on CamVid val")
+    table = _table(README, "### Quality on CamVid val")
     assert set(table) == set(shipped_bundles())
     for name, cells in table.items():
         manifest = load_bundle(name).manifest
@@ -83,7 +85,7 @@ def test_metrics_in_the_readme_are_those_of_the_manifests():
 
 
 def test_defaults_have_the_types_of_the_table(parameters):
-    for name, (default, _) in _table("### Parameters").items():
+    for name, (default, _) in _table(NODE, "## Parameters").items():
         if default != "see above":
             assert type(yaml.safe_load(default.strip("`"))) is type(parameters[name].default), name
 
@@ -160,10 +162,10 @@ def test_commands_in_the_documents_exist():
     assert known["seg_training"] >= {"train", "export", "evaluate", "study"}
     found = set()
     for name, text in DOCUMENTS.items():
-        for package, command in re.findall(r"-m (seg_node|seg_training) ([a-z][a-z-]+)", text):
+        for package, command in re.findall(r"(?:-m |bin/|`)(seg_node|seg_training) ([a-z][a-z-]+)", text):
             assert command in known[package], f"{name}: -m {package} {command}"
             found.add(command)
-        for executable in re.findall(r"ros2 run seg_node (\w+)", text):
+        for executable in re.findall(r"ros2 run seg_node ([a-z]\w*)", text):
             assert f'"{executable} = seg_node' in (ROOT / "setup.py").read_text(), f"{name}: {executable}"
     assert {"train", "export", "replay"} <= found
 
@@ -174,24 +176,61 @@ def test_options_of_a_command_in_the_documents_exist(command):
 
     known = _options(COMMANDS[command][0])
     for name, text in DOCUMENTS.items():
-        for line in re.findall(rf"(?:-m seg_node|ros2 run seg_node|`){command}((?: [^`\n|]*)?)", text):
+        for line in re.findall(
+            rf"(?:-m seg_node |bin/seg_node |ros2 run seg_node |`){command}\b((?: [^`\n|]*)?)", text
+        ):
             mentioned = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", line.partition("#")[0]))
             assert mentioned <= known, f"{name}: {command}{line}"
 
 
-def test_files_in_the_readme_exist():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def _anchors(text):
+    """Anchors of a document's headings, as GitHub makes them."""
+    without_code = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", without_code, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def _links(name):
+    """Targets of a document's links into the repository: file, relative to its root, and anchor, which may be empty."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[name]):
+        if not re.match(r"\w+:", target):
+            file, _, anchor = target.partition("#")
+            path = (ROOT / name).parent.joinpath(file).resolve() if file else ROOT / name
+            yield path.relative_to(ROOT).as_posix(), anchor
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    for file, anchor in _links(name):
+        assert (ROOT / file).exists(), file
+        assert not anchor or anchor in _anchors(DOCUMENTS[file]), f"{file}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_index():
+    reached, ahead = set(), ["docs/README.md"]
+    while ahead:
+        name = ahead.pop()
+        if name in DOCUMENTS and name not in reached:
+            reached.add(name)
+            ahead += [file for file, _ in _links(name)]
+    assert reached == set(DOCUMENTS)
+
+
+def test_the_readme_is_one_that_people_read():
+    assert len(README.splitlines()) <= 220
+    for table in re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE):
+        assert len(table.splitlines()) - 2 <= 12
 
 
 def test_gpu_figures_are_those_of_the_benchmark():
+    page = DOCUMENTS["docs/results.md"]
     found = json.loads((ROOT / "docs/results/gpu.json").read_text())
     for row in found["rows"]:
         figures = f"{row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['agreement']:.2f} | {row['floors']:.1f}"
-        assert f"| `{row['model']}` | {row['engine']} | {row['precision']} | {figures} |" in README
+        assert f"| `{row['model']}` | {row['engine']} | {row['precision']} | {figures} |" in page
     runs = [run for row in found["nodes"] for run in row["runs"].values()]
     for run in runs:
         latency = f"{run['latency']['p50_ms']:.2f} | {run['latency']['p99_ms']:.2f}"
         counts = f"{run['hz']:.1f} | {run['masked']} of {run['sent']} | {run['masks_per_s']:.1f}"
-        assert f"| {counts} | {latency} |" in README
+        assert f"| {counts} | {latency} |" in page
     assert found["rows"] and runs

@@ -142,13 +142,16 @@ def test_curl_gives_the_mask_of_the_node(clone, shipped, node_process):
 
     if not shutil.which("curl"):
         pytest.skip("curl is missing")
-    (block,) = re.findall(r"```sh\nmake serve .*?\n(curl .*?)\n", (ROOT / "README.md").read_text())
+    serve, *curl = commands("Over HTTP").splitlines()
+    assert serve.startswith("make serve ")
     jpeg = shipped.frames[60].image.data.tobytes()
     (clone / "road.jpg").write_bytes(jpeg)
     options = '"--port 0 --engine onnxruntime --precision fp32"'
     with target(clone, f"make serve SERVE_OPTIONS={options}", "listening on ") as address:
         read(f"{address}/readyz")
-        execute(block.replace("http://127.0.0.1:8000", address), clone)
+        execute("\n".join(curl).replace("http://127.0.0.1:8000", address), clone)
+    overlay = cv2.imread(str(clone / "overlay.jpg"))
+    assert overlay.shape == (360, 640, 3) and overlay.std() > 10
     mask = cv2.imread(str(clone / "mask.png"), cv2.IMREAD_UNCHANGED)
     parameters = {"engine": "onnxruntime", "precision": "fp32", "warm_up_size": [360, 640]}
     node_process(parameters | {"image_transport": "compressed"})

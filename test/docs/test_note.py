@@ -1,4 +1,4 @@
-"""The technical note, the slides and the README's tables: made of result files, and current."""
+"""The technical note, the slides and the tables of README and results: made of result files, and current."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 from make_note import main  # noqa: E402
-from note.documents import DOCUMENTS, README, filled  # noqa: E402
+from note.documents import DOCUMENTS, RESULTS, filled  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
 from note.results import SOURCES, load_results, take  # noqa: E402
 
@@ -58,7 +58,7 @@ def test_another_score_makes_every_text_stale_that_shows_it(repository, capsys):
     status, stale = _check(repository, capsys)
     assert status == 1
     texts = [f"docs/{name}.{kind}" for name in DOCUMENTS for kind in ("md", "pdf")]
-    assert stale == sorted(["README.md", *texts])
+    assert stale == sorted(["README.md", "docs/results.md", *texts])
 
 
 def test_a_load_is_taken_and_shown(repository, tmp_path, capsys):
@@ -151,17 +151,17 @@ def test_a_study_is_taken_and_shown(repository, tmp_path, capsys):
     assert _check(repository, capsys) == (0, [])
 
 
-def test_a_benchmark_is_taken_and_shown_in_the_readme(repository, tmp_path):
+def test_a_benchmark_is_taken_and_shown_among_the_results(repository, tmp_path):
     line = {"subject": "m", "what": "frames lost", "value": "0 of 900", "wanted": "0", "holds": True}
     machine = {"cpu": "a processor", "cores": 2}
     document = {"command": "bench", "machine": machine, "engines": {}, "lines": {"Transport": [line]}}
     file = tmp_path / "bench.json"
     file.write_text(json.dumps(document))
     take(file, repository)
-    readme = dict(filled(repository, Pieces(load_results(repository))))[README]
-    assert "`bench` on 2 cores of a processor." in readme
-    assert "| m | frames lost | 0 of 900 | 0 | yes |" in readme
-    assert f"{NOT_MEASURED}: `make bench`" not in readme
+    page = dict(filled(repository, Pieces(load_results(repository))))[RESULTS]
+    assert "`bench` on 2 cores of a processor." in page
+    assert "| m | frames lost | 0 of 900 | 0 | yes |" in page
+    assert f"{NOT_MEASURED}: `make bench`" not in page
 
 
 def test_a_comparison_is_taken_without_what_the_note_does_not_show(repository, tmp_path):

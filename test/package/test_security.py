@@ -393,7 +393,7 @@ def topics_of_a_table(file: str, heading: str, end: str) -> tuple[set[str], set[
 
 
 def test_policy_allows_the_topics_of_the_readme():
-    subscribed, published = topics_of_a_table("README.md", "### Topics\n", "The mask holds")
+    subscribed, published = topics_of_a_table("README.md", "## Topics\n", "The mask holds")
     allowed = policy("segmentation")
     assert allowed["topics", "subscribe"] == subscribed | {"/clock", "/parameter_events"}
     published = {name.replace("~", "/segmentation") for name in published}

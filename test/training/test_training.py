@@ -220,7 +220,7 @@ def test_learning_rates_by_depth_and_no_decay_on_scales_and_offsets():
     from seg_training.train import parameter_groups
 
     config = load_config(BASE_CONFIG, ["layer_decay=0.5", "learning_rate=1.0", "weight_decay=0.1"])
-    for encoder in ("resnet18", "tu-convnextv2_atto"):
+    for encoder in ("resnet18", "tu-convnextv2_atto", "tu-tf_efficientnet_lite0"):
         network = SegmentationNetwork(encoder)
         groups = parameter_groups(network, config)
         found = {id(p): group for group in groups for p in group["params"]}
@@ -325,3 +325,16 @@ def test_unfinished_run_is_not_exported(data, tmp_path, capsys):
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 5}))
     assert main(["export", str(run), str(tmp_path / "bundle")]) == 2
     assert "stopped at step 1 of 5" in capsys.readouterr().err
+
+
+def test_the_decoder_has_the_width_of_the_configuration():
+    from seg_node.core.network import SegmentationNetwork
+
+    narrow = SegmentationNetwork("resnet18", decoder={"pyramid": 64, "segmentation": 32, "merge": "cat"})
+    assert narrow.fpn.decoder.p5.weight.shape[0] == 64
+    assert narrow.fpn.segmentation_head[0].weight.shape[:2] == (8, 4 * 32)
+    whole, plain = SegmentationNetwork("resnet18"), load_config(BASE_CONFIG)
+    assert (whole.fpn.decoder.p5.weight.shape[0], plain.decoder) == (256, {})
+    for value, message in (("{pyramid: 48}", "multiple of 32"), ("{pyramids: 64}", "unknown option 'pyramids'")):
+        with pytest.raises(ValueError, match=message):
+            load_config(BASE_CONFIG, [f"decoder={value}"])

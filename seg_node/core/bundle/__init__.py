@@ -77,7 +77,13 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Scores by data set, percent, as ``python -m seg_training evaluate`` printed them."""
     licence: str = ""
-    """Of the weights."""
+    """Licence of the file, as an SPDX identifier where there is one."""
+    training_data_terms: str = ""
+    """Terms of the data that the weights were trained on, which the licence of the file does not lift."""
+    commercial_use: str = ""
+    """``cleared`` or ``not cleared``, with the reason."""
+    encoder_weights: str = ""
+    """Source of the weights that the encoder started from, and their licence; empty for random values."""
     categories: tuple[str, ...] = CATEGORY_NAMES
     palette: tuple[tuple[int, int, int], ...] = tuple(tuple(int(v) for v in row) for row in PALETTE_RGB)
     """RGB of each category."""
@@ -179,6 +185,9 @@ def _load(path: Path) -> Bundle:
     return Bundle(path, manifest, contents[GRAPH], contents.get(RANGES, b""))
 
 
+_TEXTS = ("licence", "training_data_terms", "commercial_use", "encoder_weights")
+
+
 def _read_manifest(file: Path) -> Manifest:
     values = read_yaml(file, _MAX_MANIFEST)
     if not isinstance(values, dict):
@@ -214,7 +223,7 @@ def _read_manifest(file: Path) -> Manifest:
         (isinstance(manifest.quantisation, dict), "quantisation"),
         (isinstance(manifest.training, dict), "training"),
         (isinstance(manifest.metrics, dict), "metrics"),
-        (isinstance(manifest.licence, str), "licence"),
+        *((isinstance(getattr(manifest, name), str), name) for name in _TEXTS),
         (manifest.categories == CATEGORY_NAMES, "categories"),
         (manifest.palette == Manifest.__dataclass_fields__["palette"].default, "palette"),
     ):

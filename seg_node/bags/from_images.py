@@ -16,10 +16,10 @@ from seg_node.bags.drive import CompressedImage
 from seg_node.bags.from_video import FIRST_STAMP
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import IMAGE_TOPIC, BagWriter
+from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import read_header
 from seg_node.core.images import compressed_to_bgr
 from seg_node.core.label_table import LabelTable
-from seg_node.core.segmenter import UndecodableError
 from seg_node.core.taxonomy import NO_LABEL, Category
 
 LABEL_NAME = "{name}.png"

@@ -1,7 +1,6 @@
 """Make a bag from a video or from images, or show what a bag holds."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from seg_node.bags.from_images import LABEL_NAME, from_images
@@ -9,6 +8,7 @@ from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError
 from seg_node.bags.summary import describe
 from seg_node.bags.writer import IMAGE_TOPIC, MASK_TOPIC, RAW_IMAGE_TOPIC
+from seg_node.core.errors import exit_status
 from seg_node.core.label_table import load_label_table
 
 
@@ -63,26 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; returns the exit status."""
-    try:
-        {"info": _info, "from-video": _from_video, "from-images": _from_images}[options.bag_command](options)
-    except BagError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    command = {"info": _info, "from-video": _from_video, "from-images": _from_images}[options.bag_command]
+    return exit_status(lambda: command(options))
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(describe(options.path))
     return 0
 
 
-def _info(options: argparse.Namespace) -> None:
-    print(describe(options.path))
-
-
-def _from_video(options: argparse.Namespace) -> None:
+def _from_video(options: argparse.Namespace) -> int:
     frames = from_video(
         options.video, options.out, options.topic, options.fps, options.quality, options.raw, progress=True
     )
     print(f"{options.out}: {frames} frames")
+    return 0
 
 
-def _from_images(options: argparse.Namespace) -> None:
+def _from_images(options: argparse.Namespace) -> int:
     if options.labels is None and (options.label_table or options.label_name != LABEL_NAME):
         raise BagError("--label-table and --label-name are about labels; name their folder with --labels")
     try:
@@ -104,3 +102,4 @@ def _from_images(options: argparse.Namespace) -> None:
     print(f"{options.out}: {drive.frames} frames{truth}")
     for line in drive.left_out:
         print(f"left out: {line}")
+    return 0

@@ -150,7 +150,16 @@ def test_make_targets_in_the_documents_exist():
 def _options(module):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     importlib.import_module(module).add_arguments(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    return _options_of(parser)
+
+
+def _options_of(parser):
+    """Options of a parser and of its subcommands."""
+    found = {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(_options_of, action.choices.values()))
+    return found
 
 
 def test_commands_in_the_documents_exist():

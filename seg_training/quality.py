@@ -6,13 +6,12 @@ million pixels, one in CamVid val's 17.5. The tests compare these figures with t
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import cv2
 import numpy as np
 
 from seg_node.core.metrics import category_scores, scores
-from seg_node.core.statistics import student_quantile
+from seg_node.core.statistics import expanded_tail
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, SCORED_CATEGORIES, Category
 
 BORDER_TOLERANCE = 0.0075
@@ -170,9 +169,8 @@ def intervals(confusion: np.ndarray, block: int) -> tuple[list[float] | None, li
     Each resample is scored by the sum of its images' confusion matrices, exactly as the set itself is. Neighbouring
     frames of a drive show one scene: drawn one by one they promise more than they know, so the drive is cut into
     contiguous blocks, which are drawn (Carlstein, "The use of subseries values for estimating the variance of a general
-    statistic from a stationary sequence", Annals of Statistics 14, 1986). The percentiles are taken further out than
-    at ``LEVEL``, which corrects for the small number of blocks (Hesterberg, "What teachers should know about the
-    bootstrap", The American Statistician 69, 2015, "expanded percentile interval").
+    statistic from a stationary sequence", Annals of Statistics 14, 1986). The percentiles are those
+    of ``expanded_tail``, which corrects for the small number of blocks.
 
     Args:
         confusion: int64 [N, 8, 8], in the order in which the images were taken.
@@ -189,7 +187,7 @@ def intervals(confusion: np.ndarray, block: int) -> tuple[list[float] | None, li
     np.add.at(sums, np.arange(len(confusion)) * count // len(confusion), confusion.reshape(len(confusion), -1))
     drawn = draws(count) @ sums
     iou = category_scores(drawn.reshape(-1, len(Category), len(Category)))["iou"]
-    tail = NormalDist().cdf(-np.sqrt(count / (count - 1)) * student_quantile((1 + LEVEL) / 2, count - 1))
+    tail = expanded_tail(LEVEL, count)
 
     def interval(values: np.ndarray) -> list[float] | None:
         if np.isnan(values).all():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from note.pieces import Pieces
 from note.results import Results
-from seg_node.compare.plots import Figure
+from seg_node.core.report.charts import Figure
 
 DOCS = Path("docs")
 README = Path("README.md")

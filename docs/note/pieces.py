@@ -9,9 +9,12 @@ from typing import Any
 
 from note.results import SOURCES, Results
 from seg_node.compare.comparison import Comparison, Verdict
-from seg_node.compare.plots import Figure
 from seg_node.compare.statistics import LEVEL
-from seg_node.compare.tables import Table
+from seg_node.compare.tables import difference, verdicts
+from seg_node.core.report.charts import Figure, study_dots
+from seg_node.core.report.tables import NONE, number, signed
+from seg_node.core.report.tables import markdown as table
+from seg_node.core.report.tables import study as study_table
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.dashboard import charts, tables
 
@@ -79,16 +82,6 @@ def missing(name: str) -> str:
     return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
 
 
-def table(content: Table, code: tuple[int, ...] = ()) -> str:
-    """A Markdown table; the cells of the columns ``code`` are set as code."""
-    header, rows = content
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for row in rows:
-        cells = [f"`{cell}`" if i in code and cell else cell for i, cell in enumerate(row)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def _coded(header: list[str], names: tuple[str, ...]) -> list[str]:
     """A header with some of its names set as code."""
     return [f"`{cell}`" if cell in names else cell for cell in header]
@@ -125,10 +118,10 @@ def _backbones(results: Results) -> str:
         rows.append(
             [
                 name,
-                tables.NONE if size is None else f"{size / 1e6:.1f} M",
-                tables.number(work),
+                NONE if size is None else f"{size / 1e6:.1f} M",
+                number(work),
                 *(_with_interval(model["metrics"].get(data)) for data in (DATA, HELD_OUT)),
-                *(tables.number(timed.get((name, engine))) for engine in engines),
+                *(number(timed.get((name, engine))) for engine in engines),
             ]
         )
     return table((header, rows), code=(0,))
@@ -137,7 +130,7 @@ def _backbones(results: Results) -> str:
 def _with_interval(figures: dict[str, Any] | None) -> str:
     """``miou_7`` of an evaluation with its interval, where there is one."""
     if figures is None:
-        return tables.NONE
+        return NONE
     interval = figures.get("miou_7_ci")
     return f"{figures['miou_7']:.1f}" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
 
@@ -147,16 +140,16 @@ def _budgets(results: Results) -> str:
     rows = []
     for name, model in results.models.items():
         training = model["training"]
-        data = training.get("data") or tables.NONE
+        data = training.get("data") or NONE
         minutes, seeds = training.get("minutes"), {r["seed"] for r in training.get("recipes", []) if "seed" in r}
         rows.append(
             [
                 name,
                 model["backbone"],
                 data if isinstance(data, str) else "; ".join(data),
-                str(_images_seen(training) or tables.NONE),
-                ", ".join(map(str, seeds)) or tables.NONE,
-                tables.NONE if minutes is None else f"{minutes:.0f} min, {training['machine']}",
+                str(_images_seen(training) or NONE),
+                ", ".join(map(str, seeds)) or NONE,
+                NONE if minutes is None else f"{minutes:.0f} min, {training['machine']}",
                 f"{model['bytes'] / 2**20:.1f} MiB",
             ]
         )
@@ -190,7 +183,7 @@ def _verdicts(results: Results, name: str = "comparison") -> str:
     comparison = getattr(results, name)
     if comparison is None:
         return missing(name)
-    header, rows = tables.verdicts(comparison)
+    header, rows = verdicts(comparison)
     models = tuple(model.name for model in comparison.models)
     rows = [[*row[:-1], f"`{row[-1]}`" if row[-1] in models else row[-1]] for row in rows]
     rows = [[re.sub(r"\bmiou_7\b", "`miou_7`", row[0]), *row[1:]] for row in rows]
@@ -239,7 +232,7 @@ def _study(results: Results, name: str) -> str:
         return missing(f"{name}_study")
     parts = [f"{study['question']}; {len(study['seeds'])} seeds, {study['machine']}. IoU in percent."]
     for data in study["summary"]:
-        header, rows = tables.study(study, data)
+        header, rows = study_table(study, data)
         parts.append(f"On {data}:\n\n{table((_coded(header, ('miou_7',)), rows), code=(0,))}")
     return "\n\n".join(parts)
 
@@ -255,8 +248,8 @@ def _study_verdict(results: Results, name: str) -> str:
             continue
         first, *others = variants.items()
         surely = [
-            f"`{variant}` ({row['difference']['mean']:+.1f}, {row['difference']['low']:+.1f} to"
-            f" {row['difference']['high']:+.1f})"
+            f"`{variant}` ({signed(row['difference']['mean'])}, {signed(row['difference']['low'])} to"
+            f" {signed(row['difference']['high'])})"
             for variant, row in others
             if row["difference"]
             and row["difference"]["low"] is not None
@@ -288,7 +281,7 @@ def _input_sizes(results: Results) -> str:
         [
             row["model"],
             "x".join(map(str, reversed(row["input_size"]))),
-            *(tables.number(row[key]) for key in ("gflops", "p50_ms", "p99_ms", "miou_7")),
+            *(number(row[key]) for key in ("gflops", "p50_ms", "p99_ms", "miou_7")),
         ]
         for row in found["input_sizes"]
     ]
@@ -314,7 +307,7 @@ def _load(results: Results) -> str:
         [
             name,
             *(str(row[key]) for key in ("right", "wrong", "refused")),
-            *(_whole(row[k]) for k in ("p50_ms", "p99_ms")),
+            *(number(row[k], 0) for k in ("p50_ms", "p99_ms")),
         ]
         for name, row in load["kinds"].items()
     ]
@@ -336,10 +329,6 @@ def _rounds(count: int) -> str:
     return "one round" if count == 1 else f"{count} rounds"
 
 
-def _whole(value: float | None) -> str:
-    return tables.NONE if value is None else f"{value:.0f}"
-
-
 def _summary(results: Results, language: str) -> str:
     """Quality and verdicts in sentences."""
     scored = {n: m["metrics"][DATA]["miou_7"] for n, m in results.models.items() if DATA in m["metrics"]}
@@ -359,7 +348,7 @@ def _summary_en(scored: dict[str, float], comparison: Comparison | None, verdict
         said += (
             f" Under load in the real node, streaming `miou_7` is {streaming.values[0]:.1f} % with `{a}` and"
             f" {streaming.values[1]:.1f} % with `{b}` (difference, {100 * LEVEL:.0f} % interval:"
-            f" {tables.difference(streaming)})."
+            f" {difference(streaming.difference)})."
         )
     return f"{said} The comparison's verdict: {comparison.decision.sentence}"
 
@@ -438,7 +427,7 @@ def _of_comparison(title: str) -> Callable[[Results], Figure | None]:
 def _study_figure(name: str) -> Callable[[Results], Figure | None]:
     def draw(results: Results) -> Figure | None:
         study = getattr(results, f"{name}_study")
-        return study and charts.study_dots(study)
+        return study and study_dots(study)
 
     return draw
 

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from seg_node.compare.comparison import SCHEMA, Comparison, load_comparison
-from seg_node.compare.plots import Figure, figures
+from seg_node.compare.plots import figures
 from seg_node.core.bundle import DEFAULT_MODEL, GRAPH, MANIFEST
+from seg_node.core.report.charts import Figure
 from seg_node.web.dashboard.results import read_log
 
 FOLDER = Path("docs", "results")

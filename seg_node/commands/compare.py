@@ -18,7 +18,8 @@ from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError, bag_hash
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
-from seg_node.compare.page import to_html, to_text
+from seg_node.compare.page import to_html
+from seg_node.compare.text import to_text
 from seg_node.compare.verdict import judge
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, EngineError, present_engines
@@ -103,8 +104,9 @@ def _compare(options: argparse.Namespace) -> Comparison:
         raise ComparisonError(problem)
     from seg_node.bags.ground_truth import TruthByFrame, check_sizes
     from seg_node.bags.images import frame_size
-    from seg_node.compare.measure import QUICK, Plan, measure_process
+    from seg_node.compare.measure import measure_process
     from seg_node.compare.offline import evaluate_offline, segment_offline
+    from seg_node.compare.plan import QUICK, Plan
     from seg_node.rig.bench import AttachedNode
     from seg_node.rig.loopback import self_test
     from seg_node.rig.plan_bar import PlanBar

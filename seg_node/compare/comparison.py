@@ -13,7 +13,7 @@ import numpy as np
 
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
-from seg_node.core.taxonomy import CATEGORY_NAMES, SCORED_CATEGORIES
+from seg_node.core.taxonomy import SCORED_CATEGORIES
 from seg_node.core.timing import Stage
 from seg_node.rig.frames import Run
 
@@ -387,7 +387,3 @@ def _plain(value: Any) -> Any:
 
 def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
-
-
-SCORED_NAMES = [CATEGORY_NAMES[category] for category in SCORED_CATEGORIES]
-"""Names of the columns of ``Scored.hits``."""

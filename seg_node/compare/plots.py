@@ -1,77 +1,47 @@
-"""Figures of a comparison as SVG that can stand in a web page.
+"""Figures of a comparison, see ``core.report.charts``."""
 
-Colours are Okabe and Ito's ("Color Universal Design", 2008), which people with any colour vision tell apart; markers,
-dashes and hatches say the same again for a black and white print. Figures are narrow, so that their text can be read
-on a telephone.
-"""
-
-import io
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 
-from seg_node.compare.comparison import SCORED_NAMES, Comparison, Measured
+from seg_node.compare.comparison import Comparison, Measured
+from seg_node.core.report.charts import (
+    BLACK,
+    COLOURS,
+    DASHES,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    STYLE,
+    VERMILION,
+    YELLOW,
+    Figure,
+    canvas,
+    to_svg,
+)
+from seg_node.core.statistics import mean_known
+from seg_node.core.taxonomy import SCORED_NAMES
 from seg_node.core.timing import DROPS, Stage
 
-_BLACK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE, _GREY = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB",
-)  # fmt: skip
-
-MODEL_COLOURS = (_BLUE, _VERMILION)
-_MARKERS = ("o", "s")
-_DASHES = ("-", (0, (4, 1.5)))
 _STAGES = {
-    Stage.WAIT.value: (_GREY, ""),
-    Stage.DECODE.value: (_SKY, "//"),
-    Stage.INFERENCE.value: (_GREEN, ""),
-    Stage.PUBLISH.value: (_YELLOW, "\\\\"),
-    "transport": (_PURPLE, ".."),
+    Stage.WAIT.value: (GREY, ""),
+    Stage.DECODE.value: (SKY, "//"),
+    Stage.INFERENCE.value: (GREEN, ""),
+    Stage.PUBLISH.value: (YELLOW, "\\\\"),
+    "transport": (PURPLE, ".."),
 }
 _FATES = dict(
     zip(
         ("masked", *(drop.value for drop in DROPS), "lost"),
-        ((_GREEN, ""), (_ORANGE, "//"), (_PURPLE, ".."), (_BLACK, ""), (_VERMILION, "xx"), (_GREY, "\\\\")),
+        ((GREEN, ""), (ORANGE, "//"), (PURPLE, ".."), (BLACK, ""), (VERMILION, "xx"), (GREY, "\\\\")),
         strict=True,
     )
 )
 _MOST_POINTS = 3000
-STYLE = {
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "seg_node",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "axes.axisbelow": True,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "hatch.linewidth": 0.5,
-    "figure.constrained_layout.use": True,
-}
-"""Settings of matplotlib under which figures are drawn and become SVG."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture with its words."""
-
-    svg: str
-    caption: str
-    """What is to be seen."""
-    numbers: str
-    """The same in numbers, for those who do not see it."""
 
 
 def figures(comparison: Comparison) -> list[Figure]:
@@ -105,9 +75,9 @@ def _latency_distribution(comparison: Comparison) -> Figure | None:
     said = []
     for i, (model, latencies) in enumerate(zip(comparison.models, values, strict=True)):
         shares = np.linspace(0, 1, min(len(latencies), _MOST_POINTS) + 1)
-        ax.plot(np.quantile(latencies, shares), 100 * shares, color=MODEL_COLOURS[i], ls=_DASHES[i], label=model.name)
+        ax.plot(np.quantile(latencies, shares), 100 * shares, color=COLOURS[i], ls=DASHES[i], label=model.name)
         p50, p99 = np.quantile(latencies, [0.5, 0.99])
-        ax.plot([p50, p99], [50, 99], _MARKERS[i], color=MODEL_COLOURS[i], ms=5)
+        ax.plot([p50, p99], [50, 99], MARKERS[i], color=COLOURS[i], ms=5)
         said.append(f"{model.name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms, {len(latencies)} masks")
     ax.set(xlabel="camera to mask, ms", ylabel="masks, %", ylim=(0, 101), title="Latency at the recorded rate")
     ax.set_xlim(left=0)
@@ -169,12 +139,11 @@ def _latency_over_time(comparison: Comparison) -> Figure | None:
             if not points:
                 continue
             x, y = np.array(points[:: max(1, len(points) // _MOST_POINTS)]).T
-            face = MODEL_COLOURS[i] if run.repetition == 0 else "none"
+            face = COLOURS[i] if run.repetition == 0 else "none"
             label = model.name if run.repetition == 0 else None
-            ax.plot(x, y, _MARKERS[i], ms=3, mec=MODEL_COLOURS[i], mfc=face, mew=0.7, label=label)
+            ax.plot(x, y, MARKERS[i], ms=3, mec=COLOURS[i], mfc=face, mew=0.7, label=label)
             said.append(f"{model.name}, run {run.repetition + 1}: {np.min(y):.0f} to {np.max(y):.0f} ms")
     if not said:
-        plt.close(fig)
         return None
     ax.set(xlabel="seconds since the start of the run", ylabel="camera to mask, ms", title="Latency over time")
     ax.set_ylim(bottom=0)
@@ -208,7 +177,7 @@ def _fates(comparison: Comparison) -> Figure | None:
                 ax.barh(place, share, 0.34, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=label)
                 left += share
             masked = 100 * sum(run.counts["masked"] for run in runs) / sent
-            ax.annotate("AB"[i], (101, place), va="center", fontsize=8, color=MODEL_COLOURS[i], annotation_clip=False)
+            ax.annotate("AB"[i], (101, place), va="center", fontsize=8, color=COLOURS[i], annotation_clip=False)
             said.append(f"{rate}, {model.name}: {masked:.0f} % masked")
         places.append(-row)
         names.append(rate.replace(" sustained", "\nsustained"))
@@ -234,16 +203,16 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
     said = []
     for i, name, latency, offline, streaming in points:
         values = ([np.mean(offline)] if offline else []) + ([np.mean(streaming)] if streaming else [])
-        ax.plot([latency] * len(values), values, "-", color=MODEL_COLOURS[i], lw=1)
+        ax.plot([latency] * len(values), values, "-", color=COLOURS[i], lw=1)
         words = []
         if offline:
-            ax.plot(latency, np.mean(offline), _MARKERS[i], mec=MODEL_COLOURS[i], mfc="none", ms=8, mew=1.5)
+            ax.plot(latency, np.mean(offline), MARKERS[i], mec=COLOURS[i], mfc="none", ms=8, mew=1.5)
             words.append(f"offline {np.mean(offline):.1f} %")
         if streaming:
-            ax.plot(latency, np.mean(streaming), _MARKERS[i], color=MODEL_COLOURS[i], ms=8)
+            ax.plot(latency, np.mean(streaming), MARKERS[i], color=COLOURS[i], ms=8)
             words.append(f"streaming {np.mean(streaming):.1f} %")
         at = (latency, max(values))
-        ax.annotate(name, at, (0, 8), textcoords="offset points", ha="center", fontsize=9, color=MODEL_COLOURS[i])
+        ax.annotate(name, at, (0, 8), textcoords="offset points", ha="center", fontsize=9, color=COLOURS[i])
         said.append(f"{name}: {', '.join(words)} at {latency:.0f} ms")
     ax.set(xlabel="median camera to mask, ms", ylabel="miou_7, %", title="Accuracy against latency")
     ax.margins(x=0.5, y=0.35)
@@ -265,12 +234,13 @@ def _categories(comparison: Comparison) -> Figure | None:
         of_kind = {}
         for kind, all_scored in (("offline", comparison.offline), ("streaming", comparison.streaming)):
             scored = [s for s in all_scored if s.model == i]
-            of_kind[kind] = [_mean([s.iou.get(name) for s in scored]) for name in SCORED_NAMES]
+            means = [mean_known(s.iou.get(name) for s in scored) for name in SCORED_NAMES]
+            of_kind[kind] = [np.nan if mean is None else mean for mean in means]
         rows = -np.arange(len(SCORED_NAMES)) + 0.17 - 0.34 * i
-        ax.hlines(rows, of_kind["streaming"], of_kind["offline"], color=MODEL_COLOURS[i], lw=1)
-        options = {"ls": "none", "marker": _MARKERS[i], "ms": 5, "mec": MODEL_COLOURS[i]}
+        ax.hlines(rows, of_kind["streaming"], of_kind["offline"], color=COLOURS[i], lw=1)
+        options = {"ls": "none", "marker": MARKERS[i], "ms": 5, "mec": COLOURS[i]}
         ax.plot(of_kind["offline"], rows, mfc="white", label=f"{model.name}, offline", **options)
-        ax.plot(of_kind["streaming"], rows, mfc=MODEL_COLOURS[i], label=f"{model.name}, streaming", **options)
+        ax.plot(of_kind["streaming"], rows, mfc=COLOURS[i], label=f"{model.name}, streaming", **options)
         words = [
             f"{name} {of_kind['offline'][k]:.0f} to {of_kind['streaming'][k]:.0f}"
             for k, name in enumerate(SCORED_NAMES)
@@ -290,7 +260,7 @@ def _disagreement(comparison: Comparison) -> Figure | None:
         return None
     fig, ax = _axes(2.2)
     times = [comparison.drive.times_s[frame] for frame in found.frame]
-    ax.plot(times, found.share, ".", color=_BLACK, ms=5)
+    ax.plot(times, found.share, ".", color=BLACK, ms=5)
     ax.set(xlabel="seconds of the drive", ylabel="pixels, %", title="Disagreement of the backbones")
     ax.set_ylim(bottom=0)
     median, most = np.median(found.share), int(np.argmax(found.share))
@@ -302,7 +272,8 @@ def _disagreement(comparison: Comparison) -> Figure | None:
 
 
 def _axes(height: float = 2.8):
-    return plt.subplots(figsize=(4.6, height))
+    fig = canvas(height)
+    return fig, fig.subplots()
 
 
 def _name_rows(ax, places, names: list[str]) -> None:
@@ -310,20 +281,5 @@ def _name_rows(ax, places, names: list[str]) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def _mean(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
-
-
 def _said(parts: list[str]) -> str:
     return "; ".join(parts) + "." if parts else ""
-
-
-def to_svg(fig: "matplotlib.figure.Figure") -> str:
-    """The figure without XML prolog, and without a fixed size, so that the page decides it."""
-    text = io.StringIO()
-    fig.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(fig)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub("<svg[^>]*>", lambda tag: re.sub(' (width|height)="[^"]*"', "", tag[0]), svg, count=1)

@@ -2,8 +2,10 @@
 
 import base64
 import html
+import importlib.resources
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 
 import cv2
 import numpy as np
@@ -11,8 +13,9 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
-from seg_node.compare.tables import Table, aligned
+from seg_node.compare.page import html_table
 from seg_node.core.overlay import paint
+from seg_node.core.report.tables import Table, aligned, number
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.rig.frames import ArrivedMask
 from seg_node.rig.scoring import Result
@@ -58,7 +61,7 @@ def tables(result: Result) -> list[Table]:
                 [
                     [
                         f"IoU, {result.accuracy['frames']} frames",
-                        *("-" if v is None else f"{v:.1f}" for v in scores.values()),
+                        *map(number, scores.values()),
                     ]
                 ],
             )
@@ -213,36 +216,14 @@ def write_video(
 def to_html(result: Result, sheet: np.ndarray | None) -> str:
     """The report as one self-contained page."""
     body = [f"<pre>{html.escape(chr(10).join(caption(result)))}</pre>"]
-    for header, rows in tables(result):
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        body.append(f"<table><tr>{head}</tr>{lines}</table>")
+    body += map(html_table, tables(result))
     body += [f'<p class="fault">{html.escape(fault)}</p>' for fault in result.faults]
     if sheet is not None:
         data = base64.b64encode(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]).decode()
         body.append(f'<img alt="frames of the drive with their masks" src="data:image/jpeg;base64,{data}">')
     title = html.escape(f"{result.setup['model']} on {Path(result.setup['drive']).name}")
-    return _PAGE.format(title=title, body="\n".join(body))
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; margin: 1.5em 0; }}
-th, td {{ padding: .2em .8em; text-align: right; border-bottom: 1px solid #ccc; font-variant-numeric: tabular-nums; }}
-th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
-img {{ max-width: 100%; }}
-pre {{ white-space: pre-wrap; }}
-.fault {{ color: #b00; font-weight: bold; }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
+    page = importlib.resources.files(__package__) / "report.html"
+    return Template(page.read_text()).substitute(title=title, body="\n".join(body))
 
 
 def _fit(bgr: np.ndarray, width: int) -> np.ndarray:

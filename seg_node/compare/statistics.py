@@ -10,11 +10,10 @@ of road or a slow minute of the machine does to both cancels in their difference
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from seg_node.core.statistics import student_quantile
+from seg_node.core.statistics import expanded_tail
 
 LEVEL = 0.99
 """Confidence of every interval: five questions are asked, which together shall mislead at most once in twenty times."""
@@ -54,18 +53,13 @@ class Draws:
         """int [resamples, repetitions]."""
 
     def interval(self, estimate: float, resampled: np.ndarray) -> Interval:
-        """Percentile interval of a statistic, widened for the small number of blocks.
-
-        With n blocks the plain percentile interval is too short by sqrt((n - 1) / n) and by the ratio of the normal to
-        Student's quantile; taking percentiles further out corrects both (Hesterberg, "What teachers should know about
-        the bootstrap", The American Statistician 69, 2015, section 5.3, "expanded percentile interval").
+        """Percentile interval of a statistic, widened for the small number of blocks, see ``expanded_tail``.
 
         Args:
             estimate: the statistic of the data itself.
             resampled: float [resamples], of each draw; NaN where a draw has no samples.
         """
-        n = self.blocks
-        tail = NormalDist().cdf(-np.sqrt(n / (n - 1)) * student_quantile((1 + LEVEL) / 2, n - 1))
+        tail = expanded_tail(LEVEL, self.blocks)
         low, high = np.nanquantile(resampled, [tail, 1 - tail])
         return Interval(float(estimate), float(low), float(high))
 

@@ -19,6 +19,8 @@ from seg_node.compare.statistics import (
     paired_difference,
     quantile_difference,
 )
+from seg_node.core.report.tables import signed
+from seg_node.core.statistics import mean_known
 
 BLOCK_S = 1.0
 """Length of a block of the drive: longer than what neighbouring frames have in common at driving speed."""
@@ -100,7 +102,7 @@ def _accuracy(comparison: Comparison, block: np.ndarray, question: str, title: s
         title=f"{title} miou_7",
         unit="points",
         lower_is_better=False,
-        values=[_mean([s.miou_7 for s in of_model]) for of_model in pairs],
+        values=[mean_known(s.miou_7 for s in of_model) for of_model in pairs],
         difference=None,
         winner=None,
         reason="",
@@ -139,7 +141,7 @@ def _sustained(comparison: Comparison) -> Verdict:
         title="Sustained rate",
         unit="Hz",
         lower_is_better=False,
-        values=[_mean([s.hz for s in found]) for found in searches],
+        values=[mean_known(s.hz for s in found) for found in searches],
         difference=None,
         winner=None,
         reason="",
@@ -189,13 +191,13 @@ def _concluded(verdict: Verdict, interval: Interval | None, problem: str, names:
         verdict.difference = _difference(interval)
         kind = "the searches leave open" if verdict.question == "sustained" else f"{100 * LEVEL:.0f} % interval"
         if np.isfinite([interval.low, interval.high]).any():
-            bounds = f" ({kind} {_signed(interval.low)} to {_signed(interval.high)} {verdict.unit})"
+            bounds = f" ({kind} {signed(interval.low)} to {signed(interval.high)} {verdict.unit})"
     if problem:
         verdict.reason = f"No winner: {problem}{bounds}."
         return verdict
     verdict.winner = int((interval.sign > 0) != verdict.lower_is_better)
     verdict.reason = (
-        f"{names[verdict.winner]} is better: {names[1]} minus {names[0]} is {_signed(interval.estimate)}"
+        f"{names[verdict.winner]} is better: {names[1]} minus {names[0]} is {signed(interval.estimate)}"
         f" {verdict.unit}{bounds}."
     )
     return verdict
@@ -204,16 +206,6 @@ def _concluded(verdict: Verdict, interval: Interval | None, problem: str, names:
 def _difference(interval: Interval) -> Difference:
     low, high = (float(v) if np.isfinite(v) else None for v in (interval.low, interval.high))
     return Difference(interval.estimate, low, high)
-
-
-def _signed(value: float) -> str:
-    # A true minus sign: a hyphen before a number reads as a dash.
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "unbounded"
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 _ADVANTAGES = {

@@ -30,6 +30,8 @@ CATEGORY_NAMES: tuple[str, ...] = tuple(category.name.lower() for category in Ca
 SCORED_CATEGORIES: tuple[int, ...] = tuple(category for category in Category if category is not Category.VOID)
 """Categories that count in ``miou_7``."""
 
+SCORED_NAMES: tuple[str, ...] = tuple(CATEGORY_NAMES[category] for category in SCORED_CATEGORIES)
+
 PALETTE_RGB = np.array(
     [
         (0, 0, 0),  # void

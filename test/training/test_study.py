@@ -17,7 +17,7 @@ from helpers.paths import ROOT  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.study import SHIPPED, cells, load_study, run_study  # noqa: E402
-from seg_training.study_report import markdown_table, paired_difference, summarise, t_quantile  # noqa: E402
+from seg_training.study_report import markdown_table, paired_difference, summarise  # noqa: E402
 
 SCENES = {"dataset": "synthetic", "size": [64, 96]}
 
@@ -153,9 +153,6 @@ def test_paired_difference_of_a_hand_computed_case():
     found = paired_difference([(11.0, 10.0), (8.0, 5.0)])
     assert (found["mean"], found["high"] - 2, 2 - found["low"]) == pytest.approx((2, 12.706, 12.706), rel=1e-4)
     assert paired_difference([(2.0, 1.0)]) == {"mean": 1.0, "low": None, "high": None}
-    # From the table of Student's distribution.
-    for freedom, expected in ((1, 12.706), (2, 4.303), (3, 3.182), (9, 2.262)):
-        assert t_quantile(0.975, freedom) == pytest.approx(expected, rel=0.005)
 
 
 def test_categories_and_variants_that_are_missing():

@@ -4,9 +4,9 @@ import base64
 
 import streamlit as st
 
+from seg_node.compare import tables
 from seg_node.compare.comparison import ComparisonError, load_comparison
 from seg_node.compare.plots import figures
-from seg_node.web.dashboard import tables
 from seg_node.web.dashboard.pictures import image_html
 from seg_node.web.dashboard.results import Results
 from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
@@ -45,4 +45,4 @@ def show(results: Results) -> None:
             column.html(image_html(base64.b64decode(data), "image/jpeg", title, alt))
     if comparison.runs:
         with st.expander("Each rate"):
-            show_table("Frames of all repetitions", tables.fates(comparison))
+            show_table("Frames of all repetitions", tables.rates(comparison))

@@ -6,6 +6,8 @@ from typing import Any
 import streamlit as st
 
 from seg_node.core.bundle import DEFAULT_MODEL
+from seg_node.core.report.charts import study_dots
+from seg_node.core.report.tables import study as study_table
 from seg_node.web.dashboard import charts, tables
 from seg_node.web.dashboard.results import Results
 from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
@@ -33,7 +35,7 @@ def show(results: Results, models: Mapping[str, Mapping[str, Any]]) -> None:
     if study:
         # Too many columns for half of the page.
         for data in study["summary"]:
-            show_table(f"{study['question']}: on {data}, IoU in percent", tables.study(study, data))
+            show_table(f"{study['question']}: on {data}, IoU in percent", study_table(study, data))
 
 
 def _manifests(models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -76,5 +78,5 @@ def _study(results: Results) -> Mapping[str, Any] | None:
         return None
     found = results.studies[st.selectbox("Study", list(results.studies))]
     st.markdown(f"{found['question']}, {len(found['seeds'])} seeds, on {found['machine']}.")
-    show_figure(drawn(charts.study_dots, found))
+    show_figure(drawn(study_dots, found))
     return found

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import streamlit as st
 
-from seg_node.compare.plots import Figure
-from seg_node.compare.tables import Table
+from seg_node.core.report.charts import Figure
+from seg_node.core.report.tables import Table
 from seg_node.web.dashboard.pictures import image_html
 
 T = TypeVar("T")

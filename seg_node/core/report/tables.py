@@ -1,0 +1,72 @@
+"""How figures are written, in the console, on pages, in documents: numbers, intervals, and tables of text."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seg_node.core.taxonomy import SCORED_NAMES
+
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows of cells; the first column is text, the others are numbers."""
+
+NONE = "-"
+"""Cell of what was not measured."""
+MINUS = "\N{MINUS SIGN}"
+"""A true minus sign: a hyphen before a number reads as a dash."""
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure with some decimals, or a dash where there is none."""
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign; None and infinity are not bounded."""
+    if value is None or not math.isfinite(value):
+        return "unbounded"
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def interval(estimate: float, low: float | None, high: float | None) -> str:
+    """A difference with the ends of its interval, where it has any."""
+    if low is None and high is None:
+        return signed(estimate)
+    return f"{signed(estimate)} ({signed(low)} to {signed(high)})"
+
+
+def aligned(table: Table) -> str:
+    """Lay a table out in columns: text to the left, numbers to the right."""
+    header, rows = table
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def markdown(table: Table, code: tuple[int, ...] = ()) -> str:
+    """A Markdown table; the cells of the columns ``code`` are set as code."""
+    header, rows = table
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        cells = [f"`{cell}`" if i in code and cell else cell for i, cell in enumerate(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def study(results: Mapping[str, Any], data: str) -> Table:
+    """Variants of a study on one of its data sets: mean and spread over seeds, difference to the first variant.
+
+    Args:
+        results: what ``seg_training study`` writes as ``results.json``.
+        data: name of the data set.
+    """
+    rows = []
+    for variant, row in results["summary"][data].items():
+        miou, difference = row["miou_7"], row["difference"]
+        spread = "" if miou["sd"] is None else f" ± {miou['sd']:.1f}"
+        between = interval(difference["mean"], difference["low"], difference["high"]) if difference else NONE
+        iou = [number(row["iou"][category]) for category in SCORED_NAMES]
+        rows.append([variant, number(miou["mean"]) + spread, between, *iou])
+    return ["variant", "miou_7", f"difference, {100 * results['level']:.0f} % interval", *SCORED_NAMES], rows

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is missing: install the train
 
 from helpers.paths import ROOT  # noqa: E402
 
+from seg_node.core.report.tables import signed  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.study import SHIPPED, cells, load_study, run_study  # noqa: E402
@@ -95,7 +96,9 @@ def test_killed_and_resumed(tmp_path):
         assert found["mean"] == pytest.approx(gain.mean())
         # 12.706: Student's 97.5 % quantile with one degree of freedom.
         assert found["high"] - found["mean"] == pytest.approx(12.706 * gain.std(ddof=1) / np.sqrt(2), rel=1e-3)
-        expected = f"| fast | {np.mean(miou['fast']):.1f} ± {np.std(miou['fast'], ddof=1):.1f} | {gain.mean():+.1f} ["
+        expected = (
+            f"| fast | {np.mean(miou['fast']):.1f} ± {np.std(miou['fast'], ddof=1):.1f} | {signed(gain.mean())} ("
+        )
         assert expected in (out / "table.md").read_text()
         assert f"{np.mean(miou['slow']):.1f} ± " in done.stdout
     for plot in ("dots.png", "categories.png"):

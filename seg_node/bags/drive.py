@@ -158,6 +158,14 @@ def open_drive(
     Raises:
         BagError: the path is missing, no bag or a damaged one; a topic is missing, ambiguous, without messages or not
             of an image type; there is no frame between ``start`` and its end. The message lists what the bag holds.
+
+    Example:
+        >>> drive = open_drive("rosbags/synthetic_drive", duration=2.0)
+        >>> drive.topic, drive.frames[0].kind, round(drive.rate)
+        ('/camera/image/compressed', 'compressed', 30)
+        >>> first = drive.frames[0]
+        >>> drive.masks[first.stamp].shape  # the ground truth of that frame
+        (360, 640)
     """
     if start < 0 or (duration is not None and duration <= 0):
         raise BagError(f"start must be at least 0 s and duration more than 0 s, not {start:g} and {duration}")

@@ -84,6 +84,31 @@ class Segmenter(Generic[M]):
         failure_limit: so many failures in a row are reported to ``FramePort.give_up``; 0 for never.
         patience: share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at
             once. See ``seg_node.core.slot.Rhythm``.
+
+    Example:
+        >>> from seg_node.core.bundle import load_bundle
+        >>> from seg_node.core.engines import create_engine
+        >>> class Printer(FramePort[np.ndarray]):
+        ...     def decode(self, message):
+        ...         return message
+        ...     def age(self, message):
+        ...         return None
+        ...     def wants_confidence(self):
+        ...         return False
+        ...     def publish(self, message, mask, confidence):
+        ...         print("mask of", mask.shape)
+        ...     def report(self, message, record):
+        ...         print(record.outcome.value, "by", record.model)
+        ...     def give_up(self, reason):
+        ...         print(reason)
+        >>> segmenter = Segmenter(create_engine(load_bundle("fpn_resnet50")), Printer())
+        >>> segmenter.start()
+        True
+        >>> segmenter.submit(np.zeros((360, 640, 3), np.uint8))
+        >>> segmenter.stop(timeout=60.0)  # finishes the frame that is pending
+        mask of (360, 640)
+        masked by fpn_resnet50
+        True
     """
 
     def __init__(

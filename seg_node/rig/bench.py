@@ -1,13 +1,7 @@
 """One run: a live node, a player that feeds it and a monitor process that watches it, and what came out frame by frame.
 
-    with NodeProcess(...) as node:
-        node.wait_for("active")
-        with Bench(drive, node, folder) as bench:
-            idle = bench.idle()
-            run = bench.play(make_schedule(drive, Rate("hz", 10.0)), warm_up=10)
-
-``replay_once`` is that in one call, for a fresh process. Several ``Bench.play`` in a row measure one live node again
-and again (``seg_node.rig.rates``).
+``Bench`` does it for a node that is active, ``replay_once`` in one call for a fresh process. Several ``Bench.play`` in
+a row measure one live node again and again (``seg_node.rig.rates``).
 """
 
 import os
@@ -97,6 +91,19 @@ class Bench:
     Raises (on entering):
         NodeError: the node ended, or did not connect within ``DISCOVERY_S``; the topic is not clear.
         MonitorError: the monitor process ended.
+
+    Example:
+        >>> from seg_node.bags.drive import open_drive
+        >>> from seg_node.rig.schedule import Rate, make_schedule
+        >>> drive = open_drive("rosbags/synthetic_drive", duration=0.5)
+        >>> parameters = {"model": "fpn_resnet50", "image_transport": "compressed", "warm_up_size": [360, 640]}
+        >>> folder = Path("demo_output/example")
+        >>> with NodeProcess(folder / "node.log", parameters, namespace="/example") as node:
+        ...     node.wait_for("active")
+        ...     with Bench(drive, node, folder) as bench:
+        ...         run = bench.play(make_schedule(drive, Rate.parse("10")))
+        >>> len(run.frames), run.frames[0].record.outcome.value
+        (15, 'masked')
     """
 
     def __init__(

@@ -143,6 +143,15 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
 
     Raises:
         BundleError: something is missing or wrong; the message names the file and the field.
+
+    Example:
+        >>> bundle = load_bundle("fpn_resnet50")
+        >>> bundle.name, bundle.manifest.backbone
+        ('fpn_resnet50', 'resnet50')
+        >>> load_bundle("fpn_resnet5")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        seg_node.core.bundle.BundleError: no bundle 'fpn_resnet5': ... (there are: fpn_convnextv2, ...)
     """
     path = find_bundle(name_or_path)
     try:

@@ -42,6 +42,15 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precisio
 
     Raises:
         EngineError: the engine is unknown, not installed, or refuses the bundle.
+
+    Example:
+        >>> import cv2
+        >>> from seg_node.core.bundle import load_bundle
+        >>> engine = create_engine(load_bundle("fpn_resnet50"))
+        >>> road = cv2.imread("docs/masked_drive.jpg")[:480, :640].copy()
+        >>> mask, confidence = engine.infer(road, confidence=True)
+        >>> mask.shape, mask.dtype, confidence.shape
+        ((480, 640), dtype('uint8'), (480, 640))
     """
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")

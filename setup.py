@@ -78,7 +78,6 @@ setup(
         "onnxruntime",
         "opencv-python-headless",
         "openvino",
-        "pillow",
         "pyyaml",
         "rosbags",
         "tqdm",
@@ -91,6 +90,7 @@ setup(
         "training": [
             "accelerate",
             "onnxscript",
+            "pillow",
             "safetensors",
             "segmentation-models-pytorch",
             "timm",

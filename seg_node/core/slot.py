@@ -4,11 +4,13 @@ import statistics
 import threading
 import time
 from collections import Counter, deque
+from enum import Enum
 from typing import Generic, TypeVar
 
 from seg_node.core.timing import DROPS, Outcome
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 
 class Rhythm:
@@ -18,7 +20,7 @@ class Rhythm:
     """
 
     _INTERVALS = 5
-    """Number of intervals that are averaged."""
+    """So many are looked at."""
     _SPREAD = 0.2
     """Share of the interval by which the longest may differ from the shortest; else nothing is known of the next."""
     _SLACK = 0.1
@@ -153,25 +155,30 @@ class Slot(Generic[T]):
             self._condition.notify_all()
 
 
-class Accounting:
+class Accounting(Generic[E]):
     """Counts frames so that received = masked + every kind of drop + pending, at any instant.
 
     Pending frames wait in the slot, are in inference or are being published: one each at most, none once the camera
     pauses.
+
+    Args:
+        done: the outcome that is no drop.
+        drops: all others.
     """
 
-    def __init__(self):
+    def __init__(self, done: E = Outcome.MASKED, drops: tuple[E, ...] = DROPS):
         self._lock = threading.Lock()
+        self._done, self._drops = done, drops
         self._received = 0
         self._late = 0
-        self._outcomes: Counter[Outcome] = Counter()
+        self._outcomes: Counter[E] = Counter()
 
     def receive(self) -> None:
         """Count a frame that the subscription delivered."""
         with self._lock:
             self._received += 1
 
-    def settle(self, outcome: Outcome, late: bool = False) -> None:
+    def settle(self, outcome: E, late: bool = False) -> None:
         """Count the end of a frame."""
         with self._lock:
             self._outcomes[outcome] += 1
@@ -180,8 +187,8 @@ class Accounting:
     def snapshot(self) -> dict[str, int]:
         """Read all counts at one instant: ``received``, ``masked``, ``dropped.<reason>``, ``pending``, ``late``."""
         with self._lock:
-            counts = {"received": self._received, "masked": self._outcomes[Outcome.MASKED]}
-            counts |= {f"dropped.{drop.value}": self._outcomes[drop] for drop in DROPS}
+            counts = {"received": self._received, self._done.value: self._outcomes[self._done]}
+            counts |= {f"dropped.{drop.value}": self._outcomes[drop] for drop in self._drops}
             counts["pending"] = self._received - sum(self._outcomes.values())
             counts["late"] = self._late
         return counts

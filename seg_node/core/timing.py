@@ -3,7 +3,9 @@
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+S = TypeVar("S", bound=Enum)
 
 
 def stamp_ns(header: Any) -> int:
@@ -65,7 +67,7 @@ class FrameRecord:
     """What was wrong, for a frame that was dropped for a fault."""
 
 
-class Stopwatch:
+class Stopwatch(Generic[S]):
     """Splits the time of one frame into stages on ``time.monotonic_ns``.
 
     Args:
@@ -74,9 +76,9 @@ class Stopwatch:
 
     def __init__(self, started: int):
         self._started = self._last = started
-        self.stages: dict[Stage, float] = {}
+        self.stages: dict[S, float] = {}
 
-    def lap(self, stage: Stage) -> None:
+    def lap(self, stage: S) -> None:
         """End a stage now; the next one begins."""
         now = time.monotonic_ns()
         self.stages[stage] = (now - self._last) / 1e6

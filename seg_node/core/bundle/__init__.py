@@ -59,15 +59,15 @@ class Manifest:
     files: dict[str, str]
     """sha256 of each file, hexadecimal."""
     date: str
-    """Day of the export, ISO 8601."""
+    """Of the export, ISO 8601."""
     decoder_options: dict[str, Any] = field(default_factory=dict)
     """Width of the decoder where it differs from ``decoder.DECODER``."""
     precision: str = "fp32"
-    """Precision of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
+    """Of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
     parameters: int = 0
-    """Number of the network's weights, as it was trained."""
+    """Of the network, as it was trained."""
     gflops: float = 0.0
-    """Work of the network on a frame of the input size: a multiplication with its addition counts two."""
+    """Of the network on a frame of the input size: a multiplication with its addition counts two."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Pixels, percent, on which each engine agreed with the trained network when the bundle was made."""
     quantisation: dict[str, Any] = field(default_factory=dict)

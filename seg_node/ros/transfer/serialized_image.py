@@ -1,5 +1,6 @@
 """Images as DDS carries them, read in place and written at once: rclpy would copy one twice on its way in or out."""
 
+import copy
 import struct
 import sys
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class SerializedImage:
     byte order (OMG DDS-XTypes 1.3, section 7.4): four bytes of encapsulation, then the fields, each number aligned to
     its size, strings and sequences behind their length.
 
+    Args:
+        data: the message's bytes.
+        number: of the frame, in the order of arrival.
+
     Attributes:
         stamp: of the header, in nanoseconds.
         frame_id: of the header; bytes that are no UTF-8 are replaced.
@@ -49,7 +54,8 @@ class SerializedImage:
     Where the header's bytes cannot be read they are those of an empty one, and the methods say why.
     """
 
-    def __init__(self, data: bytes | np.ndarray):
+    def __init__(self, data: bytes | np.ndarray, number: int = 0):
+        self.number = number
         self._reader = _Reader(data)
         self._fault: UndecodableError | None = None
         sec, nanosec, self.frame_id = 0, 0, ""
@@ -63,7 +69,7 @@ class SerializedImage:
         self.header = _ENCAPSULATION + struct.pack("=iII", sec, nanosec, len(text) + 1) + text + b"\0"
 
     def raw(self) -> RawPixels:
-        """The image of a ``sensor_msgs/Image``. To be called once.
+        """The image of a ``sensor_msgs/Image``.
 
         Raises:
             UndecodableError: the bytes are no such message.
@@ -73,7 +79,7 @@ class SerializedImage:
         return RawPixels(height, width, encoding, is_bigendian, *reader.words("I"), reader.sequence())
 
     def encoded(self) -> EncodedPixels:
-        """The image of a ``sensor_msgs/CompressedImage``. To be called once.
+        """The image of a ``sensor_msgs/CompressedImage``.
 
         Raises:
             UndecodableError: the bytes are no such message.
@@ -84,7 +90,8 @@ class SerializedImage:
     def _body(self) -> "_Reader":
         if self._fault:
             raise self._fault
-        return self._reader
+        # Its place moves on, and several threads may want the pixels.
+        return copy.copy(self._reader)
 
 
 def serialized_mono8(pixels: np.ndarray, header: bytes) -> np.ndarray:

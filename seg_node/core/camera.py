@@ -1,5 +1,6 @@
 """What is odd about the frames of a camera that can be masked all the same: counted, so that somebody looks."""
 
+import time
 from enum import Enum
 
 import numpy as np
@@ -35,8 +36,13 @@ class CameraWatch:
     def __init__(self):
         # All keys from the start: each is written by one thread only, and none is added while another one reads.
         self._counts = dict.fromkeys(Oddity, 0)
+        self.seen: float | None = None
+        """Reading of ``time.monotonic`` when the newest frame came; None before the first."""
+        self.age: float | None = None
+        """Milliseconds from the newest frame's stamp until it came; None without a stamp or a clock."""
+        self.frame_id: str | None = None
+        """``frame_id`` of the newest frame; None before the first."""
         self._stamp = 0
-        self._frame_id: str | None = None
         self._size: tuple[int, int] | None = None
         self._rows: np.ndarray | None = None
 
@@ -46,14 +52,15 @@ class CameraWatch:
         Args:
             stamp: nanoseconds; 0 is no stamp.
             frame_id: of the header.
-            age: milliseconds from the stamp until now; None without a stamp.
+            age: milliseconds from the stamp until now; None without a stamp or a clock.
         """
+        self.seen, self.age = time.monotonic(), age
         if stamp and self._stamp:
             self._counts[Oddity.DUPLICATE_STAMP] += stamp == self._stamp
             self._counts[Oddity.BACKWARD_STAMP] += stamp < self._stamp
         self._counts[Oddity.FUTURE_STAMP] += age is not None and age < -_FUTURE_MS
-        self._counts[Oddity.FRAME_ID_CHANGE] += self._frame_id not in (None, frame_id)
-        self._stamp, self._frame_id = stamp, frame_id
+        self._counts[Oddity.FRAME_ID_CHANGE] += self.frame_id not in (None, frame_id)
+        self._stamp, self.frame_id = stamp, frame_id
 
     def image(self, bgr: np.ndarray) -> None:
         """Look at the pixels of a frame, uint8 [H, W, 3], in the order of masking."""

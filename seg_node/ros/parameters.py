@@ -26,7 +26,7 @@ class Spec:
     range: tuple[float, float] | None = None
     read_only: bool = False
     when: str = "any"
-    """Until which lifecycle state it can be changed: ``any``, ``inactive`` (not while active) or ``unconfigured``."""
+    """Last lifecycle state in which it can be changed: ``any``, ``inactive`` (not while active) or ``unconfigured``."""
 
 
 PARAMETERS: dict[str, Spec] = {
@@ -60,6 +60,14 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "failure_limit": Spec(
         30, "So many failed frames in a row deactivate the node; 0 for no limit.", range=(0, 1_000_000)
+    ),
+    "camera_timeout_ms": Spec(
+        2000.0,
+        "Without a frame for so long, /diagnostics says ERROR, and WARN after half of it; 0 for never.",
+        range=(0.0, 3.6e6),
+    ),
+    "expected_rate_hz": Spec(
+        0.0, "Masks per second below which /diagnostics says WARN; 0 for any.", range=(0.0, 1000.0)
     ),
     "patience": Spec(
         1.0,

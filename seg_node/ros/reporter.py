@@ -1,7 +1,7 @@
 """The segmentation node's own report, once a second on ``/diagnostics``."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -9,24 +9,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from seg_node.core.health import Level, judge
+from seg_node.core.health import Expected, Health, Level, Signs
 from seg_node.ros.messages import diagnostics
-
-
-@dataclass(frozen=True)
-class Signs:
-    """What a node knows of itself at one instant."""
-
-    state: str
-    """Label of the lifecycle state."""
-    topic: str = ""
-    """Name of the camera's topic, for the log."""
-    hardware: str = ""
-    """``hardware_id`` of the report."""
-    trouble: str = ""
-    """Whatever keeps the node from masking; empty if nothing does."""
-    values: Mapping[str, str] = field(default_factory=dict)
-    """Values of the report; empty while no model is loaded."""
 
 
 class Reporter:
@@ -34,13 +18,13 @@ class Reporter:
 
     Args:
         node: that is judged.
-        look: gives its signs; called by a thread of the executor.
+        look: gives its signs, and what is expected of it; called by a thread of the executor.
     """
 
-    def __init__(self, node: Node, look: Callable[[], Signs]):
+    def __init__(self, node: Node, look: Callable[[], tuple[Signs, Expected]]):
         self._node = node
         self._look = look
-        self._reported: Mapping[str, str] = {}
+        self._health = Health()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:
         # diagnostics go on while a service of the default group loads a model.
@@ -48,10 +32,9 @@ class Reporter:
         node.create_timer(1.0, self._report, callback_group=group, clock=steady)
 
     def _report(self) -> None:
-        node, signs = self._node, self._look()
-        level, message = judge(signs.state, signs.trouble, self._reported, signs.values)
-        self._reported = signs.values
-        if signs.values and level is Level.WARN:
+        node, (signs, expected) = self._node, self._look()
+        level, message = self._health.judge(signs, expected, time.monotonic())
+        if signs.state == "active" and level is not Level.OK:
             node.get_logger().warning(f"{signs.topic}: {message}", throttle_duration_sec=10.0)
         header = Header(stamp=node.get_clock().now().to_msg())
         name = f"{node.get_fully_qualified_name()}: segmentation"

@@ -1,5 +1,7 @@
 """The segmentation node: wiring between ROS 2 and ``seg_node.core``."""
 
+import time
+
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -10,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
+from seg_node.core.health import Expected, Signs
 from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
@@ -18,7 +21,7 @@ from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
 from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
-from seg_node.ros.reporter import Reporter, Signs
+from seg_node.ros.reporter import Reporter
 from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, refuse_impossible_transitions
 from seg_node.ros.transfer.receiver import Receiver
 from seg_node.ros.transfer.serialized_image import SerializedImage
@@ -43,6 +46,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._segmenter: Segmenter | None = None
         self._camera = CameraWatch()
         self._topic = self._trouble = ""
+        self._activated = 0.0
         self._reporter = Reporter(self, self._signs)
         # In the group of the services: no transition may come in between another one.
         self._gave_up = self.create_guard_condition(self._on_gave_up)
@@ -89,7 +93,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._compressed = self._value("image_transport") == "compressed"
         kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
         self._receiver = Receiver(self, kind, topic, self._on_image, CAMERA_QOS)
-        self._topic = self._receiver.topic
+        self._topic, self._activated = self._receiver.topic, time.monotonic()
         self.get_logger().info(f"active on {self._topic}")
         return TransitionCallbackReturn.SUCCESS
 
@@ -181,7 +185,9 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def age(self, message: SerializedImage) -> float | None:
         """See ``FramePort``; on the ROS clock."""
-        return (self.get_clock().now().nanoseconds - message.stamp) / 1e6 if message.stamp else None
+        now = self.get_clock().now().nanoseconds
+        # With use_sim_time the clock reads 0 until a time has come.
+        return (now - message.stamp) / 1e6 if message.stamp and now else None
 
     def wants_confidence(self) -> bool:
         """See ``FramePort``."""
@@ -204,12 +210,29 @@ class SegmentationNode(LifecycleNode, FramePort):
         """See ``FramePort``."""
         self._gave_up.trigger()
 
-    def _signs(self) -> Signs:
-        segmenter = self._segmenter
+    def _signs(self) -> tuple[Signs, Expected]:
+        segmenter, camera = self._segmenter, self._camera
+        expected = Expected(
+            camera_timeout=self._value("camera_timeout_ms") / 1e3,
+            rate=self._value("expected_rate_hz"),
+            max_age=self._value("max_age_ms"),
+            deadline=self._value("deadline_ms"),
+        )
         if segmenter is None:
-            return Signs(self._state, trouble=self._trouble)
-        values = segmenter.status() | self._camera.status()
-        return Signs(self._state, self._topic, segmenter.engine.bundle.name, segmenter.trouble, values)
+            return Signs(self._state, trouble=self._trouble, hardware=self._topic), expected
+        clock = self.get_clock()
+        signs = Signs(
+            self._state,
+            values={"model": segmenter.engine.bundle.name} | segmenter.status() | camera.status(),
+            trouble=segmenter.trouble,
+            hardware=camera.frame_id or self._topic,
+            topic=self._topic,
+            publishers=self.count_publishers(self._topic) if self._topic else 0,
+            silent=time.monotonic() - max(self._activated, camera.seen or 0.0),
+            age=camera.age,
+            sim_time=clock.now().nanoseconds / 1e9 if clock.ros_time_is_active else None,
+        )
+        return signs, expected
 
 
 def main(arguments: list[str] | None = None) -> int:

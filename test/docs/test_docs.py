@@ -44,13 +44,6 @@ def test_parameter_table(parameters):
             assert yaml.safe_load(default.strip("`")) == spec.default, name
 
 
-def test_parameter_file(parameters):
-    file = yaml.safe_load((ROOT / "config" / "segmentation.yaml").read_text())
-    values = file["/**/segmentation"]["ros__parameters"]
-    settable = {name: spec.default for name, spec in parameters.items() if not name.startswith("category_")}
-    assert values == settable | {"use_sim_time": False}
-
-
 def test_topics(ros):
     files = ("segmentation_node", "outputs", "reporter", "label_info")
     source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)

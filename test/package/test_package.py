@@ -121,14 +121,26 @@ def test_rosbags_folder_does_not_hide_the_library():
     assert not Path(found.stdout.strip()).is_relative_to(ROOT / "rosbags")
 
 
-def test_config_holds_every_parameter_at_its_default(ros):
+def test_parameter_file_sets_nothing_and_shows_every_default(ros):
+    """A line that repeats a default would win over what a launch file sets for all of its nodes, use_sim_time above all."""
     from seg_node.ros.parameters import PARAMETERS
 
+    text = (ROOT / "config" / "segmentation.yaml").read_text()
+    assert yaml.safe_load(text) is None
+    setting = re.compile(r"^#(/\*\*:| {2}ros__parameters:| {4}\w+:)", re.MULTILINE)
+    given = yaml.safe_load(setting.sub(r"\1", text))["/**"]["ros__parameters"]
     constant = {"category_names", "category_colors"}
-    config = yaml.safe_load((ROOT / "config" / "segmentation.yaml").read_text())
-    given = config["/**/segmentation"]["ros__parameters"]
     expected = {name: spec.default for name, spec in PARAMETERS.items() if name not in constant}
-    # Every ROS 2 node has this one.
-    expected["use_sim_time"] = False
     assert given == expected
     assert {name: type(value) for name, value in given.items()} == {name: type(v) for name, v in expected.items()}
+
+
+def test_parameter_file_does_not_defeat_what_was_set_before_it(ros, tmp_path):
+    """launch_ros puts what is set for all nodes first, and the file of one node after it."""
+    program = """if True:
+        import sys, rclpy
+        rclpy.init(args=["--ros-args", "-p", "use_sim_time:=true", "--params-file", *sys.argv[1:]])
+        print(rclpy.create_node("anything").get_parameter("use_sim_time").value)
+    """
+    command = [sys.executable, "-c", program, str(ROOT / "config" / "segmentation.yaml"), "-r", "__node:=front"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"

@@ -14,7 +14,6 @@ from helpers.paths import ROOT
 
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import EngineError, create_engine, present_engines
-from seg_node.core.health import Level, judge
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import DROPS, Outcome, Stage
 
@@ -312,21 +311,6 @@ def test_frozen_frames_are_told_from_a_buffer_that_is_written_again():
     assert watch.status()["camera.frozen"] == "0"
 
 
-@pytest.mark.parametrize(
-    ("trouble", "before", "now", "expected"),
-    [
-        ("", {}, {}, (Level.WARN, "active")),
-        ("", {"dropped.failed": "2"}, {"dropped.failed": "2", "masked": "7"}, (Level.OK, "active")),
-        ("", {"dropped.failed": "2"}, {"dropped.failed": "5"}, (Level.WARN, "active: dropped.failed +3")),
-        ("", {}, {"camera.black": "1", "dropped.stale": "4"}, (Level.WARN, "active: camera.black +1")),
-        ("", {"dropped.failed": "9"}, {"dropped.failed": "0"}, (Level.OK, "active")),
-        ("it broke", {}, {"dropped.failed": "0"}, (Level.ERROR, "active: it broke")),
-    ],
-)
-def test_health(trouble, before, now, expected):
-    assert judge("active", trouble, before, now) == expected
-
-
 def test_trends():
     rng = np.random.default_rng(0)
     times = np.linspace(0, 2, 1500)
@@ -344,7 +328,8 @@ def test_odd_frames_are_masked_and_reported(node_process, ros, tmp_path):
 
     bundle = constant_bundle(tmp_path, "one", 1)
     parameters = {"model": str(bundle.path), "engine": "onnxruntime", "warm_up_size": [16, 24]}
-    node = node_process(parameters, {"image": "odd/image"})
+    # The pauses between these frames are no oddities.
+    node = node_process(parameters | {"camera_timeout_ms": 0.0}, {"image": "odd/image"})
     camera = Camera(topic="odd/image")
     try:
         camera.connect()

@@ -17,6 +17,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+import diagnosis_rows  # noqa: F401
 import engine_rows  # noqa: F401
 import system_rows  # noqa: F401
 from rows import FAULTS, Fault, Seen, Skipped, Stage

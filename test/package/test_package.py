@@ -1,6 +1,7 @@
 """What colcon builds and installs, and what the files of the ROS package say."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_rosbags_folder_does_not_hide_the_library():
 
 
 def test_parameter_file_sets_nothing_and_shows_every_default(ros):
-    """A line that repeats a default would win over what a launch file sets for all of its nodes, use_sim_time above all."""
+    """A repeated default would win over what a launch file sets for all of its nodes, such as use_sim_time."""
     from seg_node.ros.parameters import PARAMETERS
 
     text = (ROOT / "config" / "segmentation.yaml").read_text()

@@ -362,8 +362,9 @@ def test_odd_frames_are_masked_and_reported(node_process, ros, tmp_path):
         camera.close()
 
 
-@pytest.mark.parametrize("row", ["stuck_inference", "hot_swap"])
+@pytest.mark.parametrize("row", ["stuck_inference", "hot_swap", "pulled_camera", "clocks_apart"])
 def test_bad_day(ros, row, tmp_path):
+    import diagnosis_rows  # noqa: F401
     import engine_rows  # noqa: F401
     from rows import FAULTS, Stage
 

@@ -78,6 +78,7 @@ setup(
         "onnxruntime",
         "opencv-python-headless",
         "openvino",
+        "pillow",
         "pyyaml",
         "rosbags",
         "tqdm",
@@ -90,7 +91,6 @@ setup(
         "training": [
             "accelerate",
             "onnxscript",
-            "pillow",
             "safetensors",
             "segmentation-models-pytorch",
             "timm",

@@ -32,7 +32,7 @@ class AugmentationConfig:
     blur: float = 0.2
     """Out of focus."""
     noise: float = 0.2
-    """Of the sensor."""
+    """Noise of the sensor."""
     rain: float = 0.0
     """Streaks, haze, wet colours and drops on the windscreen."""
     fog: float = 0.0
@@ -68,7 +68,7 @@ class _View:
     rows: np.ndarray
     columns: np.ndarray
     height: float
-    """Of the whole frame at the crop's zoom, in pixels."""
+    """Height of the whole frame at the crop's zoom, in pixels."""
 
 
 class Augmentation:

@@ -54,7 +54,7 @@ class TrainingConfig:
     loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0})
     """Weight of each term, see ``losses.make_loss``."""
     weight_softness: float = 1.1
-    """Of the term ``weighted_cross_entropy``, see ``losses.category_weights``."""
+    """Softness of the weights in ``weighted_cross_entropy``, see ``losses.category_weights``."""
     augmentation: dict[str, Any] = field(default_factory=dict)
     """Probability of each augmentation that differs from ``augmentation.AugmentationConfig``."""
     learning_rate: float = 1e-3
@@ -75,7 +75,7 @@ class TrainingConfig:
     compile: bool = False
     """``torch.compile`` the network: minutes at the start, faster steps."""
     threads: int = 0
-    """Of the processor; 0 leaves the choice to torch."""
+    """Threads of the processor; 0 leaves the choice to torch."""
     workers: int = 0
     """Processes that read and augment, in each training process; 0 does it between the steps."""
     cache: bool = True

@@ -28,9 +28,9 @@ class PackagedWeights:
     file: str
     """Path within the module's folder."""
     sha256: str
-    """Of the file, hexadecimal."""
+    """Hash of the file, hexadecimal."""
     licence: str
-    """Of the weights, as an SPDX identifier."""
+    """Licence of the weights, as an SPDX identifier."""
     source: str
     """Where the weights come from, for the manifest."""
 
@@ -72,7 +72,8 @@ PACKAGED = {
         2, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
-"""By encoder. Liu et al., "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020."""
+"""Package of each encoder that has one. Liu et al., "Higher accuracy on vision models with EfficientNet-Lite",
+TensorFlow blog, 2020."""
 
 # TensorFlow's preprocessing of the Lite family is (value - 127) / 128 of values in 0..255.
 _LITE_MEAN = (127 / 255,) * 3

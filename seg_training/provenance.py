@@ -68,6 +68,9 @@ def recipe(config: TrainingConfig) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in LOCAL}
     for part in ("train", "val"):
         values[part] = [{key: value for key, value in spec.items() if key != "root"} for spec in values[part]]
+    # Recipes of bundles from before there was a choice say nothing of it, and are to be equal.
+    if not config.decoder:
+        del values["decoder"]
     # A file of weights is told by its name; its licence is its maker's.
     values["encoder_weights"] = Path(config.encoder_weights).name
     return values

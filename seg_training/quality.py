@@ -15,10 +15,10 @@ from seg_node.core.statistics import expanded_tail
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, SCORED_CATEGORIES, Category
 
 BORDER_TOLERANCE = 0.0075
-"""Of the image's diagonal, as Csurka et al. chose: 4.5 pixels of a 480 x 360 image."""
+"""Share of the image's diagonal within which borders meet, as Csurka et al. chose: 4.5 pixels of a 480 x 360 image."""
 
 CALIBRATION_BINS = 15
-"""As Guo et al. chose; they divide the 255 steps of a confidence evenly."""
+"""Number of bins, which Guo et al. chose; they divide the 255 steps of a confidence evenly."""
 
 LEVEL = 0.95
 """Confidence of an interval."""

@@ -35,10 +35,10 @@ class Study:
     base: dict[str, Any]
     """Values of ``TrainingConfig`` that all cells share, without ``name``, ``val``, ``seed`` and ``runs``."""
     variants: dict[str, dict[str, Any]]
-    """By name, the values in which each differs; dots in keys lead into mappings and lists. All are compared with the
-    first."""
+    """Values in which each variant differs, by name; dots in keys lead into mappings and lists. All variants are
+    compared with the first."""
     evaluate: dict[str, dict[str, Any]]
-    """By name, the data sets on which finished cells are scored, see ``datasets.open_dataset``."""
+    """Data sets on which finished cells are scored, by name, see ``datasets.open_dataset``."""
     seeds: list[int]
 
     def __post_init__(self):

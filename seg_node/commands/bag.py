@@ -1,17 +1,19 @@
-"""Make a bag from a video, or show what a bag holds."""
+"""Make a bag from a video or from images, or show what a bag holds."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from seg_node.bags.from_images import LABEL_NAME, from_images
 from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError
 from seg_node.bags.summary import describe
-from seg_node.bags.writer import IMAGE_TOPIC, RAW_IMAGE_TOPIC
+from seg_node.bags.writer import IMAGE_TOPIC, MASK_TOPIC, RAW_IMAGE_TOPIC
+from seg_node.core.errors import exit_status
+from seg_node.core.label_table import load_label_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the subcommands ``from-video`` and ``info``."""
+    """Declare the subcommands ``from-video``, ``from-images`` and ``info``."""
     commands = parser.add_subparsers(dest="bag_command", required=True)
 
     video = commands.add_parser(
@@ -26,21 +28,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     video.add_argument("--quality", type=int, default=90, help="of the JPEG images, 1..100 (default: %(default)s)")
     video.add_argument("--raw", action="store_true", help="write bgr8 Image instead of JPEG CompressedImage")
 
+    images = commands.add_parser(
+        "from-images",
+        help="make a bag from a folder of images, and from their labels",
+        description="Make a rosbag2 (mcap) from a folder of images in the order of their names. JPEG and PNG files are"
+        " taken byte for byte. The first frame is stamped 1 s.",
+    )
+    images.add_argument("folder", type=Path, metavar="FOLDER", help="holds the images")
+    images.add_argument("out", type=Path, metavar="OUT", help="folder to create")
+    images.add_argument("--rate", type=float, required=True, metavar="HZ", help="images per second")
+    images.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help=f"label images of the same names, which become {MASK_TOPIC}"
+    )
+    images.add_argument(
+        "--label-table",
+        type=Path,
+        metavar="YAML",
+        help="category of each label value, as in config/labels (default: the values are categories)",
+    )
+    images.add_argument(
+        "--label-name",
+        default=LABEL_NAME,
+        metavar="PATTERN",
+        help="name of an image's label, {name} without its ending, such as {name}_L.png (default: %(default)s)",
+    )
+    images.add_argument("--topic", help=f"image topic (default: {IMAGE_TOPIC})")
+    images.add_argument(
+        "--quality", type=int, default=95, help="of images that become JPEG, 1..100 (default: %(default)s)"
+    )
+
     info = commands.add_parser("info", help="show what a bag holds")
     info.add_argument("path", type=Path, metavar="BAG", help="rosbag2 folder, or a .mcap, .db3 or .bag file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; returns the exit status."""
+    command = {"info": _info, "from-video": _from_video, "from-images": _from_images}[options.bag_command]
+    return exit_status(lambda: command(options))
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(describe(options.path))
+    return 0
+
+
+def _from_video(options: argparse.Namespace) -> int:
+    frames = from_video(
+        options.video, options.out, options.topic, options.fps, options.quality, options.raw, progress=True
+    )
+    print(f"{options.out}: {frames} frames")
+    return 0
+
+
+def _from_images(options: argparse.Namespace) -> int:
+    if options.labels is None and (options.label_table or options.label_name != LABEL_NAME):
+        raise BagError("--label-table and --label-name are about labels; name their folder with --labels")
     try:
-        if options.bag_command == "info":
-            print(describe(options.path))
-        else:
-            frames = from_video(
-                options.video, options.out, options.topic, options.fps, options.quality, options.raw, progress=True
-            )
-            print(f"{options.out}: {frames} frames")
-    except BagError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        table = load_label_table(options.label_table) if options.label_table else None
+    except (OSError, ValueError) as error:
+        raise BagError(f"--label-table {options.label_table}: {error}") from error
+    drive = from_images(
+        options.folder,
+        options.out,
+        options.rate,
+        labels=options.labels,
+        table=table,
+        label_name=options.label_name,
+        topic=options.topic,
+        quality=options.quality,
+        progress=True,
+    )
+    truth = f", ground truth for {drive.labelled} of them in {MASK_TOPIC}" if options.labels else ""
+    print(f"{options.out}: {drive.frames} frames{truth}")
+    for line in drive.left_out:
+        print(f"left out: {line}")
     return 0

@@ -6,7 +6,7 @@ from enum import Enum
 import numpy as np
 
 _ROW_STEP = 32
-"""Of the rows, every so many are looked at: well below a millisecond for a frame of 1280x720."""
+"""Step from one row that is looked at to the next, so that a frame of 1280x720 costs well below a millisecond."""
 _PIXEL_STEP = 8
 _BLACK = 4.0
 """Mean of the sampled values, of 255, below which a frame is black: a covered lens, not a dark street."""

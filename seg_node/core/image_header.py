@@ -8,7 +8,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 
 _MAX_SEGMENTS = 1000
-"""Of a JPEG before its frame header: an ICC profile takes at most 255, everything else a handful."""
+"""Segments of a JPEG before its frame header: an ICC profile takes at most 255, everything else a handful."""
 
 _FRAME_HEADERS = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 """SOF markers (ITU-T T.81, table B.1); the three left out are tables and reserved."""

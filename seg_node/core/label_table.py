@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL
 
@@ -67,6 +68,24 @@ class LabelTable:
                 f"{', ...' if len(values) > len(shown) else ''}; {self.name} has {self._summary()}"
             )
         return categories
+
+    def read(self, path: Path) -> np.ndarray:
+        """Read a label image from a file and translate it, see ``to_categories``.
+
+        Raises:
+            ValueError: the file cannot be decoded, or ``to_categories`` refuses it; the message names the file.
+        """
+        try:
+            with Image.open(path) as file:
+                # A palette is decoration of ids, or else the colours that the table has.
+                turned = file.convert("RGB") if self.coloured or file.mode == "RGBA" else file
+                label = np.asarray(turned)
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"cannot decode {path}: {error}") from error
+        try:
+            return self.to_categories(label)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from error
 
     def _summary(self) -> str:
         if self.coloured:

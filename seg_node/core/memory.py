@@ -9,7 +9,7 @@ _OPTIONS = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**28),
     "MALLOC_ARENA_MAX": (-8, 1),
 }
-"""By the variable that users set them with: name and value of glibc's option (malloc.h, mallopt(3))."""
+"""Name and value of glibc's option, by the variable with which users set it (malloc.h, mallopt(3))."""
 
 
 def keep_memory_steady() -> None:

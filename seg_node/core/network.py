@@ -23,7 +23,7 @@ STRIDE = 32
 """The encoders halve the resolution five times, so their input sides must be multiples of this."""
 
 MAX_ENLARGEMENT = 1.5
-"""Of a frame on its way into the network; beyond that there is nothing more to see in it."""
+"""Greatest factor by which a frame is enlarged for the network; beyond it there is nothing more to see."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

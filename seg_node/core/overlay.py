@@ -9,7 +9,7 @@ from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, colori
 from seg_node.core.timing import FrameRecord
 
 _COLOURS = colorize(np.arange(256, dtype=np.uint8)[:, np.newaxis])
-"""Of each mask value, uint8 [256, 1, 3] BGR."""
+"""Colour of each mask value, uint8 [256, 1, 3] BGR."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ONE_ROW = 960

@@ -17,7 +17,7 @@ from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage, Stopwatch
 M = TypeVar("M")
 
 _WATCH_S = 0.05
-"""Between two looks at how long an inference takes."""
+"""Seconds between two looks at how long an inference takes."""
 
 
 class FramePort(ABC, Generic[M]):

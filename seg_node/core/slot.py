@@ -20,7 +20,7 @@ class Rhythm:
     """
 
     _INTERVALS = 5
-    """So many are looked at."""
+    """Number of intervals that are averaged."""
     _SPREAD = 0.2
     """Share of the interval by which the longest may differ from the shortest; else nothing is known of the next."""
     _SLACK = 0.1

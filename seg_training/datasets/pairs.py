@@ -67,18 +67,7 @@ class ImagePairs:
 
     def mask(self, index: int) -> np.ndarray:
         """Read the mask alone, uint8 [H, W]; raises what ``__getitem__`` raises."""
-        path = self.labels[index]
-        try:
-            with Image.open(path) as file:
-                # A palette is decoration of ids, or else the colours that the table has.
-                turned = file.convert("RGB") if self.table.coloured or file.mode == "RGBA" else file
-                label = np.asarray(turned)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"cannot decode {path}: {error}") from error
-        try:
-            return self.table.to_categories(label)
-        except ValueError as error:
-            raise ValueError(f"{path} {error}") from error
+        return self.table.read(self.labels[index])
 
     def check(self, masks: bool = True, progress: bool = True) -> None:
         """Find now what would otherwise stop an epoch: sizes, from the files' headers, and values of all masks.

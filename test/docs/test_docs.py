@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import fnmatch
 import importlib
 import json
 import re
@@ -142,7 +143,16 @@ def test_make_targets_in_the_documents_exist():
 def _options(module):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     importlib.import_module(module).add_arguments(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    return _options_of(parser)
+
+
+def _options_of(parser):
+    """Options of a parser and of its subcommands."""
+    found = {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(_options_of, action.choices.values()))
+    return found
 
 
 def test_commands_in_the_documents_exist():
@@ -197,6 +207,33 @@ def test_links_lead_somewhere(name):
     for file, anchor in _links(name):
         assert (ROOT / file).exists(), file
         assert not anchor or anchor in _anchors(DOCUMENTS[file]), f"{file}#{anchor}"
+
+
+PLACE = (
+    r"(?<![\w/.])(?:seg_node(?!/comparison\b)|seg_training|benchmarks|reliability|fuzz|test|config|launch|docs|examples"
+    r"|rosbags|deploy|requirements)/[\w/.*-]*[\w*]"
+)
+"""Path into the repository; ``seg_node/comparison`` is the name of a schema."""
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_places_in_the_documents_exist(name):
+    # Commands in result files are those of the commit that was measured.
+    by_hand = re.sub(r"<!-- results:.*?<!-- /results -->", "", DOCUMENTS[name], flags=re.DOTALL)
+    if not by_hand.startswith("<!-- Made by `make note`"):
+        for path in re.findall(PLACE, by_hand):
+            assert list(ROOT.glob(path)), path
+
+
+def test_folders_that_the_documents_name_for_results_are_ignored():
+    written = set()
+    for name in ("README.md", "docs/howto.md", "docs/replay.md", "docs/training.md", "docs/serving.md"):
+        for block in re.findall(r"```sh\n(.*?)```", DOCUMENTS[name], re.DOTALL):
+            written |= set(re.findall(r"(?:OUT=|--out | -o |--png |--plots )([\w.]+)(?=\s|$)", block))
+    assert {"my_masks", "labelled"} <= written
+    patterns = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    for path in written:
+        assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns), path
 
 
 def test_every_page_is_reached_from_the_index():

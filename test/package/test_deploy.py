@@ -75,6 +75,7 @@ def test_cloud_example_asks_what_the_container_answers():
     port = container["ports"][0]["containerPort"]
     assert COMMAND[COMMAND.index("--port") + 1] == str(port)
     assert f"\nEXPOSE {port}\n" in CONTAINERFILE
-    routes = re.findall(r'@app\.get\("(.+?)"', (ROOT / "seg_node" / "serve" / "app.py").read_text())
+    sources = [file.read_text() for file in (ROOT / "seg_node" / "web" / "api").glob("**/*.py")]
+    routes = [route for source in sources for route in re.findall(r'@\w+\.get\(\s*"(.+?)"', source)]
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in routes

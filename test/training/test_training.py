@@ -160,7 +160,7 @@ def test_shipped_bundles_were_trained_as_configured(model):
         ("accumulate=3", "batch_size 16 cannot be split into 3 equal parts"),
         ("train.5.root=/data", "'train.5.root' leads nowhere"),
         ("train.0.dataset=kitti", "unknown dataset 'kitti'"),
-        ("encoder_weights=resnet.safetensors", "neither none, imagenet nor a file"),
+        ("encoder_weights=resnet.safetensors", "neither none, imagenet, package nor a file"),
     ],
 )
 def test_configuration_errors(override, message, capsys):

@@ -59,15 +59,15 @@ class Manifest:
     files: dict[str, str]
     """sha256 of each file, hexadecimal."""
     date: str
-    """Of the export, ISO 8601."""
+    """Day of the export, ISO 8601."""
     decoder_options: dict[str, Any] = field(default_factory=dict)
     """Width of the decoder where it differs from ``decoder.DECODER``."""
     precision: str = "fp32"
-    """Of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
+    """Precision of the stored weights, ``fp32`` or ``fp16``; what an engine computes in is its own choice."""
     parameters: int = 0
-    """Of the network, as it was trained."""
+    """Number of the network's weights, as it was trained."""
     gflops: float = 0.0
-    """Of the network on a frame of the input size: a multiplication with its addition counts two."""
+    """Work of the network on a frame of the input size: a multiplication with its addition counts two."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Pixels, percent, on which each engine agreed with the trained network when the bundle was made."""
     quantisation: dict[str, Any] = field(default_factory=dict)

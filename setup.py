@@ -26,16 +26,8 @@ COLCON = not {"install", "develop"}.isdisjoint(sys.argv)
 """Whether colcon builds, by one of these commands. setup.cfg leads its scripts to ``lib/seg_node``; what pip installs
 goes onto PATH, where names like ``view`` and ``compare`` belong to other programs."""
 
-ROS_EXECUTABLES = [
-    "compare = seg_node.commands.compare:main",
-    "label = seg_node.commands.label:main",
-    "overlay = seg_node.ros.entry:overlay",
-    "replay = seg_node.commands.replay:main",
-    "segmentation = seg_node.ros.entry:segmentation",
-    "shadow = seg_node.commands.shadow:main",
-    "view = seg_node.commands.view:main",
-] * COLCON
-"""What ``ros2 run seg_node NAME`` and the launch files start."""
+ROS_EXECUTABLES = ("compare", "label", "overlay", "replay", "segmentation", "shadow", "view") * COLCON
+"""Names for ``ros2 run seg_node NAME`` and the launch files."""
 
 
 def tree(source: str, target: str) -> list[tuple[str, list[str]]]:
@@ -121,5 +113,10 @@ setup(
         # The style of `ruff format` changes between minor versions.
         "lint": ["import-linter", "ruff==0.17.*"],
     },
-    entry_points={"console_scripts": ["seg_node = seg_node.__main__:main", *ROS_EXECUTABLES]},
+    entry_points={
+        "console_scripts": [
+            "seg_node = seg_node.__main__:main",
+            *(f"{name} = seg_node.__main__:executable" for name in ROS_EXECUTABLES),
+        ]
+    },
 )

@@ -3,10 +3,13 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
-from seg_node.ros import entry
+from seg_node.core.errors import exit_status
 
 COMMANDS = {
+    "node": ("seg_node.commands.node", "run the segmentation node"),
+    "overlay": ("seg_node.commands.overlay", "run the node that draws masks over camera images"),
     "replay": ("seg_node.commands.replay", "play a drive through the real node and report timing, drops and masks"),
     "compare": ("seg_node.commands.compare", "decide between two models by replaying a drive through both"),
     "label": ("seg_node.commands.label", "write recorded drives again with masks as lossless topics"),
@@ -16,30 +19,40 @@ COMMANDS = {
     "view": ("seg_node.commands.view", "show a node at work on a web page, without ROS tools"),
     "bag": ("seg_node.commands.bag", "make a bag from a video or from images, or show what a bag holds"),
 }
-"""Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
+"""Module and summary of each command.
 
-NODES = {"node": (entry.segmentation, "run the segmentation node"), "overlay": (entry.overlay, "run the overlay node")}
-"""Function and summary of each node."""
+The module has ``add_arguments(parser)``, ``run(options) -> int`` and, where Ctrl-C needs more than a word, the text
+``INTERRUPTED``.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command.
+
+    Args:
+        arguments: command and options; those of this process by default.
+
+    Returns:
+        The exit status; see ``seg_node.core.errors`` for that of errors.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] in NODES:
-        # The rest belongs to ROS, whose arguments argparse does not know.
-        return NODES[arguments[0]][0](arguments[1:])
     parser = argparse.ArgumentParser(prog="seg_node", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, summary) in NODES.items():
-        commands.add_parser(name, help=f"{summary}; takes --ros-args", add_help=False)
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
             # Only the command that runs is imported: the others may need more than is installed.
             importlib.import_module(module).add_arguments(command)
     options = parser.parse_args(arguments)
-    return importlib.import_module(COMMANDS[options.command][0]).run(options)
+    command = importlib.import_module(COMMANDS[options.command][0])
+    return exit_status(lambda: command.run(options), getattr(command, "INTERRUPTED", "interrupted"))
+
+
+def executable() -> int:
+    """Run the command that this process is named after: the executables of the ROS package, ``lib/seg_node/NAME``."""
+    name = Path(sys.argv[0]).stem
+    return main(["node" if name == "segmentation" else name, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

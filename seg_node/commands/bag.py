@@ -8,7 +8,6 @@ from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError
 from seg_node.bags.summary import describe
 from seg_node.bags.writer import IMAGE_TOPIC, MASK_TOPIC, RAW_IMAGE_TOPIC
-from seg_node.core.errors import exit_status
 from seg_node.core.label_table import load_label_table
 
 
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; returns the exit status."""
     command = {"info": _info, "from-video": _from_video, "from-images": _from_images}[options.bag_command]
-    return exit_status(lambda: command(options))
+    return command(options)
 
 
 def _info(options: argparse.Namespace) -> int:

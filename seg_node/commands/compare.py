@@ -5,39 +5,38 @@ import dataclasses
 import datetime
 import hashlib
 import os
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from seg_node.bags.drive import Drive, open_drive
-from seg_node.bags.from_video import from_video
+from seg_node.bags.drive import Drive
 from seg_node.bags.reader import BagError, bag_hash
+from seg_node.commands.options import (
+    add_drive,
+    add_engine,
+    add_threads,
+    exit_on_sigterm,
+    load_drive,
+    make_folder,
+    node_process,
+    require_engine,
+    require_ros,
+)
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
 from seg_node.compare.page import to_html
 from seg_node.compare.text import to_text
 from seg_node.compare.verdict import judge
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
-from seg_node.core.engines import ENGINES, EngineError, present_engines
 from seg_node.core.machine import busy_cores, machine
-from seg_node.core.share import shared_path
-from seg_node.rig.node_process import NodeError, NodeProcess, ros_missing
 
-_SHIPPED_DRIVE = "rosbags/synthetic_drive"
 _SELF_TEST_HZ = (60.0, 200.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--bag", type=Path, help="rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file (default: the shipped drive)"
-    )
-    source.add_argument("--video", type=Path, help="any video that OpenCV reads")
+    source = add_drive(parser)
     source.add_argument("--from", type=Path, dest="source", metavar="JSON", help="make the page of a comparison anew")
     nodes = parser.add_mutually_exclusive_group()
     nodes.add_argument(
@@ -46,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nodes.add_argument(
         "--attach", nargs=2, metavar="NODE", help="active nodes that somebody else started, such as /a/segmentation"
     )
-    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
+    add_engine(parser)
+    add_threads(parser)
     parser.add_argument("--repetitions", type=_count, help="fresh processes of each backbone (default: 2)")
     parser.add_argument("--rates", type=_hz, nargs="+", metavar="HZ", help="fixed rates (default: 10 20 30)")
     parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
@@ -62,31 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare; returns the exit status: 0, 1 if a node failed or frames are unaccounted for, 2 for wrong input."""
-    from seg_node.rig.monitor_process import MonitorError
-
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        comparison = load_comparison(options.source) if options.source else _compare(options)
-        return _report(comparison, options.out)
-    except (ComparisonError, BagError, BundleError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except (NodeError, MonitorError, EngineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script."""
-    parser = argparse.ArgumentParser(prog="compare", description="Which of two backbones should drive?")
-    add_arguments(parser)
-    return run(parser.parse_args(args))
+    make_folder(options.out)
+    comparison = load_comparison(options.source) if options.source else _compare(options)
+    return _report(comparison, options.out)
 
 
 def _report(comparison: Comparison, out: Path) -> int:
@@ -100,8 +77,7 @@ def _report(comparison: Comparison, out: Path) -> int:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    if problem := ros_missing("a comparison"):
-        raise ComparisonError(problem)
+    require_ros("a comparison")
     from seg_node.bags.ground_truth import TruthByFrame, check_sizes
     from seg_node.bags.images import frame_size
     from seg_node.compare.measure import measure_process
@@ -113,8 +89,8 @@ def _compare(options: argparse.Namespace) -> Comparison:
     from seg_node.rig.scoring import versions
 
     started = time.monotonic()
-    if not options.attach and options.engine not in ("auto", *present_engines()):
-        raise ComparisonError(f"engine {options.engine} is not installed; installed: {', '.join(present_engines())}")
+    if not options.attach:
+        require_engine(options.engine)
     for name in options.attach or ():
         if not name.startswith("/"):
             raise ComparisonError(f"--attach needs the nodes' full names, such as /a/segmentation, not {name!r}")
@@ -144,8 +120,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
     if drive.rate <= 0:
         raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")
 
-    # An end by SIGTERM must stop the nodes, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    exit_on_sigterm()
     steps = plan.seconds(drive)
     with PlanBar(plan.total(drive) + (0 if options.attach else steps["offline"])) as bar:
         with bar.step("self-test of the harness", steps["self-test"]):
@@ -156,7 +131,15 @@ def _compare(options: argparse.Namespace) -> Comparison:
                 if options.attach:
                     target = AttachedNode(options.attach[model])
                 else:
-                    target = _node(log, bundles[model], options, drive, size)
+                    target = node_process(
+                        log / "node.log",
+                        f"/compare_{os.getpid()}_{log.name}",
+                        str(bundles[model].path.resolve()),
+                        options.engine,
+                        drive,
+                        threads=options.threads,
+                        autostart=True,
+                    )
                 measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar)
         if bundles:
             with bar.step("both backbones offline", steps["offline"]):
@@ -197,16 +180,7 @@ def _load(options: argparse.Namespace) -> tuple[Drive, Mapping[int, np.ndarray],
     """The drive in memory, its ground truth by header stamp, and where that came from."""
     from seg_node.bags.ground_truth import masks_from_folder
 
-    if options.video:
-        with tempfile.TemporaryDirectory(dir=options.out) as folder:
-            bag = Path(folder) / "drive"
-            from_video(options.video, bag)
-            drive = dataclasses.replace(open_drive(bag), path=options.video)
-    else:
-        path = options.bag or shared_path(_SHIPPED_DRIVE)
-        if path is None:
-            raise BagError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
-        drive = open_drive(path, options.topic, options.mask_topic)
+    drive = load_drive(options, options.topic, options.mask_topic, scratch=options.out)
     drive = dataclasses.replace(drive, frames=drive.frames[: options.frames])
     if len({frame.stamp for frame in drive.frames}) < len(drive.frames):
         raise BagError(f"{drive.path}: header stamps of {drive.topic} repeat, so ground truth cannot be told apart")
@@ -235,22 +209,6 @@ def _facts(
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _node(log: Path, bundle: Bundle, options: argparse.Namespace, drive: Drive, size: tuple[int, int]) -> NodeProcess:
-    return NodeProcess(
-        log / "node.log",
-        # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
-        namespace=f"/compare_{os.getpid()}_{log.name}",
-        parameters={
-            "model": str(bundle.path.resolve()),
-            "engine": options.engine,
-            "threads": options.threads,
-            "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
-            "warm_up_size": list(size),
-            "autostart": True,
-        },
-    )
 
 
 def _count(text: str) -> int:

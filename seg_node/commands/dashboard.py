@@ -5,7 +5,8 @@ import importlib.util
 import os
 import sys
 
-from seg_node.core.bundle import BundleError, load_bundle
+from seg_node.core.bundle import load_bundle
+from seg_node.core.errors import UserError
 from seg_node.core.share import PACKAGE
 from seg_node.web.dashboard.options import add_arguments
 
@@ -15,20 +16,13 @@ __all__ = ["add_arguments", "run"]
 def run(options: argparse.Namespace) -> int:
     """Hand this process over to Streamlit; returns 2 for wrong input."""
     if not importlib.util.find_spec("streamlit"):
-        print("error: streamlit is not installed; pip install 'seg_node[dashboard]'", file=sys.stderr)
-        return 2
+        raise UserError("streamlit is not installed; pip install 'seg_node[dashboard]'")
     if options.api and not options.api.startswith(("http://", "https://")):
-        print(f"error: --api is {options.api!r}; expected an address like http://127.0.0.1:8000", file=sys.stderr)
-        return 2
+        raise UserError(f"--api is {options.api!r}; expected an address like http://127.0.0.1:8000")
     if missing := [str(path) for path in [*options.results, *filter(None, [options.bag])] if not path.exists()]:
-        print(f"error: {', '.join(missing)} does not exist; give an existing path", file=sys.stderr)
-        return 2
-    try:
-        for bundle in options.model:
-            load_bundle(bundle)
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise UserError(f"{', '.join(missing)} does not exist; give an existing path")
+    for bundle in options.model:
+        load_bundle(bundle)
     flags = {
         "server.address": options.host,
         "server.port": options.port,

@@ -11,23 +11,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seg_node.bags.reader import BagError, list_topics
-from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
-from seg_node.core.engines import ENGINES, PRECISIONS, EngineError, create_engine
+from seg_node.commands.options import add_engine, add_model, make_folder
+from seg_node.core.bundle import load_bundle
+from seg_node.core.engines import PRECISIONS, create_engine
+from seg_node.core.errors import UserError
+
+INTERRUPTED = "interrupted; the same command goes on with the bags that are not finished"
 
 _SHOWN = 10
 """Undecodable images that are named for each bag; its manifest names all."""
-
-
-class LabelError(ValueError):
-    """What was asked for cannot be done; the message says why and what to do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag")
     parser.add_argument("--out", type=Path, required=True, help="folder for the labelled bags, one folder each")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    add_model(parser)
+    add_engine(parser)
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="for one inference (default: the cores of this machine)")
     parser.add_argument("--confidence", action="store_true", help="write the confidence of each mask, too")
@@ -51,24 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Label; returns the exit status: 0, 1 if a bag failed, 2 for wrong input."""
-    try:
-        return _label(options)
-    except (LabelError, BundleError, EngineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the bags that are not finished", file=sys.stderr)
-        return 130
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script."""
-    parser = argparse.ArgumentParser(prog="label", description="Write recorded drives again with masks.")
-    add_arguments(parser)
-    return run(parser.parse_args(args))
-
-
-def _label(options: argparse.Namespace) -> int:
     _check(options)
     from seg_node.label.labeller import LabelOptions, remove_partial
 
@@ -77,10 +59,7 @@ def _label(options: argparse.Namespace) -> int:
     # Made here also where others do the work: what is wrong with it is wrong for every bag, and `auto` is settled.
     engine = create_engine(bundle, options.engine, threads, options.precision)
     settings = LabelOptions(engine.name, threads, options.precision, options.confidence, tuple(options.topic))
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabelError(f"--out {options.out} cannot be made: {error.strerror}") from error
+    make_folder(options.out)
     print(f"{bundle.name} on {engine.name}, threads: {threads}, bags: {len(options.bags)}", flush=True)
     try:
         results = (_distributed if options.ray else _serial)(options, bundle, settings)
@@ -93,26 +72,26 @@ def _label(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     if not importlib.util.find_spec("sensor_msgs"):
-        raise LabelError("images are decoded as the node does it, which needs the message packages of ROS 2")
+        raise UserError("images are decoded as the node does it, which needs the message packages of ROS 2")
     if options.threads is not None and options.threads < 1:
-        raise LabelError(f"--threads must be at least 1, not {options.threads}")
+        raise UserError(f"--threads must be at least 1, not {options.threads}")
     if options.workers is not None and (options.ray != "local" or options.workers < 1):
-        raise LabelError("--workers must be at least 1, and goes with --ray without an address")
+        raise UserError("--workers must be at least 1, and goes with --ray without an address")
     if options.gpus < 0 or (options.gpus and not options.ray):
-        raise LabelError("--gpus must not be negative, and goes with --ray")
+        raise UserError("--gpus must not be negative, and goes with --ray")
     if options.ray and not importlib.util.find_spec("ray"):
-        raise LabelError("--ray needs Ray, which is not installed: pip install ray")
+        raise UserError("--ray needs Ray, which is not installed: pip install ray")
     if options.ray and Path(options.ray).exists():
-        raise LabelError(f"--ray took {options.ray} for the address of a cluster; put --ray behind the bags")
+        raise UserError(f"--ray took {options.ray} for the address of a cluster; put --ray behind the bags")
     from seg_node.label.labeller import output_name
 
     names: dict[str, Path] = {}
     for bag in options.bags:
         if other := names.get(output_name(bag)):
-            raise LabelError(f"{other} and {bag} would both become {options.out / output_name(bag)}; label them apart")
+            raise UserError(f"{other} and {bag} would both become {options.out / output_name(bag)}; label them apart")
         names[output_name(bag)] = bag
         if options.out.resolve() == bag.resolve().parent and bag.is_dir():
-            raise LabelError(f"--out {options.out} is the folder that {bag} lies in; choose another")
+            raise UserError(f"--out {options.out} is the folder that {bag} lies in; choose another")
 
 
 def _serial(options: argparse.Namespace, bundle, settings) -> list:
@@ -136,7 +115,7 @@ def _distributed(options: argparse.Namespace, bundle, settings) -> list:
         try:
             stack.enter_context(cluster(options.ray, settings.threads, options.gpus, options.workers))
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise LabelError(f"the Ray cluster {options.ray!r} cannot be used: {error}") from error
+            raise UserError(f"the Ray cluster {options.ray!r} cannot be used: {error}") from error
         bar = stack.enter_context(_Bar(options.bags, settings.topics))
         return label_all(options.bags, options.out, bundle, settings, options.gpus, bar.show)
 

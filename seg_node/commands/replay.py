@@ -3,9 +3,6 @@
 import argparse
 import dataclasses
 import os
-import signal
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,30 +10,29 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
-from seg_node.bags.from_video import from_video
-from seg_node.bags.reader import BagError, bag_hash
-from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
-from seg_node.core.engines import ENGINES, present_engines
-from seg_node.core.share import shared_path
-from seg_node.rig.monitor_process import MonitorError, Seen
-from seg_node.rig.node_process import NodeError, NodeProcess, ros_missing
+from seg_node.bags.reader import bag_hash
+from seg_node.commands.options import (
+    add_drive,
+    add_engine,
+    add_model,
+    add_threads,
+    exit_on_sigterm,
+    load_drive,
+    make_folder,
+    node_process,
+    require_engine,
+    require_ros,
+)
+from seg_node.core.bundle import load_bundle
+from seg_node.core.errors import UserError
+from seg_node.rig.monitor_process import Seen
 from seg_node.rig.schedule import RECORDED, Rate, make_schedule
-
-_SHIPPED_DRIVE = "rosbags/synthetic_drive"
-
-
-class ReplayError(ValueError):
-    """What was asked for cannot be played; the message says why and what to do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     drive = parser.add_argument_group("what to play")
-    source = drive.add_mutually_exclusive_group()
-    source.add_argument(
-        "--bag", type=Path, help="rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file (default: the shipped drive)"
-    )
-    source.add_argument("--video", type=Path, help="any video that OpenCV reads")
+    add_drive(drive)
     drive.add_argument("--topic", help="image topic of the bag (default: the only one)")
     drive.add_argument(
         "--alongside", nargs="+", default=[], metavar="TOPIC", help="other cameras of the bag, played too, as load"
@@ -71,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     node = parser.add_argument_group("the node")
-    node.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
-    node.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
-    node.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
+    add_model(node)
+    add_engine(node)
+    add_threads(node)
     node.add_argument("--deadline-ms", type=float, default=0.0, help="count masks later than this as late (0: off)")
     node.add_argument(
         "--attach",
@@ -99,44 +95,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Replay; returns the exit status: 0, 1 if the node failed or frames are unaccounted for, 2 for wrong input."""
-    try:
-        return _replay(options)
-    except (ReplayError, BagError, BundleError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (NodeError, MonitorError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: cannot write into {options.out}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script."""
-    parser = argparse.ArgumentParser(prog="replay", description="Play a recorded drive through the real node.")
-    add_arguments(parser)
-    return run(parser.parse_args(args))
-
-
-def _replay(options: argparse.Namespace) -> int:
     _check(options)
     if options.self_test:
         return _self_test()
     if not options.attach:
         load_bundle(options.model)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReplayError(f"{options.out} cannot be made: {error.strerror}") from error
+    make_folder(options.out)
     drive = _load(options)
     try:
         schedule = make_schedule(drive, options.rate, options.loop)
     except ValueError as error:
-        raise ReplayError(str(error)) from error
+        raise UserError(str(error)) from error
 
     from seg_node.bags.images import frame_size, with_transport
     from seg_node.compare.report import to_text, write_report
@@ -150,12 +119,24 @@ def _replay(options: argparse.Namespace) -> int:
     truth = next(iter(drive.masks.values()), None)
     if truth is not None and truth.shape != size:
         found = f"{truth.shape[1]}x{truth.shape[0]}"
-        raise ReplayError(f"{drive.path}: {drive.mask_topic} is {found} but the images are {size[1]}x{size[0]}")
+        raise UserError(f"{drive.path}: {drive.mask_topic} is {found} but the images are {size[1]}x{size[0]}")
 
-    target = AttachedNode(options.attach) if options.attach else _node(options, drive, size)
+    if options.attach:
+        target = AttachedNode(options.attach)
+    else:
+        target = node_process(
+            options.out / "node.log",
+            f"/replay_{os.getpid()}",
+            options.model,
+            options.engine,
+            drive,
+            threads=options.threads,
+            deadline_ms=options.deadline_ms,
+            use_sim_time=options.clock,
+            autostart=True,
+        )
     alongside = [open_drive(drive.path, topic, None, options.start, options.duration) for topic in options.alongside]
-    # An end by SIGTERM must stop the node, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    exit_on_sigterm()
     what = f"waiting for {options.attach}" if options.attach else f"starting the node with {options.model}: loading,"
     print(what + " compiling, warming up" * (not options.attach), flush=True)
     with _bar(len(schedule.frames)) as progress:
@@ -210,21 +191,19 @@ def _self_test() -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if problem := ros_missing("a replay"):
-        raise ReplayError(problem)
-    present = present_engines()
-    if not options.attach and (not present or options.engine not in ("auto", *present)):
-        raise ReplayError(f"engine {options.engine} is not installed; installed: {', '.join(present) or 'none'}")
+    require_ros("a replay")
+    if not options.attach:
+        require_engine(options.engine)
     if options.write_bag and options.write_bag.exists():
-        raise ReplayError(f"--write-bag: {options.write_bag} exists already; remove it or choose another name")
+        raise UserError(f"--write-bag: {options.write_bag} exists already; remove it or choose another name")
     for name in ("frames", "loop"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise ReplayError(f"--{name} must be at least 1, not {value}")
+            raise UserError(f"--{name} must be at least 1, not {value}")
     if options.attach and not options.attach.startswith("/"):
-        raise ReplayError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
+        raise UserError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
     if options.video and (options.start or options.duration or options.alongside):
-        raise ReplayError("--start, --duration and --alongside are for bags; make one with `python -m seg_node bag`")
+        raise UserError("--start, --duration and --alongside are for bags; make one with `python -m seg_node bag`")
 
 
 def _rate(text: str) -> Rate:
@@ -236,35 +215,16 @@ def _rate(text: str) -> Rate:
 
 def _load(options: argparse.Namespace) -> Drive:
     """The drive to play, in memory, cut as asked for."""
-    if options.video:
-        with tempfile.TemporaryDirectory(dir=options.out) as folder:
-            bag = Path(folder) / "drive"
-            from_video(options.video, bag, raw=options.image_transport == "raw", progress=True)
-            drive = dataclasses.replace(open_drive(bag), path=options.video)
-    else:
-        bag = options.bag or shared_path(_SHIPPED_DRIVE)
-        if bag is None:
-            raise ReplayError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
-        drive = open_drive(bag, options.topic, options.mask_topic, options.start, options.duration)
-    return dataclasses.replace(drive, frames=drive.frames[: options.frames])
-
-
-def _node(options: argparse.Namespace, drive: Drive, size: tuple[int, int]) -> NodeProcess:
-    return NodeProcess(
-        options.out / "node.log",
-        # A namespace of its own: another segmentation node in this domain is neither heard nor fed.
-        namespace=f"/replay_{os.getpid()}",
-        parameters={
-            "model": options.model if "/" not in options.model else str(Path(options.model).resolve()),
-            "engine": options.engine,
-            "threads": options.threads,
-            "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
-            "deadline_ms": options.deadline_ms,
-            "warm_up_size": list(size),
-            "use_sim_time": options.clock,
-            "autostart": True,
-        },
+    drive = load_drive(
+        options,
+        options.topic,
+        options.mask_topic,
+        options.start,
+        options.duration,
+        raw=options.image_transport == "raw",
+        scratch=options.out,
     )
+    return dataclasses.replace(drive, frames=drive.frames[: options.frames])
 
 
 @contextmanager

@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 
-from seg_node.core.bundle import DEFAULT_MODEL, BundleError
-from seg_node.core.engines import ENGINES, PRECISIONS, EngineError, create_engine, present_engines
+from seg_node.commands.options import require_engine
+from seg_node.core.bundle import DEFAULT_MODEL
+from seg_node.core.engines import ENGINES, PRECISIONS, create_engine
+from seg_node.core.errors import UserError
 from seg_node.web.api.limits import Limits
 
 _BACKLOG = 2048
@@ -62,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit status: 0, or 2 for wrong input."""
     missing = [name for name in ("fastapi", "fastapi_offline", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
-        print(f"error: {', '.join(missing)} not installed; pip install 'seg_node[serving]'", file=sys.stderr)
-        return 2
+        raise UserError(f"{', '.join(missing)} not installed; pip install 'seg_node[serving]'")
     # A second guard against images that are larger than they say; OpenCV reads it when it is loaded.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(options.max_pixels))
     import uvicorn
@@ -74,14 +74,9 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     limits = Limits(max_bytes=options.max_bytes, max_pixels=options.max_pixels, queue=options.queue)
     settings = (options.engine, options.threads, options.precision)
-    try:
-        if options.engine not in ("auto", *present_engines()):
-            raise EngineError(f"engine {options.engine} is not installed; installed: {', '.join(present_engines())}")
-        models = Models(options.model, DEFAULT_MODEL, lambda bundle: create_engine(bundle, *settings))
-        listener = _listen(options.host, options.port)
-    except (BundleError, EngineError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require_engine(options.engine)
+    models = Models(options.model, DEFAULT_MODEL, lambda bundle: create_engine(bundle, *settings))
+    listener = _listen(options.host, options.port)
     config = uvicorn.Config(
         make_app(models, limits),
         log_config=None,
@@ -104,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        OSError: the address cannot be had; the message says which and what to do.
+        UserError: the address cannot be had; the message says which and what to do.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -112,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         # Python adds what it attempted, which is said here already.
         reason = error.strerror.partition(" (")[0]
-        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose with --host, --port") from error
+        raise UserError(f"cannot listen on {host}, port {port}: {reason}; choose with --host, --port") from error
 
 
 def _number(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -3,16 +3,14 @@
 import argparse
 import contextlib
 import os
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from seg_node.core.bundle import BundleError, load_bundle
-from seg_node.core.engines import ENGINES
-from seg_node.rig.node_process import NodeError, NodeProcess, default_environment, ros_missing
+from seg_node.commands.options import add_engine, add_ros_arguments, add_threads, interrupt_on_signals, require_ros
+from seg_node.core.bundle import load_bundle
+from seg_node.rig.node_process import NodeProcess, default_environment
 from seg_node.shadow.pairing import SIDES
 
 _NAMESPACE = "/shadow"
@@ -29,50 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--image", default="/image", help="camera topic, without /compressed (default: %(default)s)")
     parser.add_argument("--image-transport", default="raw", choices=["raw", "compressed"], help="default: %(default)s")
-    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=0, help="for one inference (default: the engine's choice)")
-    parser.set_defaults(ros_arguments=[])
+    add_engine(parser)
+    add_threads(parser)
+    add_ros_arguments(parser, "-r __node:=shadow")
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare until interrupted; returns the exit status: 0, 1 if a node failed, 2 for wrong input."""
-    if problem := ros_missing("shadow mode"):
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    # An end by SIGTERM is one as by Ctrl-C: it must stop the nodes, too. A shell's background job ignores SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    require_ros("shadow mode")
+    interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         if options.attach:
             nodes = [node if node.startswith("/") else f"/{node}" for node in options.attach]
             _compare(nodes, [], options.ros_arguments)
         with _started(options) as processes:
             _compare([process.full_name for process in processes], processes, options.ros_arguments)
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except NodeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script, which takes --ros-args as well."""
-    args = sys.argv[1:] if args is None else args
-    own = args
-    if "--ros-args" in args:
-        from rclpy.utilities import remove_ros_args
-
-        own = remove_ros_args(args)
-    parser = argparse.ArgumentParser(prog="shadow", description="Run two models on one live topic and compare them.")
-    add_arguments(parser)
-    options = parser.parse_args(own)
-    options.ros_arguments = args
-    return run(options)
+    return 0
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 import threading
@@ -12,44 +11,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_node.bags.drive import Drive, open_drive
-from seg_node.bags.reader import BagError
-from seg_node.core.bundle import DEFAULT_MODEL, BundleError, load_bundle
-from seg_node.core.engines import ENGINES
-from seg_node.core.share import shared_path
-from seg_node.rig.node_process import (
-    NodeError,
-    NodeProcess,
-    default_environment,
-    default_profile_environment,
-    ros_missing,
+from seg_node.bags.drive import Drive
+from seg_node.commands.options import (
+    add_drive,
+    add_engine,
+    add_model,
+    interrupt_on_signals,
+    load_drive,
+    node_process,
+    require_ros,
 )
+from seg_node.core.bundle import load_bundle
+from seg_node.core.errors import UserError
+from seg_node.rig.node_process import NodeProcess, default_environment, default_profile_environment
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
     from seg_node.web.live.camera import LoopedCamera
 
-_SHIPPED_DRIVE = "rosbags/synthetic_drive"
-
-
-class ViewError(ValueError):
-    """What was asked for cannot be shown; the message says why and what to do."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--bag",
-        type=Path,
-        help="drive to play in a loop into a node that is started for it: a rosbag2 folder, or a .mcap, .db3 or ROS 1"
-        " .bag file (default: the shipped drive)",
-    )
+    what = add_drive(parser)
     what.add_argument("--attach", metavar="NODE", help="only watch a node that runs already, such as /segmentation")
     parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped bundle, or path of one (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", choices=["auto", *ENGINES], help="default: %(default)s")
+    add_model(parser)
+    add_engine(parser)
     parser.add_argument(
         "--namespace", help="of the node that is started, for RViz or Foxglove beside (default: one of its own)"
     )
@@ -60,32 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the page until interrupted; returns the exit status: 0, 1 if the node failed, 2 for wrong input."""
-    if problem := ros_missing("the live page"):
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    # An end by SIGTERM is one as by Ctrl-C: it must stop the node, too. A shell's background job ignores SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    require_ros("the live page")
+    interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made. A node that runs already may be elsewhere.
     os.environ.update(default_profile_environment() if options.attach else default_environment())
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         _view(options)
-    except (BagError, BundleError, OSError, ViewError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except NodeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
     return 0
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script."""
-    parser = argparse.ArgumentParser(prog="view", description="Show a segmentation node at work on a web page.")
-    add_arguments(parser)
-    return run(parser.parse_args(args))
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -101,7 +70,7 @@ def _view(options: argparse.Namespace) -> None:
 
     live, pictures = Live(), Pictures()
     with contextlib.ExitStack() as stack:
-        drive = None if options.attach else _drive(options)
+        drive = None if options.attach else load_drive(options, options.topic)
         if drive:
             load_bundle(options.model)
         server = stack.enter_context(LiveServer(options.host, options.port, live, pictures))
@@ -112,7 +81,7 @@ def _view(options: argparse.Namespace) -> None:
         try:
             watcher = Watcher(target, live, pictures, starting=process is not None)
         except NameValidationException as error:
-            raise ViewError(f"{target} is no name of a node: {error}") from error
+            raise UserError(f"{target} is no name of a node: {error}") from error
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
         stack.callback(server.shutdown)
         print(f"{target} is shown at {server.url}; Ctrl-C ends it", flush=True)
@@ -132,28 +101,13 @@ def _view(options: argparse.Namespace) -> None:
                 process.check()
 
 
-def _drive(options: argparse.Namespace) -> Drive:
-    bag = options.bag or shared_path(_SHIPPED_DRIVE)
-    if bag is None:
-        raise BagError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag")
-    return open_drive(bag, options.topic)
-
-
 @contextlib.contextmanager
 def _node(options: argparse.Namespace, drive: Drive) -> Iterator[NodeProcess]:
     """The node that the drive is played into; it is not waited for."""
-    from seg_node.bags.images import frame_size
-
     # By default another node in this domain is neither heard nor fed.
     namespace = f"/view_{os.getpid()}" if options.namespace is None else f"/{options.namespace.strip('/')}"
-    parameters = {
-        "model": options.model if "/" not in options.model else str(Path(options.model).resolve()),
-        "engine": options.engine,
-        "image_transport": "raw" if drive.frames[0].kind == "image" else "compressed",
-        "warm_up_size": list(frame_size(drive)),
-    }
     with tempfile.TemporaryDirectory(prefix="seg_node_view_") as folder:
-        process = NodeProcess(Path(folder) / "node.log", namespace=namespace.rstrip("/"), parameters=parameters)
+        process = node_process(Path(folder) / "node.log", namespace.rstrip("/"), options.model, options.engine, drive)
         with process:
             yield process
 
@@ -165,7 +119,7 @@ def _camera(watcher: "Node", drive: Drive, process: NodeProcess) -> "LoopedCamer
     try:
         return LoopedCamera(watcher, drive, topic if drive.frames[0].kind == "image" else f"{topic}/compressed")
     except ValueError as error:
-        raise ViewError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def _has_screen() -> bool:

@@ -1,6 +1,5 @@
 """Bags: what is written is read back, in every format, and every refusal says what is wrong."""
 
-import argparse
 from pathlib import Path
 
 import cv2
@@ -10,10 +9,10 @@ from helpers.paths import DATA, DRIVE
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
+from seg_node.__main__ import main
 from seg_node.bags.drive import CameraInfo, open_drive, open_drives
 from seg_node.bags.reader import BagError, TopicQos, bag_hash, list_topics
 from seg_node.bags.writer import BagWriter
-from seg_node.commands import bag as bag_command
 
 HIGHWAY = DATA / "drives" / "highway_solid_white.mp4"
 INFO = CameraInfo(48, 64, np.array((50, 0, 32, 0, 51, 24, 0, 0, 1.0)), d=np.array((0.1, -0.2, 0, 0, 0.3)))
@@ -218,9 +217,7 @@ def test_existing_bag_is_kept(tmp_path):
 
 
 def command(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    bag_command.add_arguments(parser)
-    return bag_command.run(parser.parse_args([str(a) for a in arguments]))
+    return main(["bag", *map(str, arguments)])
 
 
 @pytest.fixture

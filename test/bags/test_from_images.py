@@ -1,6 +1,5 @@
 """A folder of images becomes a drive: order, bytes, labels, and a word about each file that is left out."""
 
-import argparse
 from pathlib import Path
 
 import cv2
@@ -11,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from seg_node.__main__ import main
 from seg_node.bags.drive import open_drive
 from seg_node.bags.from_images import from_images
 from seg_node.bags.images import decode
-from seg_node.commands import bag as bag_command
 from seg_node.core.label_table import LabelTable, load_label_table
 from seg_node.core.taxonomy import NO_LABEL
 
@@ -42,9 +41,7 @@ def write_labels(folder: Path, names: list[str], values: np.ndarray) -> Path:
 
 
 def command(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    bag_command.add_arguments(parser)
-    return bag_command.run(parser.parse_args(["from-images", *map(str, arguments)]))
+    return main(["bag", "from-images", *map(str, arguments)])
 
 
 def test_numbers_in_names_count_as_numbers(tmp_path):

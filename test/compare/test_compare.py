@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from seg_node.__main__ import main
 from seg_node.bags.drive import open_drive
 from seg_node.bags.ground_truth import TruthByFrame, check_sizes, masks_from_folder
 from seg_node.bags.reader import BagError
-from seg_node.commands import compare as compare_command
 from seg_node.compare.comparison import (
     Backbone,
     Comparison,
@@ -467,8 +467,6 @@ def test_busy_machine_is_named(found):
 
 def test_page_is_made_again_from_json(found, tmp_path):
     pytest.importorskip("matplotlib")
-    from seg_node.__main__ import main
-
     found.save(tmp_path / "old.json")
     assert main(["compare", "--from", str(tmp_path / "old.json"), "--out", str(tmp_path / "new")]) == 0
     assert (tmp_path / "new" / "comparison.html").read_text() == to_html(found)
@@ -487,20 +485,20 @@ def test_page_is_made_again_from_json(found, tmp_path):
     ],
 )
 def test_wrong_input_is_named(ros, tmp_path, capsys, arguments, message):
-    assert compare_command.main([*arguments, "--out", str(tmp_path)]) == 2
+    assert main(["compare", *arguments, "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--repetitions", "0"], ["--rates", "10", "fast"], ["--rates", "2x"]])
 def test_wrong_numbers_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
-        compare_command.main(arguments)
+        main(["compare", *arguments])
     assert re.search("no whole number|no rate", capsys.readouterr().err)
 
 
 def test_missing_ros_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert compare_command.main(["--out", str(tmp_path)]) == 2
+    assert main(["compare", "--out", str(tmp_path)]) == 2
     assert "pip install ros-jazzy-rclpy" in capsys.readouterr().err
 
 

@@ -1,6 +1,6 @@
 """Labelled bags: every message as it was, the node's masks, and runs that survive bad bags and lost workers."""
 
-import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -19,10 +19,10 @@ pytest.importorskip("sensor_msgs", reason="the message packages of ROS 2 are mis
 
 from helpers.paths import DRIVE
 
+from seg_node.__main__ import main  # noqa: E402
 from seg_node.bags.copy import BagCopy  # noqa: E402
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.reader import BagReader, bag_hash, list_topics  # noqa: E402
-from seg_node.commands import label as label_command  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 
@@ -79,9 +79,7 @@ def small_bag(path: Path, broken: tuple[int, ...] = (), topics: tuple[str, ...] 
 
 
 def label(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    label_command.add_arguments(parser)
-    return label_command.run(parser.parse_args([*map(str, arguments), "--threads", "1", "--engine", "onnxruntime"]))
+    return main(["label", *map(str, arguments), "--threads", "1", "--engine", "onnxruntime"])
 
 
 def test_masks_are_the_engines_and_the_rest_is_untouched(tmp_path):
@@ -249,10 +247,8 @@ def test_several_cameras(tmp_path, capsys):
 )
 def test_wrong_input(tmp_path, capsys, arguments, message):
     bag = small_bag(tmp_path / "a")
-    parser = argparse.ArgumentParser()
-    label_command.add_arguments(parser)
     arguments = [argument.format(bag=bag) for argument in arguments]
-    assert label_command.run(parser.parse_args([str(bag), "--out", str(tmp_path / "out"), *arguments])) == 2
+    assert main(["label", str(bag), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -264,11 +260,11 @@ def test_bags_of_one_name_are_refused(tmp_path, capsys):
 
 def test_ray_that_is_missing_or_took_a_bag_is_named(tmp_path, capsys, monkeypatch):
     bag = small_bag(tmp_path / "a")
-    if label_command.importlib.util.find_spec("ray"):
+    if importlib.util.find_spec("ray"):
         assert label(tmp_path / "b", "--out", tmp_path / "out", "--ray", bag) == 2
         assert "put --ray behind the bags" in capsys.readouterr().err
-    found = label_command.importlib.util.find_spec
-    monkeypatch.setattr(label_command.importlib.util, "find_spec", lambda name: name != "ray" and found(name))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "ray" and found(name))
     assert label(bag, "--out", tmp_path / "out", "--ray") == 2
     assert "pip install ray" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from seg_node.__main__ import main
 from seg_node.bags.drive import CompressedImage, Drive, Frame, Masks, RawImage
 from seg_node.commands import replay as command
 from seg_node.core.taxonomy import PALETTE_RGB, Category
@@ -240,13 +241,13 @@ def test_profile_of_the_user_wins(monkeypatch):
     ],
 )
 def test_wrong_input_is_named(ros, tmp_path, capsys, arguments, message):
-    assert command.main([*arguments, "--out", str(tmp_path)]) == 2
+    assert main(["replay", *arguments, "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_missing_ros_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert command.main(["--bag", str(DRIVE)]) == 2
+    assert main(["replay", "--bag", str(DRIVE)]) == 2
     assert "pip install ros-jazzy-rclpy" in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
+from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.live.live import Live
 from seg_node.web.live.pictures import Pictures
@@ -54,7 +55,7 @@ class LiveServer(ThreadingHTTPServer):
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), _Handler)
         except OSError as error:
-            raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}; see --host, --port") from error
+            raise UserError(f"cannot listen on {host}, port {port}: {error.strerror}; see --host, --port") from error
 
     @property
     def url(self) -> str:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=30.0, help="frames per second (default: %(default)s)")
     parser.add_argument("--light", choices=LIGHTS, help="default: the seed chooses")
     parser.add_argument("--weather", choices=WEATHERS, help="default: the seed chooses")
+    parser.add_argument("--turns", action="store_true", help="a winding street, on which the camera yaws")
     parser.add_argument("--quality", type=int, default=50, help="of the JPEG images, 1..100 (default: %(default)s)")
 
 
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
             fps=options.fps,
             light=options.light,
             weather=options.weather,
+            turns=options.turns,
             quality=options.quality,
             progress=True,
         )
@@ -60,6 +62,7 @@ def write_drive(
     fps: float = 30.0,
     light: str | None = None,
     weather: str | None = None,
+    turns: bool = False,
     quality: int = 50,
     progress: bool = False,
 ) -> int:
@@ -73,6 +76,7 @@ def write_drive(
         fps: frames per second.
         light: see ``SyntheticDrive``.
         weather: see ``SyntheticDrive``.
+        turns: see ``SyntheticDrive``.
         quality: of the JPEG images, 1..100.
         progress: show a progress bar.
 
@@ -83,7 +87,7 @@ def write_drive(
         BagError: ``path`` exists or cannot be created, or the quality is out of range.
         ValueError: another value is out of range.
     """
-    drive = SyntheticDrive(seed, size, fps, weather, light)
+    drive = SyntheticDrive(seed, size, fps, weather, light, turns)
     frames = round(seconds * fps)
     if frames < 1:
         raise ValueError(f"{seconds} s at {fps} frames per second is no frame")

@@ -34,11 +34,12 @@ def synthetic(
     size: Sequence[int] = (360, 640),
     weather: str | None = None,
     light: str | None = None,
+    turns: bool = False,
 ) -> SyntheticScenes:
     """Frames of made-up drives; ``seeds`` are the first and the one after the last, the rest as ``SyntheticScenes``."""
     if not isinstance(seeds, Sequence) or len(seeds) != 2 or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"seeds is {seeds!r}; expected the first and the one after the last, such as [1000, 1300]")
-    return SyntheticScenes(range(*seeds), frames, stride, tuple(size), weather, light)
+    return SyntheticScenes(range(*seeds), frames, stride, tuple(size), weather, light, turns)
 
 
 _DATASETS: dict[str, Callable[..., Dataset]] = {

@@ -11,7 +11,9 @@ from helpers.paths import DRIVE
 from seg_node.bags.drive import open_drive
 from seg_node.core.taxonomy import Category
 from seg_training import synthetic_bag
+from seg_training.datasets import open_dataset
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive, SyntheticScenes
+from seg_training.datasets.synthetic.turning import TurningView
 
 SMALL = (180, 320)
 
@@ -106,6 +108,42 @@ def test_light_and_weather_change_the_picture_and_not_the_street(light, weather)
         assert np.abs(image.astype(int) - reference).mean() > 3
 
 
+def test_turns_move_a_rigid_world_before_a_camera_that_yaws():
+    """Distances between fixed points stay, whatever the frame, and the structure of the ground lies still."""
+    drive = SyntheticDrive(5, SMALL, turns=True)
+    views = [
+        TurningView(drive._camera, drive._pose(t), t, drive._street, drive._lighting) for t in (0.0, 1.0, 2.0, 3.0)
+    ]
+    s = np.linspace(views[-1].s + 2, views[-1].s + 90, 30)
+    points = [view.camera_points(s, 8 * np.sin(s), 1.0) for view in views]
+    apart = [np.linalg.norm(p[:, None] - p[None], axis=2) for p in points]
+    for other in apart[1:]:
+        np.testing.assert_allclose(other, apart[0], atol=0.01)
+    turned = np.degrees(views[3]._world_heading - views[0]._world_heading)
+    assert 10 < abs(turned) < 60
+
+    z = np.array([6.0, 20.0, 60.0], np.float32)
+    for view, p in zip(views, points, strict=True):
+        near = p[:3].astype(np.float32)
+        along, across = view.ground(near[:, 2], near[:, 0] / near[:, 2])
+        place = np.array((np.diag(along), np.diag(across)))
+        if view is views[0]:
+            first = place
+        np.testing.assert_allclose(place, first, atol=0.02)
+    assert view.ground(z, np.zeros(5, np.float32))[0].shape == (3, 5)
+
+
+def test_turns_leave_the_rest_of_the_seed_as_it_is():
+    straight, winding = SyntheticDrive(3, SMALL), SyntheticDrive(3, SMALL, turns=True)
+    image, mask = winding.frame(30)
+    assert (winding.camera, winding.light, winding.weather) == (straight.camera, straight.light, straight.weather)
+    assert 0.05 < (mask != straight.frame(30)[1]).mean() < 0.9
+    np.testing.assert_array_equal(SyntheticDrive(3, SMALL, turns=True).frame(30)[0], image)
+    scenes = open_dataset({"dataset": "synthetic", "seeds": [3, 4], "size": SMALL, "turns": True})
+    assert scenes.description == "made-up drives, seeds 3 to 3, turns (1 images)"
+    np.testing.assert_array_equal(scenes[0][1], winding.frame(0)[1])
+
+
 def test_refusals():
     for arguments, message in (
         ({"seed": -1}, "seed is -1"),
@@ -148,6 +186,14 @@ def test_drive_is_written_with_truth_and_calibration(tmp_path):
     assert np.abs(decoded.astype(int) - image).mean() < 12
     assert (drive.camera_info.width, drive.camera_info.height) == (320, 180)
     np.testing.assert_allclose(drive.camera_info.k[[0, 4, 2, 5]], made.camera)
+
+
+def test_drive_with_turns_is_written(tmp_path):
+    out = tmp_path / "drive"
+    assert command(out, "--seed", 9, "--seconds", 0.04, "--size", "320x180", "--turns") == 0
+    drive = open_drive(out)
+    expected = SyntheticDrive(9, SMALL, turns=True).frame(0)[1]
+    np.testing.assert_array_equal(drive.masks[drive.frames[0].stamp], expected)
 
 
 def test_command_refusals(tmp_path, capsys):

@@ -1,8 +1,8 @@
 """Camera of a made-up drive: projection of the street into one frame, and drawing into picture and mask."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from seg_node.core.taxonomy import Category
 from seg_training.datasets.synthetic.textures import Colour, Texture, to_bytes
 from seg_training.datasets.synthetic.weather import Lighting
+
+if TYPE_CHECKING:
+    from seg_training.datasets.synthetic.street import Street
 
 NEAR = 0.6
 """Distance of the clipping plane, metres."""
@@ -35,22 +38,25 @@ class Camera:
 
 
 class View:
-    """One frame being drawn: projection, picture and mask.
+    """One frame being drawn: projection, picture and mask. The street bends so little that angles are small.
 
     Args:
         camera: intrinsics and height of the camera.
         pose: (s, u, yaw, pitch) of the camera; metres and radians.
         time: seconds since the start of the drive.
-        bend: ``Street.bend``.
+        street: street that the camera looks along.
         lighting: light on the street.
     """
+
+    steps = 4
+    """Corners of a strip of the ground for each factor e of distance."""
 
     def __init__(
         self,
         camera: Camera,
         pose: tuple[float, float, float, float],
         time: float,
-        bend: Callable[[float, np.ndarray], np.ndarray],
+        street: "Street",
         lighting: Lighting,
     ):
         height, width = camera.height, camera.width
@@ -64,7 +70,7 @@ class View:
         self._aperture = (width / 2 + 8) / self.fx
         self.horizon = round(self.cy)
         self._grid = np.arange(-24.0, 420.0, 2.0)
-        self._bend = bend(self.s, self._grid) - self.yaw * self._grid
+        self._bend = street.bend(self.s, self._grid) - self.yaw * self._grid
         self.image = np.empty((height, width, 3), np.uint8)
         self.mask = np.empty((height, width), np.uint8)
         self.haze = np.empty((height, width, 3), np.uint8)
@@ -81,6 +87,33 @@ class View:
         points = np.empty((max(np.size(z), np.size(x), np.size(h)), 3))
         points[:, 0], points[:, 1], points[:, 2] = x, np.subtract(h, self.eye), z
         return points
+
+    def offset(self, s: float, u: float) -> float:
+        """Distance of the camera to the right of an object at (s, u), as the object sees it, in metres."""
+        return self.u - self.bend(s - self.s) - u
+
+    def shifted(self, points: np.ndarray, s: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Points at the places ``s``, moved to the right across the street by metres."""
+        moved = points.copy()
+        moved[:, 0] += across
+        return moved
+
+    def ground(self, z: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places on the ground in metres to which its structure is tied.
+
+        Args:
+            z: float32 [rows], distance of each row of pixels.
+            slope: float32 [columns], metres to the right for each metre of distance.
+
+        Returns:
+            Along and across: float32, broadcasting to [rows, columns].
+        """
+        across = z[:, None] * slope + (self.u - self.bend(z)).astype(np.float32)[:, None]
+        return (self.s % 4096 + z)[:, None], across
+
+    def strip(self, s: np.ndarray, u: np.ndarray, colour: Colour, category: int | None) -> None:
+        """Fill a flat polygon on the ground whose colour is final, ahead of the near plane."""
+        self.fill(self.pixels(self.camera_points(s, u, 0.0)), colour, category)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """Project points in front of the near plane: float64 [N, 2] of column, row."""

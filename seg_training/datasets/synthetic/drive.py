@@ -13,6 +13,8 @@ from seg_training.datasets.synthetic.ground import draw_ground
 from seg_training.datasets.synthetic.sky import Sky
 from seg_training.datasets.synthetic.street import CHUNK, Street
 from seg_training.datasets.synthetic.textures import ground_tiles, to_bytes
+from seg_training.datasets.synthetic.thing import Thing
+from seg_training.datasets.synthetic.turning import TurningView
 from seg_training.datasets.synthetic.vehicle import PAINT
 from seg_training.datasets.synthetic.weather import LIGHTS, WEATHERS, Lighting, make_mood
 
@@ -26,6 +28,8 @@ class SyntheticDrive:
         fps: frames per second.
         weather: one of ``WEATHERS``; None lets the seed choose.
         light: one of ``LIGHTS``; None lets the seed choose.
+        turns: let the street swing left and right by 30 to 40 degrees, so that the camera yaws by up to about 10
+            degrees per second. Without it a seed's street is nearly straight.
 
     Raises:
         ValueError: a value is out of range; the message names it.
@@ -38,6 +42,7 @@ class SyntheticDrive:
         fps: float = 30,
         weather: str | None = None,
         light: str | None = None,
+        turns: bool = False,
     ):
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must not be negative")
@@ -63,7 +68,11 @@ class SyntheticDrive:
         self._speed = rng.uniform(10, 14)
         waves = [(rng.uniform(0.05, 0.11), rng.uniform(280, 520), rng.uniform(0, 6.3)) for _ in range(2)]
         self._sway = rng.uniform(0, 6.3, 6)
-        self._street = Street(seed, rng, self._speed, waves)
+        self.turns = turns
+        if turns:
+            bends = np.random.default_rng((seed, 17))
+            waves.append((bends.uniform(0.5, 0.65), bends.uniform(280, 340), bends.uniform(0, 6.3)))
+        self._street = Street(seed, rng, self._speed, waves, side_road=45 if turns else 90)
         sun_side, sun_slope = 1 if rng.random() < 0.5 else -1, rng.uniform(0.5, 1.3)
         sun_behind = rng.random() < 0.5
         mood = make_mood(np.random.default_rng((seed, 1)), self.light, self.weather)
@@ -88,15 +97,23 @@ class SyntheticDrive:
             uint8 [H, W, 3] BGR picture and uint8 [H, W] mask of the categories 0..7.
         """
         time = index / self.fps
-        view = View(self._camera, self._pose(time), time, self._street.bend, self._lighting)
+        make_view = TurningView if self.turns else View
+        view = make_view(self._camera, self._pose(time), time, self._street, self._lighting)
         first = math.floor((view.s - 4) / CHUNK)
         chunks = [self._street.chunk(k) for k in range(first, first + int(FAR / CHUNK) + 1)]
         things = [thing for chunk in chunks for thing in chunk.things] + self._street.movers(view)
         self._sky.draw(view, self._street.heading(view.s))
         draw_ground(view, self._street, chunks, things)
-        for thing in sorted(things, key=lambda t: (t.layer, -t.s)):
+        for thing in sorted(things, key=self._order):
             thing.draw(view)
         return self._finish(view, index)
+
+    def _order(self, thing: Thing) -> tuple[float, ...]:
+        """Key by which things are drawn."""
+        if self.turns:
+            # A house in a bend hides the road behind it, so layers count within a piece of the street only.
+            return -math.floor(thing.s / CHUNK), thing.layer, -thing.s
+        return thing.layer, -thing.s
 
     def _pose(self, time: float) -> tuple[float, float, float, float]:
         """(s, u, yaw, pitch) of the camera; metres and radians."""
@@ -168,6 +185,7 @@ class SyntheticScenes:
         size: (height, width) in pixels.
         weather: one of ``WEATHERS``; None lets each seed choose.
         light: one of ``LIGHTS``; None lets each seed choose.
+        turns: see ``SyntheticDrive``.
 
     Raises:
         ValueError: there are no seeds or frames, or a value is out of range.
@@ -181,12 +199,13 @@ class SyntheticScenes:
         size: tuple[int, int] = (360, 640),
         weather: str | None = None,
         light: str | None = None,
+        turns: bool = False,
     ):
         if not len(seeds) or frames < 1 or stride < 1:
             raise ValueError(f"{len(seeds)} seeds, {frames} frames, stride {stride}: each must be at least 1")
         self.seeds, self.frames, self.stride = seeds, frames, stride
-        self._drive = functools.partial(SyntheticDrive, size=size, weather=weather, light=light)
-        self.weather, self.light = weather, light
+        self._drive = functools.partial(SyntheticDrive, size=size, weather=weather, light=light, turns=turns)
+        self.weather, self.light, self.turns = weather, light, turns
         self._drive(seeds[0])
         self.names = [f"seed{seed}_frame{frame * stride}" for seed in seeds for frame in range(frames)]
         self.description = f"made-up drives, seeds {seeds[0]} to {seeds[-1]}{self._conditions()} ({len(self)} images)"
@@ -206,4 +225,5 @@ class SyntheticScenes:
         return self._drive(self.seeds[drive]).frame(frame * self.stride)
 
     def _conditions(self) -> str:
-        return "".join(f", {condition}" for condition in (self.weather, self.light) if condition)
+        conditions = (self.weather, self.light, "turns" if self.turns else None)
+        return "".join(f", {condition}" for condition in conditions if condition)

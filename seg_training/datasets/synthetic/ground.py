@@ -36,10 +36,10 @@ def draw_ground(view: View, street: Street, chunks: list[Chunk], things: list[Th
         start, end = max(s0 - view.s, NEAR), min(s1 - view.s, 330.0)
         if end <= start:
             return
-        z = np.exp(np.linspace(math.log(start), math.log(end), max(int(math.log(end / start) * 4), 1) + 1))
+        z = np.exp(np.linspace(math.log(start), math.log(end), max(int(math.log(end / start) * view.steps), 1) + 1))
         s = view.s + np.concatenate((z, z[::-1]))
         u = np.concatenate((np.full(len(z), u0), np.full(len(z), u1)))
-        view.fill(view.pixels(view.camera_points(s, u, 0.0)), colour, category)
+        view.strip(s, u, colour, category)
 
     inner, outer = street.kerb + street.verge, street.kerb + street.verge + street.pavement
     forever = view.s + 330
@@ -58,7 +58,7 @@ def draw_ground(view: View, street: Street, chunks: list[Chunk], things: list[Th
         for s0, s1, u0, u1, brightness in chunk.patches:
             strip(s0, s1, u0, u1, shade(street.asphalt, brightness), None)
         for side, middle in chunk.junctions:
-            near, far = side * (street.kerb - 0.2), side * 90
+            near, far = side * (street.kerb - 0.2), side * street.side_road
             strip(middle - 5.2, middle + 5.2, near, far, paving, Category.FLAT)
             strip(middle - 3.6, middle + 3.6, near, far, side_road, Category.FLAT)
     paint = shade(_PAINTED, 0.92)
@@ -109,13 +109,12 @@ def _weather_ground(view: View, top: int, things: list[Thing]) -> None:
     shadow = cv2.blur(cv2.min(shadow, cv2.bitwise_not(darkness)), (5, 3))
 
     column = (np.arange(view.width, dtype=np.float32) - view.cx) / view.fx
-    u = z[:, None] * column + (view.u - view.bend(z)).astype(np.float32)[:, None]
-    s = view.s % 4096 + z
+    along, across = view.ground(z, column)
     tiles = ground_tiles()
 
     def structure(tile: str, texels: float, first: int = 0) -> np.ndarray:
-        columns = (u[first:] * np.float32(texels)).astype(np.int32) & 511
-        columns += ((s[first:] * texels).astype(np.int32) & 511)[:, None] * 512
+        columns = (across[first:] * np.float32(texels)).astype(np.int32) & 511
+        columns += ((along[first:] * texels).astype(np.int32) & 511) * 512
         return np.take(tiles[tile].reshape(-1), columns)
 
     factor = structure("coarse", 12.0)

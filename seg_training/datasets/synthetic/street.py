@@ -50,10 +50,18 @@ class Street:
         rng: generator of the drive; widths, colours and traffic are drawn from it.
         speed: mean speed of the camera in metres per second; the traffic's speeds follow it.
         waves: (amplitude in radians, length in metres, phase) of the waves whose sum is the street's heading.
+        side_road: length of side roads in metres; less than the radius of the tightest bend.
     """
 
-    def __init__(self, seed: int, rng: np.random.Generator, speed: float, waves: Sequence[tuple[float, float, float]]):
-        self.seed, self._speed, self._waves = seed, speed, waves
+    def __init__(
+        self,
+        seed: int,
+        rng: np.random.Generator,
+        speed: float,
+        waves: Sequence[tuple[float, float, float]],
+        side_road: float,
+    ):
+        self.seed, self._speed, self._waves, self.side_road = seed, speed, waves, side_road
         self.traffic = 1 if rng.random() < 0.7 else -1
         """Side on which one drives: 1 right, -1 left."""
         self.lanes = 2 if rng.random() < 0.25 else 1
@@ -76,6 +84,17 @@ class Street:
     def heading(self, s: float) -> float:
         """Direction of the street at s, in radians, positive to the right."""
         return sum(a * math.sin(2 * math.pi * s / length + phase) for a, length, phase in self._waves)
+
+    def headings(self, s: np.ndarray) -> np.ndarray:
+        """``heading`` of many places at once, float64 [N]."""
+        return sum(a * np.sin(2 * np.pi * s / length + phase) for a, length, phase in self._waves)
+
+    def centre(self, s: float) -> tuple[float, float]:
+        """Place of the street's middle in the world: metres along and to the right of the heading 0."""
+        grid = np.append(np.arange(0.0, s), s)
+        headings, step = self.headings(grid), np.diff(grid)
+        ahead, aside = np.cos(headings), np.sin(headings)
+        return float(step @ (ahead[1:] + ahead[:-1]) / 2), float(step @ (aside[1:] + aside[:-1]) / 2)
 
     def bend(self, s: float, z: np.ndarray) -> np.ndarray:
         """Sideways distance of the street's middle from its tangent at s, after z metres (small angles)."""

@@ -152,8 +152,7 @@ class Vehicle(Thing):
             return
         s = self._along(outline[:, 0])
         left = view.camera_points(s, self.u - lean, outline[:, 1])
-        right = left.copy()
-        right[:, 0] += 2 * lean
+        right = view.shifted(left, s, 2 * lean)
         distance = self.s - view.s
         if left[:, 2].max() < NEAR:
             return
@@ -164,7 +163,7 @@ class Vehicle(Thing):
         end = self._along(np.array(0.25 if self.heading > 0 else body.length - 0.25))
         u = self.u + np.array((-half, half, half, -half)) * 0.9
         view.polygon(view.camera_points(end, u, (0.08, 0.08, 0.5, 0.5)), (22, 22, 23), Category.VEHICLE)
-        offset = view.u - view.bend(distance) - self.u
+        offset = view.offset(self.s, self.u)
         if abs(offset) > half:
             eye_side = int(math.copysign(1, offset))
             flank = right if eye_side > 0 else left

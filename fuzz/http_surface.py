@@ -13,7 +13,7 @@ from image_surfaces import encoded
 from mutate import damaged
 from surfaces import ACCEPTED, Surface, expect
 
-from seg_node.core.bundle import DEFAULT_MODEL
+from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines.base import Engine
 from seg_node.web.api.app import make_app
 from seg_node.web.api.limits import Limits
@@ -59,7 +59,7 @@ class HttpSurface(Surface):
         super().__init__(folder)
         smooth = cv2.resize(np.random.default_rng(4).integers(0, 256, (3, 4, 3), np.uint8), (24, 16))
         self._images = [encoded(".jpg", smooth), encoded(".png", smooth), encoded(".bmp", smooth), b""]
-        self._models = Models([], DEFAULT_MODEL, Instant)
+        self._models = Models([load_bundle(DEFAULT_MODEL)], Instant)
         self._models.default.infer(smooth)
         # Small enough for the bodies here to exceed them.
         self._app = make_app(self._models, Limits(max_bytes=4000, batch_bytes=8000, batch_files=3, max_pixels=2**16))

@@ -69,13 +69,13 @@ def run(options: argparse.Namespace) -> int:
     import uvicorn
 
     from seg_node.web.api.app import make_app
-    from seg_node.web.api.models import Models
+    from seg_node.web.api.models import Models, served_bundles
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     limits = Limits(max_bytes=options.max_bytes, max_pixels=options.max_pixels, queue=options.queue)
     settings = (options.engine, options.threads, options.precision)
     require_engine(options.engine)
-    models = Models(options.model, DEFAULT_MODEL, lambda bundle: create_engine(bundle, *settings))
+    models = Models(served_bundles(options.model, DEFAULT_MODEL), lambda bundle: create_engine(bundle, *settings))
     listener = _listen(options.host, options.port)
     config = uvicorn.Config(
         make_app(models, limits),

@@ -329,7 +329,7 @@ def test_answers_tell_nothing_of_the_machine():
     from seg_node.web.api.limits import Limits
     from seg_node.web.api.models import Models
 
-    models = Models([], DEFAULT_MODEL, Instant)
+    models = Models([load_bundle(DEFAULT_MODEL)], Instant)
 
     async def answers():
         transport = httpx.ASGITransport(make_app(models, Limits()), raise_app_exceptions=False)

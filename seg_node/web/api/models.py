@@ -218,28 +218,34 @@ def _batches(jobs: Iterable[_Job]) -> list[list[_Job]]:
     return list(groups.values())
 
 
-class Models:
-    """All models that are served, by name.
+def served_bundles(given: Sequence[str], default: str) -> list[Bundle]:
+    """Bundles that a server offers: those that are given, and the shipped ones of other names.
 
     Args:
-        given: bundles beside the shipped ones, by path or name; the first is the default. One with the name of a
-            shipped one takes its place.
-        default: the default where none is given.
-        create: see ``Model``.
+        given: by path or name; the first is the default model.
+        default: the default model where none is given.
 
     Raises:
         BundleError: a bundle must not be used, or two that are given have one name.
     """
+    bundles = [load_bundle(name) for name in given or [default]]
+    names = [bundle.name for bundle in bundles]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise BundleError(f"two bundles are named {', '.join(sorted(twice))}; requests could not tell them apart")
+    return bundles + [load_bundle(path) for name, path in shipped_bundles().items() if name not in names]
 
-    def __init__(self, given: Sequence[str], default: str, create: Callable[[Bundle], Engine]):
-        bundles = [load_bundle(name) for name in given or [default]]
-        names = [bundle.name for bundle in bundles]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise BundleError(f"two bundles are named {', '.join(sorted(twice))}; requests could not tell them apart")
-        shipped = [load_bundle(path) for path in shipped_bundles().values()]
-        bundles += [bundle for bundle in shipped if bundle.name not in names]
+
+class Models:
+    """All models that are served, by name.
+
+    Args:
+        bundles: of different names; the first is the default.
+        create: see ``Model``.
+    """
+
+    def __init__(self, bundles: Sequence[Bundle], create: Callable[[Bundle], Engine]):
         self._models = {bundle.name: Model(bundle, create) for bundle in bundles}
-        self.default = self._models[names[0]]
+        self.default = self._models[bundles[0].name]
 
     def find(self, name: str | None) -> Model:
         """Model of a name, or the default.

@@ -1,0 +1,1 @@
+"""Routes, by subject; each module makes one router."""

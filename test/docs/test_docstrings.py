@@ -12,6 +12,7 @@ EXAMPLES = {
     "seg_node.core.segmenter": ["Segmenter"],
     "seg_node.bags.drive": ["open_drive"],
     "seg_node.rig.bench": ["Bench"],
+    "seg_training.datasets.synthetic.drive": ["SyntheticDrive"],
 }
 """Objects whose docstrings have an example, by module."""
 

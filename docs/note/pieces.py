@@ -104,27 +104,33 @@ def _quality_intervals(results: Results) -> str:
 
 
 def _backbones(results: Results) -> str:
-    """What each backbone costs and reaches: size, work, ``miou_7`` with intervals, milliseconds of each engine."""
-    measured = {} if results.bench is None else results.bench["engines"]
-    timed = {(row["model"], f"{row['engine']} {row['precision']}"): row["p50_ms"] for row in measured.get("rows", ())}
-    engines = list(dict.fromkeys(engine for _, engine in timed))
-    header = [
-        *("bundle", "parameters", "GFLOPs", "`miou_7`, val (95 %)", "`miou_7`, held-out drive (95 %)"),
-        *(f"{engine}, ms" for engine in engines),
-    ]
+    """What each backbone costs and reaches: size, work, ``miou_7`` with intervals."""
+    header = ["bundle", "parameters", "GFLOPs", "`miou_7`, val (95 %)", "`miou_7`, held-out drive (95 %)"]
     rows = []
     for name, model in results.models.items():
         size, work = model["parameters"], model["gflops"]
         rows.append(
             [
                 name,
-                NONE if size is None else f"{size / 1e6:.1f} M",
-                number(work),
+                tables.NONE if size is None else f"{size / 1e6:.1f} M",
+                tables.number(work),
                 *(_with_interval(model["metrics"].get(data)) for data in (DATA, HELD_OUT)),
-                *(number(timed.get((name, engine))) for engine in engines),
             ]
         )
     return table((header, rows), code=(0,))
+
+
+def _engines(results: Results) -> str:
+    """Median milliseconds of a 1280x720 frame, by engine and precision, of each bundle."""
+    if results.bench is None:
+        return missing("bench")
+    timed: dict[str, dict[str, float]] = {}
+    for row in results.bench["engines"].get("rows", ()):
+        timed.setdefault(f"{row['engine']} {row['precision']}", {})[row["model"]] = row["p50_ms"]
+    measured = [name for name in results.models if any(name in times for times in timed.values())]
+    header = ["p50, ms", *(f"`{name}`" for name in measured)]
+    rows = [[engine, *(tables.number(times.get(name)) for name in measured)] for engine, times in timed.items()]
+    return table((header, rows))
 
 
 def _with_interval(figures: dict[str, Any] | None) -> str:
@@ -260,14 +266,17 @@ def _study_verdict(results: Results, name: str) -> str:
     return " ".join(parts)
 
 
-def _bench(results: Results) -> str:
+def _bench(results: Results, which: str = "all") -> str:
+    """Lines of the benchmark; with ``claims`` only those that say beforehand what is wanted."""
     if results.bench is None:
         return missing("bench")
     machine = results.bench["machine"]
     parts = [f"`{results.bench['command']}` on {machine['cores']} cores of {machine['cpu']}."]
     for title, lines in results.bench["lines"].items():
-        rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in lines]
-        parts.append(f"**{title}**\n\n{table((['', '', 'measured', 'wanted', 'holds'], rows))}")
+        shown = [x for x in lines if which == "all" or x["wanted"]]
+        rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in shown]
+        if rows:
+            parts.append(f"**{title}**\n\n{table((['', '', 'measured', 'wanted', 'holds'], rows))}")
     return "\n\n".join(parts)
 
 
@@ -402,6 +411,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "budgets": _budgets,
     "categories": _categories,
     "decision": _decision,
+    "engines": _engines,
     "files": _files,
     "input_sizes": _input_sizes,
     "load": _load,

@@ -4,7 +4,8 @@ All text reaches Typst as string literals, so that nothing in it can be taken fo
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typst
@@ -23,8 +24,8 @@ _NOTE = """\
 #show heading: set block(above: 1.3em, below: 0.7em)
 #show heading.where(level: 1): set text(size: 17pt)
 #show heading.where(level: 2): set text(size: 12.5pt)
-#show table: set text(size: 8pt)
 #show table: set par(justify: false)
+#let table-size = 8pt
 #show raw: set text(font: "DejaVu Sans Mono", size: 1.05em)
 #show link: set text(fill: rgb("#0b5394"))
 """
@@ -37,12 +38,27 @@ _SLIDES = """\
 #set enum(spacing: 1em)
 #show heading: set text(size: 24pt, fill: rgb("#0b3d66"))
 #show heading: set block(below: 1em)
-#show table: set text(size: 11.5pt)
+#let table-size = 11.5pt
 #show raw: set text(font: "DejaVu Sans Mono", size: 1.05em)
 #show link: set text(fill: rgb("#0b5394"))
 """
 _WHOLE_ROWS = 15
 """Tables of no more rows stand on one page."""
+_FITTED = """
+#let fitted(words, cells, ..options) = text(size: table-size, layout(size => context {
+  let inset = 8pt
+  let widest(contents) = calc.max(..contents.map(content => measure(content).width)) + inset
+  let least = words.map(widest)
+  let most = range(words.len()).map(column => widest(cells.map(row => row.at(column))))
+  assert(least.sum() <= size.width, message: "a table is wider than its page, even with one word a line")
+  let spare = size.width - least.sum()
+  let wanted = most.sum() - least.sum()
+  let share = if wanted > spare { spare / wanted } else { 1 }
+  let columns = range(words.len()).map(column => least.at(column) + share * (most.at(column) - least.at(column)))
+  table(columns: columns, ..options)
+}))
+"""
+"""A table whose columns are as wide as their longest word at least, which Typst's own automatic ones are not."""
 _TABLE_STYLE = 'stroke: (x, y) => (bottom: if y == 0 {0.8pt} else {0.3pt + rgb("#bbbbbb")}), inset: (x: 4pt, y: 3.2pt)'
 
 
@@ -55,7 +71,10 @@ def typeset(markdown: str, folder: Path, slides: bool, keyword: str) -> bytes:
         slides: lay it out for a screen, a page for each slide.
         keyword: written into the document's metadata.
     """
-    return typst.compile(_source(markdown, slides, keyword), root=folder, font_paths=[_FIGURE_FONTS])
+    made = typst.compile(_source(markdown, slides, keyword), root=folder, font_paths=[_FIGURE_FONTS])
+    # Older Poppler calls this default value a wrong type. Blanks of equal length keep the offsets in the PDF right.
+    mark = b"/Suspects false"
+    return made.replace(mark, b" " * len(mark))
 
 
 def page_count(markdown: str, folder: Path, slides: bool) -> int:
@@ -69,9 +88,9 @@ def _source(markdown: str, slides: bool, keyword: str) -> bytes:
     # Comments, which are for readers of the Markdown.
     blocks = [block for block in blocks if block.type != "html_block"]
     title = next((_plain(block) for block in blocks if block.type == "heading"), "")
-    head = (_SLIDES if slides else _NOTE).format(title=_literal(title), keyword=_literal(keyword))
+    head = (_SLIDES if slides else _NOTE).format(title=_literal(title), keyword=_literal(keyword)) + _FITTED
     if not slides:
-        return (head + "\n\n".join(map(_block, blocks))).encode()
+        return (head + "\n\n".join(map(_with_next, blocks, [*blocks[1:], None]))).encode()
     pages: list[list[SyntaxTreeNode]] = [[]]
     for block in blocks:
         if block.type == "hr":
@@ -92,6 +111,12 @@ def _slide(blocks: Sequence[SyntaxTreeNode]) -> str:
         left, right = ("\n\n".join(map(_block, part)) for part in (words, pictures))
         return f"{top}\n\n#grid(columns: (1fr, 1fr), gutter: 1cm, align: horizon, [{left}], [{right}])"
     return f"{top}\n\n" + "\n\n".join(map(_block, [block for block in blocks if block not in heading]))
+
+
+def _with_next(block: SyntaxTreeNode, after: SyntaxTreeNode | None) -> str:
+    """A block; one that announces the table behind it does not stay behind at the end of a page."""
+    announces = after is not None and after.type == "table" and _plain(block).endswith(":")
+    return f"#block(sticky: true)[{_block(block)}]" if announces else _block(block)
 
 
 def _block(node: SyntaxTreeNode) -> str:
@@ -142,14 +167,39 @@ def _table(node: SyntaxTreeNode) -> str:
     rows = [row.children for section in body for row in section]
     header = head[0].children
     numeric = [
-        all(_plain(row[i])[:1] in "+-0123456789." for row in rows) and any(_plain(row[i]) for row in rows)
+        all(_plain(row[i])[:1] in "+-−0123456789." for row in rows) and any(_plain(row[i]) for row in rows)
         for i in range(len(header))
     ]
-    align = ", ".join("right" if right else "left" for right in numeric)
-    cells = ", ".join(f"[{_inline(cell, breaking=True)}]" for row in rows for cell in row)
-    names = ", ".join(f"[#strong[{_inline(cell, breaking=True)}]]" for cell in header)
-    table = f"table(columns: {len(header)}, align: ({align},), {_TABLE_STYLE}, table.header({names}), {cells})"
+    align = ["right" if right else "left" for right in numeric]
+    names = [f"[#strong[{_inline(cell, breaking=True)}]]" for cell in header]
+    lines = [[f"[{_inline(cell, breaking=True)}]" for cell in row] for row in rows]
+    words = [
+        [f"strong({word})" for word in _words(header[i])] + [word for row in rows for word in _words(row[i])]
+        for i in range(len(header))
+    ]
+    cells = ", ".join(cell for line in lines for cell in line)
+    table = (
+        f"fitted({_array(map(_array, words))}, {_array(map(_array, [names, *lines]))}, align: {_array(align)},"
+        f" {_TABLE_STYLE}, table.header({', '.join(names)}), {cells})"
+    )
     return f"#align(center, block(breakable: {str(len(rows) > _WHOLE_ROWS).lower()}, {table}))"
+
+
+def _array(values: Iterable[str]) -> str:
+    """An array of Typst; the comma behind the last value tells one of one value from a value in parentheses."""
+    return f"({''.join(f'{value}, ' for value in values)})"
+
+
+def _words(cell: SyntaxTreeNode) -> list[str]:
+    """Parts of a cell between which its lines may break."""
+    parts = [part for inline in cell.children for part in inline.walk() if part.type in ("text", "code_inline")]
+    return [
+        f"raw({_literal(word)})" if part.type == "code_inline" else f"[#{_literal(word)}]"
+        for part in parts
+        for word in (
+            re.split("\u200b", _breakable(part.content)) if part.type == "code_inline" else part.content.split()
+        )
+    ] or ["[]"]
 
 
 def _inline(node: SyntaxTreeNode, breaking: bool = False) -> str:

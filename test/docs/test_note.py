@@ -197,6 +197,26 @@ def test_pages_are_no_more_than_promised():
             assert pages == 1 + len(re.findall(r"^---$", text, re.MULTILINE)), "a slide runs over its page"
 
 
+def test_words_of_a_table_do_not_print_over_each_other(tmp_path):
+    typeset = pytest.importorskip("note.typeset", reason="typst is missing: pip install -e '.[note]'")
+
+    def compiled(columns):
+        row = "| " + " | ".join(["onnxruntime fp32, ms"] * columns) + " |"
+        lines = [row, "|" + "---|" * columns, "| " + " | ".join(["208.4"] * columns) + " |"]
+        return typeset.typeset("\n".join(["# Title", "", *lines]), tmp_path, slides=False, keyword="")
+
+    assert compiled(7).startswith(b"%PDF")
+    with pytest.raises(RuntimeError, match="wider than its page"):
+        compiled(9)
+
+
+def test_pdfs_are_such_that_readers_do_not_complain():
+    for name in DOCUMENTS:
+        pdf = (ROOT / "docs" / f"{name}.pdf").read_bytes()
+        # Older Poppler: "Suspects object is wrong type (boolean)".
+        assert b"/MarkInfo<</Marked true" in pdf and b"/Suspects" not in pdf
+
+
 def test_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for source in SOURCES.values():

@@ -3,6 +3,7 @@
 import array
 import math
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -23,6 +24,7 @@ __all__ = [
     "mono8_image",
     "read_mono8",
     "record_to_diagnostics",
+    "serialized_diagnostics",
     "serialized_record",
 ]
 
@@ -79,7 +81,7 @@ def record_to_diagnostics(record: FrameRecord, header: Header, name: str) -> Dia
 
 
 def serialized_record(record: FrameRecord, header: bytes, name: str) -> np.ndarray:
-    """The message of ``record_to_diagnostics``, serialised: rclpy takes longer to do it, for every single frame.
+    """The message of ``record_to_diagnostics``, serialised.
 
     Args:
         record: the frame's end.
@@ -89,7 +91,23 @@ def serialized_record(record: FrameRecord, header: bytes, name: str) -> np.ndarr
     Returns:
         uint8 [size].
     """
-    level, texts, values = _timing_status(record, name)
+    return serialized_diagnostics(header, *_timing_status(record, name))
+
+
+def serialized_diagnostics(
+    header: bytes, level: int, texts: tuple[str, str, str], values: Mapping[str, str]
+) -> np.ndarray:
+    """A ``DiagnosticArray`` with one status, serialised: rclpy takes longer to do it, for every single frame.
+
+    Args:
+        header: as ``seg_node.ros.transfer.serialized_image.SerializedImage.header``.
+        level: of ``DiagnosticStatus``.
+        texts: name, message and hardware id.
+        values: by key.
+
+    Returns:
+        uint8 [size].
+    """
     message = bytearray(header)
     _append_number(message, 1)
     message.append(level)

@@ -74,6 +74,19 @@ PARAMETERS: dict[str, Spec] = {
         "Share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at once.",
         range=(0.0, 1.0),
     ),
+    "propagate": Spec(
+        True, "Carry the newest mask along to each frame, for ~/mask_now, while somebody subscribes to that topic."
+    ),
+    "propagate_max_age_ms": Spec(
+        1000.0,
+        "Nothing is published on ~/mask_now that would come from a frame older than this.",
+        range=(1.0, 10_000.0),
+    ),
+    "forecast_ms": Spec(
+        0.0,
+        "Time ahead of its frame for which a mask of ~/mask_now holds, and is stamped; 0 for the frame's own time.",
+        range=(0.0, 200.0),
+    ),
     "autostart": Spec(
         True, "Configure and activate at start, for those without a lifecycle supervisor.", read_only=True
     ),
@@ -92,6 +105,9 @@ LIMITS = {
     "patience": "patience",
 }
 """Parameters that can change while frames come, and the attributes of ``Segmenter`` that they set."""
+
+PROPAGATION = {"propagate": "enabled", "propagate_max_age_ms": "max_age", "forecast_ms": "horizon"}
+"""The same of ``PropagationWorker``."""
 
 
 def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> None:

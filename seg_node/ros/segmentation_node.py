@@ -1,5 +1,6 @@
 """The segmentation node: wiring between ROS 2 and ``seg_node.core``."""
 
+import itertools
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.label_info import publish_label_info
+from seg_node.ros.mask_of_now import MaskOfNow
 from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
 from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
@@ -47,6 +49,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._camera = CameraWatch()
         self._topic = self._trouble = ""
         self._activated = 0.0
+        self._numbers = itertools.count(1)
         self._reporter = Reporter(self, self._signs)
         # In the group of the services: no transition may come in between another one.
         self._gave_up = self.create_guard_condition(self._on_gave_up)
@@ -82,6 +85,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._trouble, self._camera = "", CameraWatch()
         self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
         self._outputs = Outputs(self)
+        self._now = MaskOfNow(self, lambda: self._segmenter.trouble)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -91,6 +95,7 @@ class SegmentationNode(LifecycleNode, FramePort):
             return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
         self._compressed = self._value("image_transport") == "compressed"
+        self._now.start(self._compressed)
         kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
         self._receiver = Receiver(self, kind, topic, self._on_image, CAMERA_QOS)
         self._topic, self._activated = self._receiver.topic, time.monotonic()
@@ -102,6 +107,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._unsubscribe()
         if not self._segmenter.stop(STOP_TIMEOUT):
             self.get_logger().error("an inference has not returned; clean up and configure to load the model anew")
+        self._now.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -135,6 +141,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         if self._segmenter is not None:
             # Has no effect but after an error in a transition, which leaves the worker where it was.
             self._segmenter.stop(0.0)
+            self._now.destroy()
             self._segmenter = None
             self._outputs.destroy()
 
@@ -165,22 +172,26 @@ class SegmentationNode(LifecycleNode, FramePort):
                 try:
                     size = self._segmenter.frame_size or tuple(self._value("warm_up_size"))
                     self._segmenter.engine = self._load(new["model"], size)
+                    self._now.reset(f"the model was swapped for {new['model']}")
                 except Exception as error:
                     # Whatever an engine's library raises, the model that runs is not touched.
                     return refusal(str(error))
             for name in LIMITS.keys() & new.keys():
                 setattr(self._segmenter, LIMITS[name], new[name])
+            self._now.set(new)
         return refusal("")
 
     def _on_image(self, data: np.ndarray, published: int) -> None:
-        message = SerializedImage(data)
+        message = SerializedImage(data, next(self._numbers))
         self._camera.header(message.stamp, message.frame_id, self.age(message))
+        self._now.submit(message)
         self._segmenter.submit(message)
 
     def decode(self, message: SerializedImage) -> np.ndarray:
         """See ``FramePort``."""
         bgr = compressed_to_bgr(message.encoded()) if self._compressed else image_to_bgr(message.raw())
         self._camera.image(bgr)
+        self._now.begin(message)
         return bgr
 
     def age(self, message: SerializedImage) -> float | None:
@@ -196,6 +207,7 @@ class SegmentationNode(LifecycleNode, FramePort):
     def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
         self._outputs.publish(message.header, mask, confidence)
+        self._now.finish(message, mask)
 
     def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""
@@ -223,7 +235,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         clock = self.get_clock()
         signs = Signs(
             self._state,
-            values={"model": segmenter.engine.bundle.name} | segmenter.status() | camera.status(),
+            values={"model": segmenter.engine.bundle.name} | segmenter.status() | camera.status() | self._now.status(),
             trouble=segmenter.trouble,
             hardware=camera.frame_id or self._topic,
             topic=self._topic,

@@ -46,7 +46,7 @@ def test_parameter_table(parameters):
 
 
 def test_topics(ros):
-    files = ("segmentation_node", "outputs", "reporter", "label_info")
+    files = ("segmentation_node", "outputs", "mask_of_now", "reporter", "label_info")
     source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)
     topics = {
         topic

@@ -94,6 +94,19 @@ class SerializedImage:
         return copy.copy(self._reader)
 
 
+def header_at(header: bytes, stamp: int) -> bytes:
+    """A header, as ``SerializedImage.header``, with another stamp in nanoseconds.
+
+    Raises:
+        ValueError: the stamp does not fit into a message.
+    """
+    seconds, rest = divmod(stamp, 10**9)
+    try:
+        return header[:4] + struct.pack("=iI", seconds, rest) + header[12:]
+    except struct.error as error:
+        raise ValueError(f"a stamp of {seconds} s does not fit into a message") from error
+
+
 def serialized_mono8(pixels: np.ndarray, header: bytes) -> np.ndarray:
     """A serialised ``sensor_msgs/Image`` of a mask or a confidence image.
 

@@ -29,9 +29,8 @@ import numpy as np
 from seg_node.bags.drive import open_drive
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import ENGINES, create_engine
-from seg_node.core.images import compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.machine import machine
-from seg_node.web.api.uploads import Upload
 
 ROOT = Path(__file__).parents[1]
 MEMORY_SAMPLES = 10
@@ -70,7 +69,7 @@ def kinds(options: argparse.Namespace) -> dict[str, Kind]:
     bgr = cv2.resize(cv2.imdecode(frame.data, cv2.IMREAD_COLOR), (options.width, options.width * 9 // 16))
     jpeg, png = (cv2.imencode(form, bgr)[1].tobytes() for form in (".jpg", ".png"))
     engine = create_engine(load_bundle(options.model), options.engine)
-    masks = {data: engine.infer(compressed_to_bgr(Upload(data, "")))[0] for data in (jpeg, png)}
+    masks = {data: engine.infer(to_bgr(EncodedPixels("", data)))[0] for data in (jpeg, png)}
 
     def mask_is_right(data: bytes) -> Callable[[httpx.Response], bool]:
         return lambda a: np.array_equal(cv2.imdecode(np.frombuffer(a.content, np.uint8), -1), masks[data])

@@ -11,8 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seg_node.bags.drive import Drive, RawImage, open_drive
+from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.images import decode
+from seg_node.core.images import RawPixels
 from seg_node.core.share import shared_path
 from seg_node.rig.node_process import default_profile_environment
 
@@ -70,10 +71,10 @@ def street(size: tuple[int, int], frames: int) -> Drive:
     )
 
 
-def raw_image(bgr: np.ndarray) -> RawImage:
+def raw_image(bgr: np.ndarray) -> RawPixels:
     """A bgr8 image of uint8 [H, W, 3]."""
     height, width = bgr.shape[:2]
-    return RawImage(height, width, "bgr8", 0, width * 3, bgr.ravel())
+    return RawPixels(height, width, "bgr8", 0, width * 3, bgr.ravel())
 
 
 def camvid_root() -> Path | None:

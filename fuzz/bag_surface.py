@@ -11,9 +11,10 @@ from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 from surfaces import ACCEPTED, Surface, expect, refused
 
-from seg_node.bags.drive import CompressedImage, RawImage, open_drive
+from seg_node.bags.drive import open_drive
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import BagWriter
+from seg_node.core.images import EncodedPixels, RawPixels
 
 _SUFFIXES = {"mcap": ".mcap", "sqlite3": ".db3", "ros1": ".bag"}
 
@@ -60,7 +61,7 @@ class BagSurface(Surface):
             return refused(error)
         expect(drive.frames, "a drive without frames")
         for frame in drive.frames:
-            expect(isinstance(frame.image, (RawImage, CompressedImage)), f"an image is {type(frame.image).__name__}")
+            expect(isinstance(frame.image, (RawPixels, EncodedPixels)), f"an image is {type(frame.image).__name__}")
             expect(frame.image.data.dtype == np.uint8, f"an image is {frame.image.data.dtype}")
         expect(drive.rate >= 0 and drive.duration >= 0, f"{drive.rate} Hz in {drive.duration} s")
         expect(all(mask is None or mask.ndim == 2 for mask in masks), "a mask is no plane")

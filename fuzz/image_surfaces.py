@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from dataclasses import dataclass
 from random import Random
 
 import cv2
@@ -12,7 +11,7 @@ from mutate import damaged, near
 from surfaces import ACCEPTED, Surface, expect, refused
 
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import ENCODINGS, MAX_PIXELS, MAX_SIDE, compressed_to_bgr, image_to_bgr
+from seg_node.core.images import ENCODINGS, MAX_PIXELS, MAX_SIDE, EncodedPixels, RawPixels, to_bgr
 
 _ROW_BYTES = {"bgra8": 4, "rgba8": 4, "mono8": 1, "8UC1": 1, "nv12": 1, "mono16": 2, "yuv422": 2, "yuv422_yuy2": 2}
 """Bytes per pixel of a row; of Bayer patterns 1 or 2, of the others 3."""
@@ -20,28 +19,8 @@ _ROW_BYTES = {"bgra8": 4, "rgba8": 4, "mono8": 1, "8UC1": 1, "nv12": 1, "mono16"
 _ODD_ENCODINGS = ("", "BGR8", "bgr8 ", "32FC1", "16UC1", "nv21", "8UC", "8UC999", "bgr8\0", "π", "jpeg", "x" * 10000)
 
 
-@dataclass
-class Image:
-    """Fields of ``sensor_msgs/Image`` besides the header."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: bytes
-
-
-@dataclass
-class CompressedImage:
-    """Fields of ``sensor_msgs/CompressedImage`` besides the header."""
-
-    format: str
-    data: bytes
-
-
 class RawSurface(Surface):
-    """``image_to_bgr``; refuses with ``UndecodableError``."""
+    """``to_bgr``; refuses with ``UndecodableError``."""
 
     def draw(self, rng: Random) -> Case:
         encoding = rng.choice(ENCODINGS)
@@ -74,7 +53,7 @@ class RawSurface(Surface):
 
     def feed(self, case: Case) -> str:
         try:
-            bgr = image_to_bgr(Image(**case))
+            bgr = to_bgr(RawPixels(**case))
         except UndecodableError as error:
             return refused(error)
         expect_image(bgr)
@@ -83,7 +62,7 @@ class RawSurface(Surface):
 
 
 class CompressedSurface(Surface):
-    """``compressed_to_bgr``; refuses with ``UndecodableError``."""
+    """``to_bgr``; refuses with ``UndecodableError``."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -120,7 +99,7 @@ class CompressedSurface(Surface):
 
     def feed(self, case: Case) -> str:
         try:
-            bgr = compressed_to_bgr(CompressedImage(**case))
+            bgr = to_bgr(EncodedPixels(**case))
         except UndecodableError as error:
             return refused(error)
         expect_image(bgr)

@@ -9,31 +9,9 @@ import cv2
 import numpy as np
 
 from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, BagError, BagReader, Topic, TopicQos
+from seg_node.core.images import EncodedPixels, RawPixels
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_node.core.timing import stamp_ns
-
-
-@dataclass(frozen=True)
-class RawImage:
-    """Fields of ``sensor_msgs/Image`` besides the header."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    """Bytes of a row."""
-    data: np.ndarray
-    """uint8 [height * step]."""
-
-
-@dataclass(frozen=True)
-class CompressedImage:
-    """Fields of ``sensor_msgs/CompressedImage`` besides the header."""
-
-    format: str
-    data: np.ndarray
-    """uint8 [N], the file's bytes."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +23,12 @@ class Frame:
     stamp: int
     """Header stamp, in nanoseconds."""
     frame_id: str
-    image: RawImage | CompressedImage
+    image: RawPixels | EncodedPixels
 
     @property
     def kind(self) -> str:
         """``image`` or ``compressed``."""
-        return "image" if isinstance(self.image, RawImage) else "compressed"
+        return "image" if isinstance(self.image, RawPixels) else "compressed"
 
 
 @dataclass(frozen=True)
@@ -73,7 +51,7 @@ class CameraInfo:
 class Masks(Mapping[int, np.ndarray]):
     """Ground truth by header stamp in nanoseconds: uint8 [H, W], categories and 255 (no label), decoded on access."""
 
-    def __init__(self, images: dict[int, RawImage | CompressedImage]):
+    def __init__(self, images: dict[int, RawPixels | EncodedPixels]):
         self._images = images
 
     def __len__(self) -> int:
@@ -93,7 +71,7 @@ class Masks(Mapping[int, np.ndarray]):
             BagError: the image is no single-channel 8-bit image, or a value is no category.
         """
         image = self._images[stamp]
-        if isinstance(image, CompressedImage):
+        if isinstance(image, EncodedPixels):
             mask = cv2.imdecode(image.data, cv2.IMREAD_UNCHANGED)
         elif image.encoding in ("mono8", "8UC1") and image.data.size >= image.height * image.step:
             rows = image.data[: image.height * image.step].reshape(image.height, image.step)
@@ -185,7 +163,7 @@ def open_drive(
         if not frames:
             raise bag.error(f"topic {image_topic} has no messages")
         stamps = Counter(frame.stamp for frame in frames)
-        truth: dict[int, RawImage | CompressedImage] = {}
+        truth: dict[int, RawPixels | EncodedPixels] = {}
         camera_info = None
         for topic, msgtype, _, message in bag.messages({mask_topic, info_topic} - {None}):
             if topic == info_topic:
@@ -239,13 +217,13 @@ def _camera_info_topic(topics: list[Topic], image_topic: str) -> str | None:
     return next((name for name in beside if name in names), names[0] if len(names) == 1 else None)
 
 
-def _image(msgtype: str, message: object) -> RawImage | CompressedImage:
+def _image(msgtype: str, message: object) -> RawPixels | EncodedPixels:
     # Copies: the arrays that rosbags returns may be views that keep whole chunks of the file in memory.
     data = np.array(message.data, np.uint8)
     if msgtype == COMPRESSED_IMAGE:
-        return CompressedImage(message.format, data)
+        return EncodedPixels(message.format, data)
     m = message
-    return RawImage(m.height, m.width, m.encoding, int(m.is_bigendian), m.step, data)
+    return RawPixels(m.height, m.width, m.encoding, int(m.is_bigendian), m.step, data)
 
 
 def _camera_info(message: object) -> CameraInfo:

@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from seg_node.bags.drive import CompressedImage
 from seg_node.bags.from_video import FIRST_STAMP
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import IMAGE_TOPIC, BagWriter
 from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import read_header
-from seg_node.core.images import compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
 
@@ -172,7 +171,7 @@ def _leave_out(drive: ImageDrive, files: Sequence[Path], folder: Path, reason: s
         drive.left_out.append(f"{len(files)} files of {folder}: {reason} ({names})")
 
 
-def _read(path: Path) -> tuple[int, CompressedImage | None, np.ndarray]:
+def _read(path: Path) -> tuple[int, EncodedPixels | None, np.ndarray]:
     """Orientation by EXIF, the file where it can be a message as it is, and the upright uint8 [H, W, 3] BGR image."""
     try:
         data = path.read_bytes()
@@ -180,8 +179,8 @@ def _read(path: Path) -> tuple[int, CompressedImage | None, np.ndarray]:
         turned = _orientation(path)
         if header and turned == 1:
             kind = header.media_type.removeprefix("image/")
-            encoded = CompressedImage(f"bgr8; {kind} compressed bgr8", np.frombuffer(data, np.uint8))
-            return turned, encoded, compressed_to_bgr(encoded)
+            encoded = EncodedPixels(f"bgr8; {kind} compressed bgr8", np.frombuffer(data, np.uint8))
+            return turned, encoded, to_bgr(encoded)
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except (OSError, UndecodableError, cv2.error) as error:
         raise BagError(f"{path} cannot be read as an image: {error}") from error

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_node.bags.drive import CompressedImage, Drive, Masks
+from seg_node.bags.drive import Drive, Masks
 from seg_node.bags.reader import BagError
+from seg_node.core.images import EncodedPixels
 
 
 class TruthByFrame(Mapping[int, np.ndarray]):
@@ -46,7 +47,7 @@ def masks_from_folder(folder: Path, drive: Drive) -> Masks:
     if not files:
         raise BagError(f"{folder} holds no .png; expected ground truth named by frame index or header stamp")
     stamps = {frame.stamp for frame in drive.frames}
-    images: dict[int, CompressedImage] = {}
+    images: dict[int, EncodedPixels] = {}
     for file in files:
         number = int(file.stem) if file.stem.isdecimal() else -1
         if number not in stamps:
@@ -56,7 +57,7 @@ def masks_from_folder(folder: Path, drive: Drive) -> Masks:
                     f" {len(drive.frames) - 1}"
                 )
             number = drive.frames[number].stamp
-        images[number] = CompressedImage("png", np.fromfile(file, np.uint8))
+        images[number] = EncodedPixels("png", np.fromfile(file, np.uint8))
     return Masks(images)
 
 

@@ -5,16 +5,14 @@ import dataclasses
 import cv2
 import numpy as np
 
-from seg_node.bags.drive import CompressedImage, Drive, Frame, RawImage
+from seg_node.bags.drive import Drive, Frame
 from seg_node.bags.reader import BagError
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import compressed_to_bgr, image_to_bgr
+from seg_node.core.images import EncodedPixels, RawPixels, to_bgr
 
 
 def decode(frame: Frame) -> np.ndarray | None:
     """Image of a frame, uint8 [H, W, 3] BGR; None where it cannot be read."""
-    # The messages' fields are the same as those of the bag's images.
-    to_bgr = compressed_to_bgr if isinstance(frame.image, CompressedImage) else image_to_bgr
     try:
         return to_bgr(frame.image)
     except UndecodableError:
@@ -49,14 +47,14 @@ def _as_raw(frame: Frame) -> Frame:
         return frame
     bgr = _decoded(frame)
     height, width = bgr.shape[:2]
-    return dataclasses.replace(frame, image=RawImage(height, width, "bgr8", 0, width * 3, bgr.ravel()))
+    return dataclasses.replace(frame, image=RawPixels(height, width, "bgr8", 0, width * 3, bgr.ravel()))
 
 
 def _as_jpeg(frame: Frame) -> Frame:
     if frame.kind == "compressed":
         return frame
     data = cv2.imencode(".jpg", _decoded(frame), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].ravel()
-    return dataclasses.replace(frame, image=CompressedImage("bgr8; jpeg compressed bgr8", data))
+    return dataclasses.replace(frame, image=EncodedPixels("bgr8; jpeg compressed bgr8", data))
 
 
 def _decoded(frame: Frame) -> np.ndarray:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import cv2
 
-from seg_node.bags.drive import CompressedImage, open_drive
+from seg_node.bags.drive import open_drive
 from seg_node.bags.reader import list_topics
+from seg_node.core.images import EncodedPixels
 
 
 def describe(path: str | Path) -> str:
@@ -29,7 +30,7 @@ def describe(path: str | Path) -> str:
 
 
 def _size(image) -> str:
-    if not isinstance(image, CompressedImage):
+    if not isinstance(image, EncodedPixels):
         return f"{image.width}x{image.height} {image.encoding}"
     pixels = cv2.imdecode(image.data, cv2.IMREAD_UNCHANGED)
     size = "undecodable" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"

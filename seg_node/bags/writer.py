@@ -9,8 +9,9 @@ import numpy as np
 from rosbags import rosbag2
 from rosbags.typesys import Stores, get_typestore
 
-from seg_node.bags.drive import CameraInfo, CompressedImage
+from seg_node.bags.drive import CameraInfo
 from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError
+from seg_node.core.images import EncodedPixels
 
 IMAGE_TOPIC = "/camera/image/compressed"
 RAW_IMAGE_TOPIC = "/camera/image"
@@ -76,9 +77,9 @@ class BagWriter:
     def write_image(self, stamp: int, bgr: np.ndarray) -> None:
         """Write a JPEG CompressedImage from uint8 [H, W, 3] BGR."""
         data = _encode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-        self.write_encoded(stamp, CompressedImage("bgr8; jpeg compressed bgr8", data))
+        self.write_encoded(stamp, EncodedPixels("bgr8; jpeg compressed bgr8", data))
 
-    def write_encoded(self, stamp: int, image: CompressedImage) -> None:
+    def write_encoded(self, stamp: int, image: EncodedPixels) -> None:
         """Write a CompressedImage that is encoded already, as it is."""
         self._write_compressed(self.image_topic, stamp, image.format, image.data)
 

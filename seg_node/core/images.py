@@ -5,13 +5,15 @@ decoded is anything with the fields of ``sensor_msgs/Image`` or ``sensor_msgs/Co
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import read_header
+
+Buffer = bytes | bytearray | memoryview | np.ndarray
 
 MAX_SIDE = 16384
 """Pixels of a camera image's longer side. The network pads to multiples of 32, which makes very thin images costly."""
@@ -21,23 +23,28 @@ MAX_SCANS = 32
 """Of a JPEG image. Progressive ones have about ten; each costs a pass over the whole image, whatever it holds."""
 
 
-class RawImage(Protocol):
-    """Has the fields of ``sensor_msgs/Image``, whose documentation says what they mean."""
+@dataclass(frozen=True)
+class RawPixels:
+    """Fields of ``sensor_msgs/Image`` besides the header; its documentation says what they mean."""
 
     height: int
     width: int
     encoding: str
     is_bigendian: int
     step: int
-    data: bytes
+    """Bytes of a row."""
+    data: Buffer
+    """Bytes of all rows, height * step of them."""
 
 
-class EncodedImage(Protocol):
-    """Has the fields of ``sensor_msgs/CompressedImage``."""
+@dataclass(frozen=True)
+class EncodedPixels:
+    """Fields of ``sensor_msgs/CompressedImage`` besides the header."""
 
     format: str
-    """For people; the data says itself what it is."""
-    data: bytes
+    """Text for people; the data says itself what it is."""
+    data: Buffer
+    """Bytes of the file."""
 
 
 _BAYER = {
@@ -76,17 +83,29 @@ _GREY = {
 _REDUCED_BY = {flag: factor for factor, flag in _GREY.items()}
 
 
-def image_to_bgr(message: RawImage) -> np.ndarray:
-    """Decode a raw image.
+def to_bgr(image: RawPixels | EncodedPixels) -> np.ndarray:
+    """Decode an image.
 
-    Rows may be padded (``step``), 16-bit samples may have either byte order and keep their upper 8 bits.
+    Rows of a raw image may be padded (``step``), 16-bit samples may have either byte order and keep their upper 8 bits.
+    Of encoded images JPEG and PNG are read. OpenCV would read a dozen other formats; their decoders stay out of reach
+    of whoever can publish.
+
+    Args:
+        image: the image, or a ROS message with the same fields.
 
     Returns:
-        uint8 [H, W, 3], BGR, contiguous; for bgr8 without padding a view of the message's data.
+        uint8 [H, W, 3], BGR, contiguous; for bgr8 without padding a view of the image's data.
 
     Raises:
-        UndecodableError: the encoding is unknown, or sizes contradict each other; the message names the values.
+        UndecodableError: the encoding is unknown, sizes contradict each other, or the data is no JPEG or PNG image, is
+            cut off, or would take too much to decode; the message names the values.
     """
+    if hasattr(image, "encoding"):
+        return _raw_to_bgr(image)
+    return _compressed(image, lambda width: cv2.IMREAD_COLOR)[0]
+
+
+def _raw_to_bgr(message: RawPixels) -> np.ndarray:
     height, width, encoding = message.height, message.width, message.encoding
     _check_size(height, width)
     if encoding == "nv12":
@@ -116,7 +135,7 @@ def _check_size(height: int, width: int) -> None:
         )
 
 
-def _rows(message: RawImage, count: int, row_bytes: int) -> np.ndarray:
+def _rows(message: RawPixels, count: int, row_bytes: int) -> np.ndarray:
     """View of ``count`` rows without their padding, uint8 [count, row_bytes]."""
     if message.step < row_bytes:
         raise UndecodableError(
@@ -129,7 +148,7 @@ def _rows(message: RawImage, count: int, row_bytes: int) -> np.ndarray:
     return np.frombuffer(message.data, np.uint8).reshape(count, message.step)[:, :row_bytes]
 
 
-def _nv12_to_bgr(message: RawImage) -> np.ndarray:
+def _nv12_to_bgr(message: RawPixels) -> np.ndarray:
     height, width = message.height, message.width
     if height % 2 or width % 2:
         raise UndecodableError(f"nv12 image is {width}x{height}; colour is shared by 2x2 pixels, so both must be even")
@@ -139,7 +158,7 @@ def _nv12_to_bgr(message: RawImage) -> np.ndarray:
     return cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(chroma), cv2.COLOR_YUV2BGR_NV12)
 
 
-def _cv_bridge_to_bgr(message: RawImage) -> np.ndarray:
+def _cv_bridge_to_bgr(message: RawPixels) -> np.ndarray:
     try:
         from cv_bridge import CvBridge
     except ImportError:
@@ -154,21 +173,7 @@ def _cv_bridge_to_bgr(message: RawImage) -> np.ndarray:
         raise UndecodableError(f"cv_bridge cannot convert {_short(message.encoding)}: {error}") from error
 
 
-def compressed_to_bgr(message: EncodedImage) -> np.ndarray:
-    """Decode a JPEG or PNG image.
-
-    OpenCV would read a dozen other formats; their decoders stay out of reach of whoever can publish.
-
-    Returns:
-        uint8 [H, W, 3], BGR, contiguous.
-
-    Raises:
-        UndecodableError: the data is no JPEG or PNG image, is cut off, or would take too much to decode.
-    """
-    return _compressed(message, lambda width: cv2.IMREAD_COLOR)[0]
-
-
-def compressed_to_grey(message: EncodedImage, reduction: Callable[[int], int]) -> tuple[np.ndarray, tuple[int, int]]:
+def compressed_to_grey(message: EncodedPixels, reduction: Callable[[int], int]) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode a JPEG or PNG image to a grey one of reduced size, which takes a JPEG decoder less time.
 
     Args:
@@ -179,12 +184,12 @@ def compressed_to_grey(message: EncodedImage, reduction: Callable[[int], int]) -
         uint8 [h, w], contiguous; height and width of the whole image.
 
     Raises:
-        UndecodableError: see ``compressed_to_bgr``.
+        UndecodableError: see ``to_bgr``.
     """
     return _compressed(message, lambda width: _GREY[reduction(width)])
 
 
-def _compressed(message: EncodedImage, flags: Callable[[int], int]) -> tuple[np.ndarray, tuple[int, int]]:
+def _compressed(message: EncodedPixels, flags: Callable[[int], int]) -> tuple[np.ndarray, tuple[int, int]]:
     data = bytes(memoryview(message.data))
     try:
         return _decode(data, flags)

@@ -21,7 +21,7 @@ from seg_node.bags.reader import COMPRESSED_IMAGE, BagError, BagReader, bag_hash
 from seg_node.core.bundle import GRAPH, Bundle
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import compressed_to_bgr, image_to_bgr
+from seg_node.core.images import to_bgr
 from seg_node.core.timing import stamp_ns
 
 MANIFEST = "label.json"
@@ -250,7 +250,6 @@ def _images(reader: BagReader, copy: BagCopy, topics: list[str]) -> Iterator[_Im
 
 def _decode(image: _Image) -> _Image:
     # By its fields: bags of ROS 1 and ROS 2 have different classes, alike in all that is read here.
-    to_bgr = image_to_bgr if hasattr(image.message, "encoding") else compressed_to_bgr
     try:
         image.bgr = to_bgr(image.message)
     except UndecodableError as error:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from seg_node.bags.drive import Drive, Frame, Masks, RawImage
+from seg_node.bags.drive import Drive, Frame, Masks
+from seg_node.core.images import RawPixels
 from seg_node.rig.bench import Bench
 from seg_node.rig.node_process import NodeProcess
 from seg_node.rig.rates import Probe, probe_of
@@ -26,7 +27,7 @@ _FRAMES = 30
 def blank_drive(height: int, width: int) -> Drive:
     """Raw bgr8 frames of a drive at 30 Hz that holds nothing to see."""
     pixels = np.zeros(height * width * 3, np.uint8)
-    image = RawImage(height, width, "bgr8", 0, width * 3, pixels)
+    image = RawPixels(height, width, "bgr8", 0, width * 3, pixels)
     frames = [Frame(i * 10**9 // 30, 10**9 + i * 10**9 // 30, "camera", image) for i in range(_FRAMES)]
     return Drive(Path(f"blank_{width}x{height}"), "/camera/image", frames, None, None, Masks({}))
 

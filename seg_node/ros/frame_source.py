@@ -10,8 +10,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame, FrameJoin
+from seg_node.core.images import to_bgr
 from seg_node.core.timing import stamp_ns
-from seg_node.ros.messages import compressed_to_bgr, frame_record, image_to_bgr, read_mono8
+from seg_node.ros.messages import frame_record, read_mono8
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Best effort fits every publisher; some depth, for the frame that is masked may come while another is drawn."""
@@ -92,8 +93,7 @@ def decode_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UndecodableError: one of them cannot be read, or their sizes differ.
     """
-    decode = image_to_bgr if isinstance(frame.image, Image) else compressed_to_bgr
-    bgr, mask = decode(frame.image), read_mono8(frame.mask)
+    bgr, mask = to_bgr(frame.image), read_mono8(frame.mask)
     if mask.shape != bgr.shape[:2]:
         found = f"{mask.shape[1]}x{mask.shape[0]}"
         raise UndecodableError(f"the mask is {found} but its camera image {bgr.shape[1]}x{bgr.shape[0]}")

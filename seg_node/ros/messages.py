@@ -11,16 +11,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import ENCODINGS, compressed_to_bgr, image_to_bgr
 from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
 
 __all__ = [
-    "ENCODINGS",
     "bgr8_image",
-    "compressed_to_bgr",
     "diagnostics",
     "frame_record",
-    "image_to_bgr",
     "mono8_image",
     "read_mono8",
     "record_to_diagnostics",

@@ -14,12 +14,12 @@ from seg_node.core.bundle import load_bundle
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.health import Expected, Signs
+from seg_node.core.images import to_bgr
 from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
 from seg_node.ros.label_info import publish_label_info
 from seg_node.ros.mask_of_now import MaskOfNow
-from seg_node.ros.messages import compressed_to_bgr, image_to_bgr
 from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
@@ -189,7 +189,7 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     def decode(self, message: SerializedImage) -> np.ndarray:
         """See ``FramePort``."""
-        bgr = compressed_to_bgr(message.encoded()) if self._compressed else image_to_bgr(message.raw())
+        bgr = to_bgr(message.encoded() if self._compressed else message.raw())
         self._camera.image(bgr)
         self._now.begin(message)
         return bgr

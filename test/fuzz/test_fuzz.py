@@ -15,9 +15,7 @@ from cases import CORPUS, read_case, write_case  # noqa: E402
 from helpers.paths import ROOT  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from image_surfaces import (  # noqa: E402
-    CompressedImage,
     CompressedSurface,
-    Image,
     RawSurface,
     encoded,
     png_of_size,
@@ -31,7 +29,7 @@ FUZZ = ROOT / "fuzz"
 
 import fuzz  # noqa: E402
 from seg_node.core.errors import UndecodableError  # noqa: E402
-from seg_node.core.images import MAX_SCANS, compressed_to_bgr, image_to_bgr  # noqa: E402
+from seg_node.core.images import MAX_SCANS, EncodedPixels, RawPixels, to_bgr  # noqa: E402
 
 PICTURE = np.random.default_rng(5).integers(0, 256, (12, 16, 3), np.uint8)
 JPEG, PNG = encoded(".jpg", PICTURE), encoded(".png", PICTURE)
@@ -43,9 +41,9 @@ given_randomly = settings(
 )
 
 
-def raw(**changes) -> Image:
+def raw(**changes) -> RawPixels:
     fields = {"height": 4, "width": 6, "encoding": "bgr8", "is_bigendian": 0, "step": 18, "data": bytes(72)}
-    return Image(**fields | changes)
+    return RawPixels(**fields | changes)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +70,14 @@ def raw(**changes) -> Image:
 )
 def test_raw_images_that_contradict_themselves(message, reason):
     with pytest.raises(UndecodableError, match=reason):
-        image_to_bgr(message)
+        to_bgr(message)
 
 
 @pytest.mark.parametrize("flag", [0, 1, 2, 255])
 def test_endianness(flag):
     samples = np.array([[0x1234, 0xFF00]], ">u2" if flag else "<u2")
-    image = Image(1, 2, "mono16", flag, 4, samples.tobytes())
-    assert image_to_bgr(image)[0, :, 0].tolist() == [0x12, 0xFF]
+    image = RawPixels(1, 2, "mono16", flag, 4, samples.tobytes())
+    assert to_bgr(image)[0, :, 0].tolist() == [0x12, 0xFF]
 
 
 @pytest.mark.parametrize(
@@ -103,19 +101,19 @@ def test_endianness(flag):
 )
 def test_compressed_images_that_must_not_be_decoded(data, reason):
     with pytest.raises(UndecodableError, match=reason):
-        compressed_to_bgr(CompressedImage("jpeg", data))
+        to_bgr(EncodedPixels("jpeg", data))
 
 
 def test_jpeg_of_endless_scans():
     """Each scan costs a pass over the image, in 33 bytes for one of 4096x4096: 16 MB would take hours."""
     last, end = PROGRESSIVE.rfind(b"\xff\xda"), PROGRESSIVE.rfind(b"\xff\xd9")
     bomb = PROGRESSIVE[:last] + PROGRESSIVE[last:end] * MAX_SCANS + PROGRESSIVE[end:]
-    assert compressed_to_bgr(CompressedImage("jpeg", PROGRESSIVE)).shape == PICTURE.shape
+    assert to_bgr(EncodedPixels("jpeg", PROGRESSIVE)).shape == PICTURE.shape
     most = PROGRESSIVE[:last] + PROGRESSIVE[last:end] * (MAX_SCANS + 1 - PROGRESSIVE.count(b"\xff\xda")) + b"\xff\xd9"
     assert most.count(b"\xff\xda") == MAX_SCANS
-    assert compressed_to_bgr(CompressedImage("jpeg", most)).shape == PICTURE.shape
+    assert to_bgr(EncodedPixels("jpeg", most)).shape == PICTURE.shape
     with pytest.raises(UndecodableError, match=f"scans; at most {MAX_SCANS}"):
-        compressed_to_bgr(CompressedImage("jpeg", bomb))
+        to_bgr(EncodedPixels("jpeg", bomb))
 
 
 def test_bombs_are_refused_before_memory_is_asked_for(tmp_path):
@@ -128,14 +126,13 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(FUZZ)!r})
 from cases import read_case
-from image_surfaces import CompressedImage
-from seg_node.core.images import compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.errors import UndecodableError
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27,) * 2)
 for data in read_case(Path(sys.argv[1]))["bombs"]:
     try:
-        compressed_to_bgr(CompressedImage("png", data))
+        to_bgr(EncodedPixels("png", data))
     except UndecodableError as error:
         print(error)
 """
@@ -148,14 +145,14 @@ for data in read_case(Path(sys.argv[1]))["bombs"]:
 
 @pytest.mark.parametrize("data", [JPEG, PNG, PROGRESSIVE], ids=["jpeg", "png", "progressive"])
 def test_no_part_of_an_image_passes_for_the_whole(data):
-    whole = compressed_to_bgr(CompressedImage("", data))
+    whole = to_bgr(EncodedPixels("", data))
     assert whole.shape == PICTURE.shape
     for size in range(len(data)):
         with pytest.raises(UndecodableError):
-            compressed_to_bgr(CompressedImage("", data[:size]))
+            to_bgr(EncodedPixels("", data[:size]))
     # What a camera leaves in its buffer after the image does no harm.
     for rest in (bytes(100), data):
-        assert np.array_equal(compressed_to_bgr(CompressedImage("", data + rest)), whole)
+        assert np.array_equal(to_bgr(EncodedPixels("", data + rest)), whole)
 
 
 @pytest.mark.ros
@@ -181,7 +178,7 @@ def test_every_size_and_padding_keeps_every_pixel(size, padding, seed, encoding)
     channels = {"mono8": 1, "bgra8": 4}.get(encoding, 3)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, channels), np.uint8)
     rows = np.pad(pixels.reshape(size[0], -1), ((0, 0), (0, padding)), constant_values=99)
-    decoded = image_to_bgr(Image(*size, encoding, 0, rows.shape[1], rows.tobytes()))
+    decoded = to_bgr(RawPixels(*size, encoding, 0, rows.shape[1], rows.tobytes()))
     expected = {"rgb8": pixels[..., ::-1], "mono8": np.repeat(pixels[..., :1], 3, 2)}.get(encoding, pixels[..., :3])
     assert np.array_equal(decoded, expected)
 

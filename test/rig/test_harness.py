@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from helpers.paths import FAKE_NODE
 
-from seg_node.bags.drive import Drive, Frame, Masks, RawImage
+from seg_node.bags.drive import Drive, Frame, Masks
 from seg_node.bags.reader import TopicQos
+from seg_node.core.images import RawPixels
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run, UsageSample
 from seg_node.rig.matching import match
@@ -31,7 +32,7 @@ S = 10**9
 
 def drive_of(stamps: list[int], log_times: list[int] | None = None) -> Drive:
     """A drive of 8x6 images, at 50 Hz unless log times are given."""
-    image = RawImage(6, 8, "bgr8", 0, 24, np.zeros(6 * 24, np.uint8))
+    image = RawPixels(6, 8, "bgr8", 0, 24, np.zeros(6 * 24, np.uint8))
     times = log_times or [7 * S + i * 20 * MS for i in range(len(stamps))]
     frames = [Frame(time, stamp, "camera", image) for time, stamp in zip(times, stamps, strict=True)]
     return Drive(Path("made_up"), "/camera/image", frames, None, None, Masks({}))

@@ -11,8 +11,9 @@ import pytest
 from helpers.paths import ROOT
 
 from seg_node.__main__ import main
-from seg_node.bags.drive import CompressedImage, Drive, Frame, Masks, RawImage
+from seg_node.bags.drive import Drive, Frame, Masks
 from seg_node.commands import replay as command
+from seg_node.core.images import EncodedPixels, RawPixels
 from seg_node.core.taxonomy import PALETTE_RGB, Category
 from seg_node.core.timing import DROPS, FrameRecord, Outcome, Stage
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
@@ -133,11 +134,11 @@ def drive_of(images: list[np.ndarray], masks: dict[int, np.ndarray] | None = Non
     """A drive at 10 Hz whose header stamps are 1, 2, ... seconds."""
     frames = [
         Frame(
-            i * 100 * MS, (i + 1) * 10**9, "camera", RawImage(*bgr.shape[:2], "bgr8", 0, bgr.shape[1] * 3, bgr.ravel())
+            i * 100 * MS, (i + 1) * 10**9, "camera", RawPixels(*bgr.shape[:2], "bgr8", 0, bgr.shape[1] * 3, bgr.ravel())
         )
         for i, bgr in enumerate(images)
     ]
-    truth = {stamp: CompressedImage("png", cv2.imencode(".png", m)[1].ravel()) for stamp, m in (masks or {}).items()}
+    truth = {stamp: EncodedPixels("png", cv2.imencode(".png", m)[1].ravel()) for stamp, m in (masks or {}).items()}
     return Drive(Path("made_up"), "/camera/image", frames, None, None, Masks(truth))
 
 
@@ -195,10 +196,10 @@ def test_message_keeps_header_and_payload(ros):
     from seg_node.rig.player import to_message
 
     bgr = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    frame = Frame(7, 12 * 10**9 + 34, "front", RawImage(2, 3, "bgr8", 0, 9, bgr.ravel()))
+    frame = Frame(7, 12 * 10**9 + 34, "front", RawPixels(2, 3, "bgr8", 0, 9, bgr.ravel()))
 
     raw = to_message(frame)
-    jpeg = to_message(Frame(7, 5, "front", CompressedImage("jpeg", np.array([1, 2, 255], np.uint8))))
+    jpeg = to_message(Frame(7, 5, "front", EncodedPixels("jpeg", np.array([1, 2, 255], np.uint8))))
 
     assert (raw.header.stamp.sec, raw.header.stamp.nanosec, raw.header.frame_id) == (12, 34, "front")
     assert (raw.height, raw.width, raw.encoding, raw.step, raw.is_bigendian) == (2, 3, "bgr8", 9, 0)

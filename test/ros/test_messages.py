@@ -18,13 +18,11 @@ from sensor_msgs.msg import CompressedImage  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from seg_node.core.errors import UndecodableError  # noqa: E402
+from seg_node.core.images import ENCODINGS, to_bgr  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.ros.messages import (  # noqa: E402
-    ENCODINGS,
     bgr8_image,
-    compressed_to_bgr,
     frame_record,
-    image_to_bgr,
     mono8_image,
     read_mono8,
     record_to_diagnostics,
@@ -53,7 +51,7 @@ def test_encodings(encoding, padding, bigendian):
         # Colour subsampling loses detail but no area of one colour, and swapped channels would show.
         bgr = np.empty((12, 16, 3), np.uint8)
         bgr[:] = COLOUR
-    decoded = image_to_bgr(encode(bgr, encoding, padding, bigendian))
+    decoded = to_bgr(encode(bgr, encoding, padding, bigendian))
     assert decoded.flags.c_contiguous
     difference = np.abs(decoded.astype(int) - _expected(bgr, encoding))
     assert difference.max() <= (0 if lossless or encoding.startswith("bayer") else 3)
@@ -63,7 +61,7 @@ def test_encodings(encoding, padding, bigendian):
 def test_subsampled_encodings_keep_places(encoding):
     bgr = np.full((12, 16, 3), COLOUR, np.uint8)
     bgr[4:8, 6:10] = (200, 30, 60)
-    decoded = image_to_bgr(encode(bgr, encoding, 4))
+    decoded = to_bgr(encode(bgr, encoding, 4))
     assert np.abs(decoded.astype(int) - bgr).max() <= 3
 
 
@@ -98,7 +96,7 @@ def _image(**changes):
 )
 def test_contradicting_images_are_refused(message, text):
     with pytest.raises(UndecodableError, match=text):
-        image_to_bgr(message)
+        to_bgr(message)
 
 
 def test_unknown_encoding_names_those_there_are():
@@ -106,10 +104,10 @@ def test_unknown_encoding_names_those_there_are():
         import cv_bridge  # noqa: F401
     except ImportError:
         with pytest.raises(UndecodableError, match="'32FC7' needs cv_bridge.*bgr8.*nv12"):
-            image_to_bgr(_image(encoding="32FC7"))
+            to_bgr(_image(encoding="32FC7"))
     else:
         with pytest.raises(UndecodableError, match="32FC7"):
-            image_to_bgr(_image(encoding="32FC7"))
+            to_bgr(_image(encoding="32FC7"))
 
 
 def test_rare_encodings_go_through_cv_bridge(monkeypatch):
@@ -124,10 +122,10 @@ def test_rare_encodings_go_through_cv_bridge(monkeypatch):
             return image[:, ::-1]
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
-    decoded = image_to_bgr(_image(encoding="32FC3"))
+    decoded = to_bgr(_image(encoding="32FC3"))
     assert np.array_equal(decoded, image[:, ::-1]) and decoded.flags.c_contiguous
     with pytest.raises(UndecodableError, match="^cv_bridge cannot convert '32FC7': 32FC7$"):
-        image_to_bgr(_image(encoding="32FC7"))
+        to_bgr(_image(encoding="32FC7"))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +140,7 @@ def test_agreement_with_cv_bridge(encoding):
         reference = reference if encoding == "8UC3" else np.repeat(reference[..., None], 3, axis=2)
     else:
         reference = cv_bridge.CvBridge().imgmsg_to_cv2(message, "bgr8")
-    assert np.array_equal(image_to_bgr(message), reference)
+    assert np.array_equal(to_bgr(message), reference)
 
 
 @pytest.mark.parametrize("extension", [".png", ".jpg"])
@@ -150,14 +148,14 @@ def test_compressed(extension):
     bgr = np.zeros((20, 30, 3), np.uint8)
     bgr[:, 15:] = COLOUR
     data = cv2.imencode(extension, bgr)[1].tobytes()
-    decoded = compressed_to_bgr(CompressedImage(format=extension[1:], data=array.array("B", data)))
+    decoded = to_bgr(CompressedImage(format=extension[1:], data=array.array("B", data)))
     assert np.abs(decoded.astype(int) - bgr)[:, 20:].max() <= (0 if extension == ".png" else 4)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", bytes(100), b"no image at all"])
 def test_undecodable_compressed(data):
     with pytest.raises(UndecodableError, match=rf"{len(data)} bytes of format 'jpeg'"):
-        compressed_to_bgr(CompressedImage(format="jpeg", data=array.array("B", data)))
+        to_bgr(CompressedImage(format="jpeg", data=array.array("B", data)))
 
 
 def test_mask_message():

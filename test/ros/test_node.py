@@ -26,9 +26,9 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.core.images import ENCODINGS, to_bgr  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_node.core.timing import Outcome, Stage  # noqa: E402
-from seg_node.ros.messages import ENCODINGS, compressed_to_bgr, image_to_bgr  # noqa: E402
 from seg_node.ros.parameters import PARAMETERS  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -110,7 +110,7 @@ def test_masks_of_every_encoding(node_process, camera, picture, golden):
             assert record.status[0].message == "masked", (encoding, _values(record))
             assert mask.header == message.header == record.header
             assert (mask.encoding, mask.height, mask.width) == ("mono8", *crop.shape[:2])
-            assert np.array_equal(_mask(mask), golden.infer(image_to_bgr(message))[0]), encoding
+            assert np.array_equal(_mask(mask), golden.infer(to_bgr(message))[0]), encoding
             sizes.add(crop.shape)
     assert len(sizes) == 3
 
@@ -179,7 +179,7 @@ def test_compressed_transport_and_confidence(node_process, camera, picture, gold
     source = camera(topic="image/compressed", message_type=CompressedImage).connect()
     message = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", picture)[1].tobytes())
     record, mask = source.segment(message)
-    decoded = compressed_to_bgr(message)
+    decoded = to_bgr(message)
     assert np.array_equal(_mask(mask), golden.infer(decoded)[0])
     assert source.segment(CompressedImage(format="jpeg", data=b"junk"))[0].status[0].message == "undecodable"
     # The confidence is computed from when somebody listens.

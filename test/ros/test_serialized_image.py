@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from seg_node.core.errors import UndecodableError  # noqa: E402
-from seg_node.core.images import image_to_bgr  # noqa: E402
+from seg_node.core.images import to_bgr  # noqa: E402
 from seg_node.core.timing import stamp_ns  # noqa: E402
 from seg_node.ros.messages import mono8_image  # noqa: E402
 from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8  # noqa: E402
@@ -91,7 +91,7 @@ def test_compressed_images_of_any_fields(stamp, frame_id, form, data):
 
 def test_pixels_are_not_copied():
     data = serialize_message(image())
-    bgr = image_to_bgr(SerializedImage(data).raw())
+    bgr = to_bgr(SerializedImage(data).raw())
     assert bgr.ravel().tolist() == list(range(18))
     assert np.shares_memory(bgr, np.frombuffer(data, np.uint8))
 

@@ -25,7 +25,7 @@ from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.writer import BagWriter  # noqa: E402
 from seg_node.core.bundle import load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
-from seg_node.core.images import compressed_to_bgr  # noqa: E402
+from seg_node.core.images import to_bgr  # noqa: E402
 from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
 from seg_node.web.dashboard import charts, pictures, tables  # noqa: E402
 from seg_node.web.dashboard.image_tab import SCENES  # noqa: E402
@@ -47,7 +47,7 @@ def bag(tmp_path_factory):
     with BagWriter(path) as writer:
         for i in range(3):
             frame = shipped.frames[15 * i]
-            bgr = compressed_to_bgr(frame.image)
+            bgr = to_bgr(frame.image)
             writer.write_image(frame.stamp, cv2.resize(bgr, (160, 96), interpolation=cv2.INTER_AREA))
             if i < 2:
                 mask = cv2.resize(shipped.masks[frame.stamp], (160, 96), interpolation=cv2.INTER_NEAREST)
@@ -63,7 +63,7 @@ def drive(bag):
 @pytest.fixture(scope="module")
 def expected(drive):
     """Mask of the middle frame by model, from the engine itself."""
-    bgr = compressed_to_bgr(drive.frames[1].image)
+    bgr = to_bgr(drive.frames[1].image)
     return {name: create_engine(load_bundle(name), ENGINE).infer(bgr)[0] for name in MODELS}
 
 
@@ -258,7 +258,7 @@ def test_made_up_scenes_are_what_they_are_called(app):
         light, weather = name.split(", ")
         bgr, mask = SyntheticDrive(seed, (360, 480), light=light, weather=weather).frame(0)
         np.testing.assert_array_equal(shipped.masks[frame.stamp], mask)
-        assert np.abs(compressed_to_bgr(frame.image).astype(int) - bgr).mean() < 6, "JPEG loses a little"
+        assert np.abs(to_bgr(frame.image).astype(int) - bgr).mean() < 6, "JPEG loses a little"
     page = app()
     page.radio(key="source").set_value("A made-up scene").run()
     assert not page.exception

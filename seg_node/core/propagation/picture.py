@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from seg_node.core.images import EncodedImage, RawImage, compressed_to_grey, image_to_bgr
+from seg_node.core.images import EncodedPixels, RawPixels, compressed_to_grey, to_bgr
 
 LEAST_COLUMNS = 240
 """Least width in pixels to which a camera's picture is reduced; so it has 240 to 479, whatever the camera."""
@@ -28,13 +28,13 @@ def reduction(width: int) -> int:
     return next((factor for factor in _REDUCTIONS if width >= factor * LEAST_COLUMNS), 1)
 
 
-def picture_of_image(message: RawImage) -> Picture:
+def picture_of_image(message: RawPixels) -> Picture:
     """Small grey picture of a raw image.
 
     Raises:
-        UndecodableError: see ``image_to_bgr``.
+        UndecodableError: see ``to_bgr``.
     """
-    bgr = image_to_bgr(message)
+    bgr = to_bgr(message)
     height, width = bgr.shape[:2]
     factor = reduction(width)
     if factor > 1:
@@ -44,7 +44,7 @@ def picture_of_image(message: RawImage) -> Picture:
     return Picture(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), (height, width))
 
 
-def picture_of_compressed(message: EncodedImage) -> Picture:
+def picture_of_compressed(message: EncodedPixels) -> Picture:
     """Small grey picture of a JPEG or PNG image; a JPEG is decoded at the reduced size.
 
     Raises:

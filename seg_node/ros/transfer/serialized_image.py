@@ -3,36 +3,16 @@
 import copy
 import struct
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 
 from seg_node.core.errors import UndecodableError
+from seg_node.core.images import EncodedPixels, RawPixels
 
 _PLAIN_CDR = {b"\0\0": ">", b"\0\1": "<"}
 """First two bytes, and the byte order that they stand for."""
 _ENCAPSULATION = bytes([0, sys.byteorder == "little", 0, 0])
 """What begins a message in the machine's byte order, in which rclpy writes, too."""
-
-
-@dataclass(frozen=True)
-class RawPixels:
-    """Fields of ``sensor_msgs/Image``."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: memoryview
-
-
-@dataclass(frozen=True)
-class EncodedPixels:
-    """Fields of ``sensor_msgs/CompressedImage``."""
-
-    format: str
-    data: memoryview
 
 
 class SerializedImage:

@@ -19,7 +19,7 @@ import numpy as np
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import EncodedImage, compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.web.api.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Answer:
 class _Job:
     """An image that waits for the worker, or is worked on."""
 
-    image: EncodedImage
+    image: EncodedPixels
     confidence: bool
     encode: Callable[[Segmented], Encoded]
     answer: Future[Answer] = field(default_factory=Future)
@@ -115,7 +115,7 @@ class Model:
             job.answer.cancel()
 
     async def segment(
-        self, image: EncodedImage, confidence: bool, encode: Callable[[Segmented], Encoded], timeout: float
+        self, image: EncodedPixels, confidence: bool, encode: Callable[[Segmented], Encoded], timeout: float
     ) -> Answer:
         """Mask one image.
 
@@ -208,7 +208,7 @@ def _batches(jobs: Iterable[_Job]) -> list[list[_Job]]:
     for job in jobs:
         job.stage_ended()
         try:
-            job.bgr = compressed_to_bgr(job.image)
+            job.bgr = to_bgr(job.image)
         except Exception as error:
             # UndecodableError, or the lack of memory; either is this image's alone.
             job.answer.set_exception(error)

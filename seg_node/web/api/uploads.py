@@ -10,6 +10,7 @@ from typing import TypeVar
 from fastapi import Request, UploadFile
 from starlette.datastructures import FormData
 
+from seg_node.core.images import EncodedPixels
 from seg_node.web.api.errors import ApiError
 
 T = TypeVar("T")
@@ -18,13 +19,11 @@ _CHUNK = 2**20
 
 
 @dataclass(frozen=True)
-class Upload:
-    """An image as it was received, with the fields that ``core.images`` decodes."""
+class Upload(EncodedPixels):
+    """An image as it was received."""
 
-    data: bytes
-    format: str
     name: str = ""
-    """Of the file, as the client says."""
+    """Name of the file, as the client says."""
 
 
 async def read_image(request: Request, limit: int, timeout: float) -> Upload:
@@ -38,7 +37,7 @@ async def read_image(request: Request, limit: int, timeout: float) -> Upload:
     if media_type == "multipart/form-data":
         async with _form(request, timeout, files=1) as form:
             (file,) = _files(form, "image", at_most=1)
-            return Upload(await file.read(), file.content_type or "", file.filename or "")
+            return Upload(file.content_type or "", await file.read(), file.filename or "")
     if media_type not in ("image/jpeg", "image/png"):
         raise ApiError(
             415,
@@ -49,7 +48,7 @@ async def read_image(request: Request, limit: int, timeout: float) -> Upload:
     data = await _in_time(request.body(), timeout)
     if not data:
         raise ApiError(422, "undecodable", "the body is empty; send a JPEG or PNG image")
-    return Upload(data, media_type)
+    return Upload(media_type, data)
 
 
 async def read_images(request: Request, limit: int, timeout: float, count: int) -> list[Upload]:
@@ -59,7 +58,7 @@ async def read_images(request: Request, limit: int, timeout: float, count: int) 
         raise ApiError(415, "media_type", "send multipart/form-data with files named image")
     async with _form(request, timeout, files=count) as form:
         return [
-            Upload(await file.read(), file.content_type or "", file.filename or "")
+            Upload(file.content_type or "", await file.read(), file.filename or "")
             for file in _files(form, "image", at_most=count)
         ]
 

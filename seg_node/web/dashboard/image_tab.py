@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import streamlit as st
 
-from seg_node.bags.drive import CompressedImage, Drive
+from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
 from seg_node.bags.reader import BagError
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_node.web.dashboard import pictures, tables
-from seg_node.web.dashboard.maskers import EncodedImage, Masked, Masker, MaskError
+from seg_node.web.dashboard.maskers import Masked, Masker, MaskError
 from seg_node.web.dashboard.widgets import show_table
 
 _DRIVE, _SCENE, _UPLOAD = "A frame of the drive", "A made-up scene", "Your own image"
@@ -83,7 +83,7 @@ def _bag_scene(drive: Drive | str, source: str) -> Scene | None:
     if bgr is None:
         st.error(f"Frame {number} of {drive.path} cannot be decoded; choose another one.")
         return None
-    compressed = isinstance(frame.image, CompressedImage)
+    compressed = isinstance(frame.image, EncodedPixels)
     data = frame.image.data.tobytes() if compressed else cv2.imencode(".png", bgr)[1].tobytes()
     try:
         truth = drive.masks.get(frame.stamp)
@@ -103,7 +103,7 @@ def _uploaded_scene() -> Scene | None:
         st.info("Upload a road scene to see its masks.")
         return None
     try:
-        bgr = compressed_to_bgr(EncodedImage(image.getvalue(), image.type))
+        bgr = to_bgr(EncodedPixels(image.type, image.getvalue()))
         return Scene(image.getvalue(), bgr, _checked_truth(truth.getvalue(), bgr.shape[:2]) if truth else None)
     except (UndecodableError, ValueError) as error:
         st.error(str(error))

@@ -16,21 +16,13 @@ import numpy as np
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine, EngineError, create_engine
 from seg_node.core.errors import RunError, UndecodableError
-from seg_node.core.images import compressed_to_bgr
+from seg_node.core.images import EncodedPixels, to_bgr
 
 _TIMEOUT_S = 120
 
 
 class MaskError(RunError):
     """There is no mask; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """A JPEG or PNG file, with the fields that ``core.images`` decodes."""
-
-    data: bytes
-    format: str = "file"
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class InProcess:
     def mask(self, image: bytes, model: str) -> Masked:
         """See ``Masker``; the inference that compiles for a new size is not the one that is timed."""
         try:
-            bgr = compressed_to_bgr(EncodedImage(image))
+            bgr = to_bgr(EncodedPixels("file", image))
             with self._lock:
                 if model not in self._engines:
                     self._engines[model] = create_engine(self._bundles[model], self._engine)

@@ -1,12 +1,15 @@
 """The examples for the decision module's author, run against the real node."""
 
+import importlib.util
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,6 +21,140 @@ from seg_node.core.taxonomy import Category
 EXAMPLES = ROOT / "examples"
 
 
+NOT_A_NUMBER = ("nan", "inf", "-inf", "1e999", "", "soon", "12abc")
+
+TRUST = [
+    ({"age": "50.000", "total": "40.000", "late": "false"}, 250.0, ""),
+    ({"age": "40", "total": "90", "late": "false"}, 210.0, ""),
+    ({"age": "0", "total": "0", "late": "false"}, 300.0, ""),
+    # Within what synchronised clocks differ by; the steady clock of the node bounds it.
+    ({"age": "-100", "total": "80", "late": "false"}, 220.0, ""),
+    ({"age": "-100.5", "total": "80", "late": "false"}, 0.0, "the stamps are ahead of the node's clock, by 100 ms"),
+    ({"age": "-1000", "total": "80", "late": "false"}, 0.0, "the stamps are ahead of the node's clock, by 1000 ms"),
+    ({"age": "-1.7e12", "total": "80", "late": "false"}, 0.0, "the stamps are ahead of the node's clock, by 17000"),
+    ({"age": "299.9", "total": "80", "late": "false"}, 0.1, ""),
+    ({"age": "300", "total": "80", "late": "false"}, 0.0, "the last mask was 300 ms old"),
+    ({"age": "-50", "total": "412", "late": "false"}, 0.0, "the last mask was 412 ms old"),
+    ({"age": "95914168111", "total": "80", "late": "false"}, 0.0, "the last mask was stamped in the past, 1110 days"),
+    ({"age": "50", "total": "80", "late": "true"}, 0.0, "the last mask was late, 80 ms old"),
+    ({"age": "50", "total": "80"}, 0.0, "the last mask was late"),
+    ({"total": "80", "late": "false"}, 0.0, "the last mask has no age"),
+    ({"age": "50", "late": "false"}, 0.0, "the last mask's record does not say how long it took"),
+    ({"age": "50", "total": "-1", "late": "false"}, 0.0, "the last mask's record does not say how long it took"),
+    ({}, 0.0, "the last mask has no age"),
+    *(({"age": text, "total": "80", "late": "false"}, 0.0, "the last mask has no age") for text in NOT_A_NUMBER),
+    *(({"age": "50", "total": text, "late": "false"}, 0.0, "the last mask's record") for text in NOT_A_NUMBER),
+]
+"""Values of a record; milliseconds for which its mask is trusted with a budget of 300; why it is not."""
+
+LISTEN = {
+    "/segmentation/mask": "-r __ns:=/",
+    "/view_123/segmentation/mask": "-r __ns:=/view_123",
+    "/a/b/segmentation/mask": "-r __ns:=/a/b",
+    "/front/mask": "-r segmentation/mask:=/front/mask -r segmentation/timing:=/front/timing",
+    "/segmentation/mask/mask": "-r segmentation/mask:=/segmentation/mask/mask"
+    " -r segmentation/timing:=/segmentation/mask/timing",
+}
+
+TWIN = """
+#include <iostream>
+#include <sstream>
+#include "trust.hpp"
+
+// A line is name=value pairs of a record, separated by tabs, or @ and a topic.
+int main()
+{
+  for (std::string line; std::getline(std::cin, line);) {
+    if (!line.empty() && line[0] == '@') {
+      std::cout << how_to_listen(line.substr(1)) << "\\n";
+      continue;
+    }
+    Values record;
+    std::istringstream pairs(line);
+    for (std::string pair; std::getline(pairs, pair, '\\t');) {
+      record[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+    }
+    const Trust found = trust(record, 300.0);
+    std::printf("%.6f\\t%s\\n", found.ms, found.why_not.c_str());
+    std::fflush(stdout);
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def in_python() -> ModuleType:
+    """``examples/decision_module.py`` as a module."""
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+    spec = importlib.util.spec_from_file_location("decision_module", EXAMPLES / "decision_module.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def in_cpp(tmp_path_factory) -> Callable[[list[str]], list[str]]:
+    """The C++ twin's part that needs no ROS, compiled: answers to lines, see ``TWIN``."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("a C++ compiler is missing: install g++")
+    folder = tmp_path_factory.mktemp("twin")
+    (folder / "twin.cpp").write_text(TWIN)
+    options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-I", str(EXAMPLES / "decision_module_cpp" / "src")]
+    subprocess.run([compiler, *options, "twin.cpp", "-o", "twin"], cwd=folder, check=True)
+
+    def ask(lines: list[str]) -> list[str]:
+        done = subprocess.run(
+            [folder / "twin"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    return ask
+
+
+def _line(record: Mapping[str, str]) -> str:
+    return "\t".join(f"{name}={value}" for name, value in record.items())
+
+
+def _answer(text: str) -> tuple[float, str]:
+    trusted, _, why_not = text.partition("\t")
+    return float(trusted), why_not
+
+
+@pytest.mark.parametrize(("record", "trusted", "why_not"), TRUST)
+def test_trust(in_python, record, trusted, why_not):
+    found, reason = in_python.trust(record, 300.0)
+    assert found == pytest.approx(trusted, abs=1e-6)
+    assert reason.startswith(why_not) and bool(reason) == bool(why_not)
+
+
+def test_trust_of_the_twin(in_cpp):
+    for (_, trusted, why_not), text in zip(TRUST, in_cpp([_line(record) for record, _, _ in TRUST]), strict=True):
+        found, reason = _answer(text)
+        assert found == pytest.approx(trusted, abs=1e-6)
+        assert reason.startswith(why_not) and bool(reason) == bool(why_not)
+
+
+def test_twins_trust_alike_and_never_beyond_the_budget(in_python, in_cpp):
+    rng = np.random.default_rng(0)
+    texts = [*NOT_A_NUMBER, "-0.0", *map(str, rng.normal(0, 300, 40)), *map(str, 10 ** rng.uniform(0, 14, 20))]
+    records = [
+        {name: text for name, text in zip(("age", "total"), rng.choice(texts, 2), strict=True) if rng.random() < 0.95}
+        | ({"late": "false"} if rng.random() < 0.9 else {"late": "true"})
+        for _ in range(2000)
+    ]
+    answers = [in_python.trust(record, 300.0) for record in records]
+    for record, (trusted, why_not), text in zip(records, answers, in_cpp([_line(r) for r in records]), strict=True):
+        assert _answer(text) == (pytest.approx(trusted, abs=1e-6), why_not), record
+        assert (0 < trusted <= 300.0 - float(record["total"]) <= 300.0) if not why_not else trusted == 0, record
+    assert 50 < sum(not why_not for _, why_not in answers) < 1950, "a table of one kind proves nothing"
+
+
+def test_how_to_listen_elsewhere(in_python, in_cpp):
+    assert {topic: in_python.how_to_listen(topic) for topic in LISTEN} == LISTEN
+    assert in_cpp([f"@{topic}" for topic in LISTEN]) == list(LISTEN.values())
+
+
 @pytest.fixture
 def decisions(ros):
     """``examples/decision_module.py`` as a process, and what it decides: a function that waits for a decision."""
@@ -25,7 +162,7 @@ def decisions(ros):
     from std_msgs.msg import String
 
     command = [sys.executable, EXAMPLES / "decision_module.py", "--ros-args", "-r", "__ns:=/e1"]
-    process = subprocess.Popen([*map(str, command), "-p", "budget_ms:=20000.0"], env=os.environ)
+    process = subprocess.Popen([*map(str, command), "-p", "budget_ms:=20000"], env=os.environ)
     node = ros.create_node("decided")
     heard: list[str] = []
     node.create_subscription(
@@ -58,7 +195,12 @@ def test_decision_module(node_process, decisions, tmp_path):
     from seg_node.ros.messages import bgr8_image
 
     until, node = decisions
-    until("slow down: no mask has come yet")
+    silent = [f"nothing comes on /e1/segmentation/{topic} (publishers: 0)" for topic in ("mask", "timing")]
+    nothing = f"slow down: {'; '.join(silent)}; "
+    until(nothing)
+    elsewhere = node.create_publisher(Image, "/view_7/segmentation/mask", 1)
+    until(f"{nothing}there is /view_7/segmentation/mask: to listen there, add -r __ns:=/view_7")
+    node.destroy_publisher(elsewhere)
     model = str(blue_bundle(tmp_path).path)
     node_process({"model": model, "engine": "onnxruntime", "warm_up_size": [96, 128]}, namespace="/e1")
     camera = node.create_publisher(Image, "/e1/image", 5)
@@ -75,6 +217,10 @@ def test_decision_module(node_process, decisions, tmp_path):
     until("yield: somebody", lambda: send(Category.HUMAN))
     until("yield: no road", lambda: send(Category.NATURE))
     until("slow down: the last mask was 60", lambda: send(Category.FLAT, age=60.0))
+    until("slow down: the stamps are ahead of the node's clock, by 4", lambda: send(Category.FLAT, age=-5.0))
+    until(
+        "slow down: the last mask was stamped in the past, 30 days ago", lambda: send(Category.FLAT, age=30 * 86400.0)
+    )
     until("slow down: the last frame was undecodable", lambda: send(Category.FLAT, encoding="no_such_encoding"))
     until("go", lambda: send(Category.FLAT))
 

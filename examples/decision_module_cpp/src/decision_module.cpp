@@ -1,10 +1,13 @@
 // A decision module: acts on masks, and knows what to do when one is late or missing.
 //
 //   ros2 run decision_module_cpp decision_module --ros-args -p budget_ms:=300.0
+//   ros2 run decision_module_cpp decision_module --ros-args -r __ns:=/front    # listens to /front/segmentation/...
 //
 // It publishes what it decides on ~/decision: "go", "yield: ..." or, where it does not see, "slow down: ...".
 // The same in Python: examples/decision_module.py.
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -13,11 +16,15 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "diagnostic_msgs/msg/diagnostic_array.hpp"
+#include "rcl_interfaces/msg/parameter_descriptor.hpp"
 #include "rclcpp/rclcpp.hpp"
 #include "sensor_msgs/msg/image.hpp"
 #include "std_msgs/msg/string.hpp"
+
+#include "trust.hpp"
 
 using diagnostic_msgs::msg::DiagnosticArray;
 using sensor_msgs::msg::Image;
@@ -28,10 +35,14 @@ namespace
 {
 constexpr std::uint8_t kFlat = 1;
 constexpr std::uint8_t kHuman = 6;
-// Frames that may wait for their other half. The two topics differ by milliseconds, not by frames.
+// Number of frames that may wait for their other half. The two topics differ by milliseconds, not by frames.
 constexpr std::size_t kWaiting = 8;
+// Time without a message after which somebody should look at the topics.
+constexpr std::chrono::seconds kSilent{1};
+// Time after which a decision that has not changed is logged again, and after which another one is.
+constexpr std::chrono::seconds kRepeat{10};
+constexpr std::chrono::milliseconds kChanged{500};
 
-using Values = std::map<std::string, std::string>;
 using Stamp = std::pair<std::int32_t, std::uint32_t>;
 
 struct Frame
@@ -47,8 +58,7 @@ class DecisionModule : public rclcpp::Node
 public:
   DecisionModule()
   : Node("decision"),
-    // Older than this, a mask shows where the road was. Choose it by speed: 300 ms are 4 m at 50 km/h.
-    budget_ms_(declare_parameter("budget_ms", 300.0)),
+    budget_ms_(budget()),
     decision_(create_publisher<String>("~/decision", 10))
   {
     // Both are reliable and volatile: a subscriber that asks for transient local would get nothing.
@@ -63,8 +73,21 @@ public:
   }
 
 private:
+  // Older than this, a mask shows where the road was. Choose it by speed: 300 ms are 4 m at 50 km/h.
+  double budget()
+  {
+    // Typed dynamically, so that budget_ms:=300 will do.
+    rcl_interfaces::msg::ParameterDescriptor descriptor;
+    descriptor.dynamic_typing = true;
+    declare_parameter("budget_ms", rclcpp::ParameterValue(300.0), descriptor);
+    const auto given = get_parameter("budget_ms");
+    return given.get_type() == rclcpp::ParameterType::PARAMETER_INTEGER ?
+           static_cast<double>(given.as_int()) : given.as_double();
+  }
+
   void on_mask(Image::ConstSharedPtr message)
   {
+    mask_came_ = Steady::now();
     const Stamp stamp{message->header.stamp.sec, message->header.stamp.nanosec};
     waiting_[stamp].mask = std::move(message);
     match(stamp);
@@ -73,13 +96,16 @@ private:
   // There is a record for every frame, masked or dropped.
   void on_timing(const DiagnosticArray & message)
   {
+    timing_came_ = Steady::now();
     if (message.status.empty()) {
       return;
     }
     const auto & status = message.status.front();
     if (status.message != "masked") {
       // superseded is normal under load: a newer frame is on its way. The others are not.
-      why_not_ = "the last frame was " + status.message;
+      if (status.message != "superseded") {
+        why_not_ = "the last frame was " + status.message;
+      }
       return;
     }
     auto record = std::make_unique<Values>();
@@ -112,15 +138,13 @@ private:
 
   void decide(const Image & mask, const Values & record)
   {
-    // The node knows the age on the clock of the stamps; `late` is what its own deadline_ms makes of it.
-    const auto known = record.find("age");
-    const double age = std::stod(known != record.end() ? known->second : record.at("total"));
-    if (record.at("late") == "true" || age > budget_ms_) {
-      why_not_ = "the last mask was " + std::to_string(static_cast<long>(age)) + " ms old";
+    const Trust trusted = trust(record, budget_ms_);
+    why_not_ = trusted.why_not;
+    if (!why_not_.empty()) {
       return;
     }
     seen_until_ = Steady::now() +
-      std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double, std::milli>(budget_ms_ - age));
+      std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double, std::milli>(trusted.ms));
     std::size_t road = 0, people = 0, all = 0;
     for (std::size_t row = mask.height / 2; row < mask.height; ++row) {
       for (std::size_t column = mask.width / 4; column < mask.width - mask.width / 4; ++column) {
@@ -137,17 +161,73 @@ private:
   // Says so when the newest usable mask has become too old, and keeps saying so.
   void watch()
   {
-    if (Steady::now() > seen_until_) {
+    const auto now = Steady::now();
+    if (now <= seen_until_) {
+      return;
+    }
+    const bool no_masks = now - mask_came_ > kSilent, no_records = now - timing_came_ > kSilent;
+    if (!no_records && !why_not_.empty()) {
       say("slow down: " + why_not_);
+    } else if (no_masks || no_records) {
+      if (now - looked_at_ > kSilent) {
+        looked_at_ = now;
+        found_ = look_around(no_masks, no_records);
+      }
+      say("slow down: " + found_);
+    } else {
+      say("slow down: the next mask is not there yet");
     }
   }
 
+  // On which topics nothing comes, who publishes there, and where there are masks.
+  std::string look_around(bool no_masks, bool no_records)
+  {
+    const std::string mask_topic = mask_subscription_->get_topic_name();
+    std::vector<std::string> texts;
+    for (const auto & [silent, topic] :
+      {std::pair{no_masks, mask_topic}, std::pair{no_records, std::string(timing_subscription_->get_topic_name())}})
+    {
+      if (silent) {
+        texts.push_back(
+          "nothing comes on " + topic + " (publishers: " + std::to_string(count_publishers(topic)) + ")");
+      }
+    }
+    bool others = false;
+    const std::string ending = "/mask";
+    for (const auto & [name, kinds] : get_topic_names_and_types()) {
+      const bool of_masks = name.size() > ending.size() &&
+        name.compare(name.size() - ending.size(), ending.size(), ending) == 0 &&
+        std::find(kinds.begin(), kinds.end(), "sensor_msgs/msg/Image") != kinds.end();
+      if (of_masks && name != mask_topic) {
+        others = true;
+        texts.push_back("there is " + name + ": to listen there, add " + how_to_listen(name));
+      }
+    }
+    if (!others && !count_publishers(mask_topic)) {
+      texts.push_back("no segmentation node is to be seen in this ROS domain");
+    }
+    std::string all;
+    for (const auto & text : texts) {
+      all += (all.empty() ? "" : "; ") + text;
+    }
+    return all;
+  }
+
+  // Publishes a decision, and logs it if it is another one or was not logged for long; ages alone change nothing.
   void say(const std::string & text)
   {
     String message;
     message.data = text;
     decision_->publish(message);
-    RCLCPP_INFO_THROTTLE(get_logger(), *get_clock(), 500, "%s", text.c_str());
+    std::string kind = text;
+    kind.erase(
+      std::remove_if(kind.begin(), kind.end(), [](unsigned char letter) {return std::isdigit(letter);}), kind.end());
+    const Steady::duration patience = kind != said_ ? Steady::duration(kChanged) : Steady::duration(kRepeat);
+    if (said_.empty() || Steady::now() - said_at_ > patience) {
+      RCLCPP_INFO(get_logger(), "%s", text.c_str());
+      said_ = kind;
+      said_at_ = Steady::now();
+    }
   }
 
   double budget_ms_;
@@ -157,7 +237,10 @@ private:
   rclcpp::TimerBase::SharedPtr timer_;
   std::map<Stamp, Frame> waiting_;
   Steady::time_point seen_until_ = Steady::now();
-  std::string why_not_ = "no mask has come yet";
+  std::string why_not_;
+  Steady::time_point mask_came_ = Steady::now(), timing_came_ = Steady::now();
+  Steady::time_point looked_at_, said_at_;
+  std::string found_, said_;
 };
 
 int main(int argc, char ** argv)

@@ -1,0 +1,96 @@
+// How long a mask may be acted on: the part of the decision module that needs no ROS.
+// The same in Python: trust and how_to_listen in examples/decision_module.py.
+
+#ifndef DECISION_MODULE_CPP__TRUST_HPP_
+#define DECISION_MODULE_CPP__TRUST_HPP_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+using Values = std::map<std::string, std::string>;
+
+// Milliseconds by which a stamp may be ahead of the node's clock: clocks that are synchronised differ by less.
+constexpr double kAheadMs = 100.0;
+constexpr double kDayMs = 86'400'000.0;
+
+// Milliseconds for which a mask can be trusted from now on, or 0 and why it cannot.
+struct Trust
+{
+  double ms = 0.0;
+  std::string why_not;
+};
+
+// A finite number of a record; nothing where it has none.
+inline std::optional<double> finite(const Values & record, const std::string & name)
+{
+  const auto found = record.find(name);
+  if (found == record.end()) {
+    return std::nullopt;
+  }
+  try {
+    std::size_t end = 0;
+    const double number = std::stod(found->second, &end);
+    if (end == found->second.size() && std::isfinite(number)) {
+      return number;
+    }
+  } catch (const std::invalid_argument &) {
+  } catch (const std::out_of_range &) {
+  }
+  return std::nullopt;
+}
+
+inline std::string rounded(double number)
+{
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.0f", number);
+  return text;
+}
+
+// record: values of the mask's timing record; budget_ms: age beyond which a mask is not to be trusted.
+inline Trust trust(const Values & record, double budget_ms)
+{
+  const auto age = finite(record, "age");
+  const auto total = finite(record, "total");
+  if (!age) {
+    return {0.0, "the last mask has no age: its frame has no stamp, or the node's clock no time"};
+  }
+  if (!total || *total < 0) {
+    return {0.0, "the last mask's record does not say how long it took"};
+  }
+  if (*age < -kAheadMs) {
+    return {0.0, "the stamps are ahead of the node's clock, by " + rounded(-*age) + " ms"};
+  }
+  if (*age > kDayMs) {
+    return {0.0, "the last mask was stamped in the past, " + rounded(*age / kDayMs) +
+      " days ago: for a recorded drive, start the node with use_sim_time:=true and the drive with --clock"};
+  }
+  // The node measures the total on a steady clock, so it holds whatever the stamps are worth.
+  const double oldest = std::max(*age, *total);
+  const auto late = record.find("late");
+  if (late == record.end() || late->second != "false") {
+    return {0.0, "the last mask was late, " + rounded(oldest) + " ms old"};
+  }
+  if (!(oldest < budget_ms)) {
+    return {0.0, "the last mask was " + rounded(oldest) + " ms old"};
+  }
+  return {budget_ms - oldest, ""};
+}
+
+// Arguments with which this module listens to a mask topic elsewhere.
+inline std::string how_to_listen(const std::string & mask_topic)
+{
+  const std::string usual = "/segmentation/mask";
+  const auto found = mask_topic.find(usual);
+  if (found != std::string::npos && found + usual.size() == mask_topic.size()) {
+    return "-r __ns:=" + (found ? mask_topic.substr(0, found) : "/");
+  }
+  const std::string folder = mask_topic.substr(0, mask_topic.rfind('/'));
+  return "-r segmentation/mask:=" + mask_topic + " -r segmentation/timing:=" + folder + "/timing";
+}
+
+#endif  // DECISION_MODULE_CPP__TRUST_HPP_

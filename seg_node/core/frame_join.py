@@ -30,13 +30,13 @@ class FrameJoin(Generic[M]):
 
     def __init__(self, capacity: int = 32):
         self.incomplete = 0
-        """Masks given up because their camera image, or their record, never came."""
+        """Number of masks given up because their camera image, or their record, never came."""
         self._capacity = capacity
         self._waiting: OrderedDict[int, Frame[M]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
-        """How many frames are not complete yet."""
+        """Number of frames that are not complete yet."""
         return len(self._waiting)
 
     def clear(self) -> None:

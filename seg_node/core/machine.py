@@ -20,7 +20,7 @@ def instructions() -> list[str]:
 
 
 def _cpuinfo(*names: str) -> str:
-    """What Linux says of the first processor under the first of these names that it has; empty without."""
+    """Value of the first of these names that Linux knows of the first processor; empty without one."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
@@ -29,7 +29,7 @@ def _cpuinfo(*names: str) -> str:
 def has_fast_int8() -> bool:
     """Whether the processor multiplies int8 faster than float32.
 
-    By sums of two products in one instruction (AVX2, which all with VNNI or AMX have, too), or of four (ARM's dot
+    It does where one instruction sums two products (AVX2, which all with VNNI or AMX have, too) or four (ARM's dot
     products).
     """
     return not {"avx2", "asimddp"}.isdisjoint(instructions())
@@ -38,8 +38,8 @@ def has_fast_int8() -> bool:
 def has_fast_bf16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32.
 
-    By AMX, or by AMD's instructions for AVX-512. Those of Intel's take twice as long as float32 (an Emerald Rapids on a
-    virtual machine that hides AMX: a product of matrices at 168 GFLOP/s against 328; an EPYC: 432 against 205).
+    It does with AMX, or with AMD's instructions for AVX-512. Intel's take twice as long as float32 (an Emerald Rapids
+    on a virtual machine that hides AMX: a product of matrices at 168 GFLOP/s against 328; an EPYC: 432 against 205).
     """
     names = instructions()
     return "amx_bf16" in names or ("avx512_bf16" in names and _cpuinfo("vendor_id") == "AuthenticAMD")

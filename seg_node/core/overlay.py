@@ -13,7 +13,7 @@ _COLOURS = colorize(np.arange(256, dtype=np.uint8)[:, np.newaxis])
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ONE_ROW = 960
-"""Pixels of width from which all categories fit side by side, and are read."""
+"""Width in pixels from which all categories fit side by side and can be read."""
 _INK, _PAPER = (255, 255, 255), (24, 24, 24)
 
 

@@ -61,7 +61,7 @@ class _Frame(Generic[M]):
     message: M
     stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(time.monotonic_ns()))
     engine: Engine | None = None
-    """That of the worker; None before its turn."""
+    """Engine that works on the frame; None before its turn."""
     inferring_since: float | None = None
     """Reading of ``time.monotonic`` while an engine works on it."""
 
@@ -81,7 +81,7 @@ class Segmenter(Generic[M]):
         deadline: milliseconds from reception after which a mask is marked late; 0 for never.
         inference_timeout: milliseconds after which an inference is given up; 0 for never. What an engine has to
             compile for a new frame size does not count.
-        failure_limit: so many failures in a row are reported to ``FramePort.give_up``; 0 for never.
+        failure_limit: failures in a row after which ``FramePort.give_up`` is called; 0 for never.
         patience: share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at
             once. See ``seg_node.core.slot.Rhythm``.
 
@@ -224,7 +224,7 @@ class Segmenter(Generic[M]):
         self.accounting.receive()
         dropped = self._slot.put(frame)
         if dropped is frame:
-            # Of a slot that is both, a stuck inference is the reason that matters.
+            # Where the slot is both, the stuck inference is the reason that matters.
             if self._slot.blocked:
                 self._fail([frame], "an earlier inference has not returned")
             else:
@@ -243,7 +243,7 @@ class Segmenter(Generic[M]):
                 self._in_work = frame
                 outcome, detail, result = self._infer(frame, frame.engine)
                 if not slot.done(frame):
-                    # It has its end already.
+                    # The frame was given up, and has its end already.
                     continue
                 if published:
                     # A middleware that is slower than the engine slows it down, rather than to have masks queue.

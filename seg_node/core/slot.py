@@ -26,14 +26,14 @@ class Rhythm:
     _SLACK = 0.1
     """Share of the interval that the next item may be late."""
     _FAST = 1.5
-    """Items of which so many come during the work on one are not waited for."""
+    """Number of items during the work on one from which on the next is not waited for."""
 
     def __init__(self):
         self._intervals: deque[float] = deque(maxlen=self._INTERVALS)
         self._newest: float | None = None
 
     def beat(self, now: float) -> None:
-        """An item has come."""
+        """Note that an item has come."""
         if self._newest is not None:
             self._intervals.append(now - self._newest)
         self._newest = now
@@ -43,7 +43,7 @@ class Rhythm:
 
         To begin at once with an item that has grown old gives an older result, and makes the next one wait in turn:
         the shrinking-tail schedule of Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020. It may leave the
-        worker idle for most of an interval; here ``patience`` bounds that. Of items that come much faster than they are
+        worker idle for most of an interval; here ``patience`` bounds that. Where items come much faster than they are
         worked on, the next one is only a little younger: not worth an idle worker.
 
         Args:

@@ -25,16 +25,16 @@ GRAPH = "model.onnx"
 RANGES = "int8.json"
 DEFAULT_MODEL = "fpn_resnet50"
 STORED_PRECISIONS = ("fp32", "fp16")
-"""What ``Manifest.precision`` may be."""
+"""Values that ``Manifest.precision`` may have."""
 
 _MAX_MANIFEST = 2**18
 _MAX_FILE = 2**31 - 1
-"""Bytes. Protobuf, and so an ONNX graph, goes no further."""
+"""Greatest size of a file in bytes. Protobuf, and so an ONNX graph, goes no further."""
 
 _MAX_INPUT_SIDE = 16384
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
-"""Names become parts of file names, HTTP headers and diagnostics."""
+"""Pattern of a name, which becomes a part of file names, HTTP headers and diagnostics."""
 
 
 class BundleError(UserError):

@@ -1,4 +1,4 @@
-"""Whether an ONNX graph holds all of its tensors: others an engine would read from wherever the graph says."""
+"""Whether an ONNX graph holds all of its tensors. An engine reads others from wherever the graph says."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ def check_graph(graph: bytes) -> None:
     """Check a serialised graph.
 
     Raises:
-        GraphError: it is none, has no outputs, or has tensors in other files.
+        GraphError: the bytes are no graph, it has no outputs, or it has tensors in other files.
     """
     try:
         model = onnx.load_model_from_string(graph)

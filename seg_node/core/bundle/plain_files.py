@@ -26,7 +26,7 @@ def read_file(file: Path, limit: int) -> bytes:
         limit: bytes that it may have.
 
     Raises:
-        PlainFileError: it is something else, larger, or cannot be read.
+        PlainFileError: the file is not regular, is larger, or cannot be read.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -46,7 +46,7 @@ def read_file(file: Path, limit: int) -> bytes:
 
 
 def read_yaml(file: Path, limit: int) -> Any:
-    """Content of a YAML file: what JSON could say, too, that is mappings, lists, text, finite numbers, booleans, null.
+    """Content of a YAML file that holds what JSON could: mappings, lists, text, finite numbers, booleans, null.
 
     Raises:
         PlainFileError: see ``read_file``; also for aliases, deep nesting and other types.

@@ -10,7 +10,7 @@ from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import CATEGORY_NAMES
 
 _LEAST_CONFIDENCE = 255 // len(CATEGORY_NAMES)
-"""The greatest of so many softmax values is at least their mean."""
+"""Least confidence of a pixel: the greatest of eight softmax values is at least their mean."""
 
 
 class EngineError(UserError):
@@ -23,11 +23,11 @@ class Engine(ABC):
     Args:
         bundle: what to run.
         threads: processor threads for one inference; 0 leaves the choice to the engine.
-        precision: of the computation: ``fp32``, ``bf16``, ``int8`` for a graph that was quantised, or ``auto`` for bf16
-            where the engine finds it native and faster.
+        precision: that of the computation: ``fp32``, ``bf16``, ``int8`` for a graph that was quantised, or ``auto`` for
+            bf16 where the engine finds it native and faster.
 
     Attributes:
-        name: of the engine, e.g. ``openvino``.
+        name: for people and diagnostics, e.g. ``openvino``.
         device: what it runs on, for people.
         reason: why this engine was chosen, for people.
         batches: whether ``infer_batch`` takes less time than one frame after the other.
@@ -64,8 +64,8 @@ class Engine(ABC):
             0..255, or None. Both belong to the caller.
 
         Raises:
-            EngineError: the graph's output is not of that shape or type, or no segmentation: an unknown category, or a
-                confidence that comes of logits that are not finite.
+            EngineError: the graph's output has another shape or type, an unknown category, or a confidence that comes
+                of logits that are not finite.
         """
 
     def infer_batch(
@@ -81,7 +81,7 @@ class Engine(ABC):
     def _checked(
         self, bgr: np.ndarray, mask: np.ndarray, confidence: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """What ``infer`` returns, if it keeps what ``infer`` promises."""
+        """Mask and confidence as they are, once they are known to be what ``infer`` promises."""
         for what, output in (("mask", mask), ("confidence", confidence)):
             if output is not None and (output.shape != bgr.shape[:2] or output.dtype != np.uint8):
                 raise EngineError(

@@ -1,4 +1,4 @@
-"""What takes seconds to compute and is the same every time, kept between processes in the user's cache folder."""
+"""Results that take seconds to compute and are the same every time, kept in the user's cache folder."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _KEPT = 8
-"""Files in the folder; those not used for longest are removed."""
+"""Number of files that are kept; those not used for longest are removed."""
 
 
 def cache_folder() -> Path:

@@ -56,10 +56,10 @@ class OpenVinoEngine(Engine):
         """Compile for frames of (height, width) pixels, or take what an earlier process has compiled.
 
         Args:
-            size: of the frames.
-            confidence: whether it is an output, too.
+            size: (height, width) of the frames in pixels.
+            confidence: whether the graph has that output, too.
             profiled: count the time of each layer.
-            rewrites: of the graph.
+            rewrites: changes of the graph, in their order.
 
         Raises:
             RuntimeError: the graph cannot be compiled.
@@ -91,14 +91,14 @@ class OpenVinoEngine(Engine):
             return fresh[0] if fresh else compile_now()
 
     def _precision(self) -> str:
-        """Of the computation. OpenVINO's own choice is bf16 wherever there are instructions for it."""
+        """Precision of the computation. OpenVINO's own choice is bf16 wherever there are instructions for it."""
         native = "BF16" in self._core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
         return "fp32" if self.precision == "auto" and native and not has_fast_bf16() else self.precision
 
     def model(
         self, size: tuple[int, int], confidence: bool = False, rewrites: Sequence[Rewrite] = REWRITES
     ) -> openvino.Model:
-        """What is compiled for frames of (height, width) pixels."""
+        """Model that is compiled for frames of (height, width) pixels."""
         model = self._core.read_model(self.bundle.graph, b"")
         names = ["mask", "confidence"] if confidence else ["mask"]
         model = openvino.Model([model.output(name) for name in names], model.get_parameters())

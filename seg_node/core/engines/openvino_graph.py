@@ -1,4 +1,4 @@
-"""What OpenVINO is slow at, said in another way: the same outputs but for rounding, from a graph that runs faster."""
+"""Rewritings for OpenVINO: the same outputs but for rounding, without the operations that it is slow at."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -177,7 +177,7 @@ REWRITES: tuple[Rewrite, ...] = (
     _frame_as_batch,
     _int8_for_products,
 )
-"""In this order. What each brings, ``benchmarks/rewrites.py`` measures."""
+"""Rewritings in their order. ``benchmarks/rewrites.py`` measures what each brings."""
 
 
 def rewrite(model: openvino.Model, rewrites: Iterable[Rewrite] = REWRITES) -> None:

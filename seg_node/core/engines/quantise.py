@@ -18,10 +18,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from seg_node.core.errors import UserError
 
 METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; weights of 7 bits per channel"
-"""Also a part of the keys of caches: another method needs another text."""
+"""Name of the method, for people and for the keys of caches: another method needs another name."""
 OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
-"""What is quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet, so that
-its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
+"""Operators that are quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet,
+so that its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
 CLASSIFIER = "segmentation_head."
 """Tensors of the last convolution, which stays float: it has a thousandth of the multiplications, and its rounding
 would move pixels from one category to another."""
@@ -98,7 +98,7 @@ class _Parts:
         self.network = self._model(nodes[begin:end], weights, image, logits)
 
     def joined(self, network: GraphProto) -> ModelProto:
-        """The whole with another network."""
+        """The graph again, with another network in it."""
         graph = self._whole.graph
         del graph.node[:], graph.initializer[:]
         graph.node.extend([*self._before, *network.node, *self._after])

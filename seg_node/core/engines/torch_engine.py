@@ -18,7 +18,7 @@ _SIZES_KEPT = 4
 """Graphs kept, so that a camera that changes its size for good does not grow the memory for ever."""
 
 _COPYING = 4
-"""Threads that copy a frame to where a GPU reads it: one takes longer, and so do sixteen when one of them is late."""
+"""Number of threads that copy a frame to where a GPU reads it. One takes longer, and so do sixteen when one is late."""
 
 # A frame is only read, so it does not matter that the bytes of a message cannot be written.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)

@@ -12,9 +12,9 @@ from torch.nn.utils import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck
 
 _TILE = 1024
-"""Numbers that one program of the depthwise kernel computes."""
+"""Count of numbers that one program of the depthwise kernel computes."""
 _CHANNELS = 64
-"""At most, in such a tile."""
+"""Greatest number of channels in such a tile."""
 
 
 def for_gpu(root: nn.Module, dtype: torch.dtype) -> None:
@@ -22,7 +22,7 @@ def for_gpu(root: nn.Module, dtype: torch.dtype) -> None:
 
     Args:
         root: in ``eval`` mode, with its weights, on the device where it will run, channels last.
-        dtype: in which it will.
+        dtype: type in which it will run.
     """
     for module in list(root.modules()):
         for name, child in list(module.named_children()):
@@ -67,7 +67,7 @@ class FusedBottleneck(nn.Module):
         self.shortcut = fuse_conv_bn_eval(*block.downsample) if block.downsample is not None else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """As ``Bottleneck``."""
+        """Compute what ``Bottleneck.forward`` does."""
         added = features if self.shortcut is None else self.shortcut(features)
         return _relu(self.conv3, _relu(self.conv2, _relu(self.conv1, features)), added)
 
@@ -110,7 +110,7 @@ class Depthwise(nn.Module):
         return same and module.stride == module.dilation == (1, 1) and module.padding_mode == "zeros"
 
     def forward(self, features: Tensor) -> Tensor:
-        """As ``nn.Conv2d``: float [N, C, H, W] to [N, C, H, W]."""
+        """Convolve as ``nn.Conv2d`` does: float [N, C, H, W] to [N, C, H, W]."""
         return _depthwise(features.contiguous(memory_format=torch.channels_last), self.taps, self.bias)
 
 

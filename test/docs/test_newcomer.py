@@ -1,4 +1,4 @@
-"""A newcomer's first day: the README's how-tos, word by word, in a folder that looks like a fresh clone."""
+"""A newcomer's first day: what README and docs say, word by word, in a folder that looks like a fresh clone."""
 
 import contextlib
 import json
@@ -25,9 +25,9 @@ TRAIN_ID = {1: 0, 2: 2, 3: 5, 4: 8, 5: 10, 6: 11, 7: 13, 0: 255}
 """An id of config/labels/cityscapes_train_ids.yaml for each category."""
 
 
-def commands(heading: str) -> str:
-    """The shell block below a heading of the README."""
-    section = (ROOT / "README.md").read_text().split(f"### {heading}\n", 1)[1].split("\n#", 1)[0]
+def commands(heading: str, document: str = "README.md") -> str:
+    """The shell block below a heading of a document."""
+    section = (ROOT / document).read_text().split(f"## {heading}\n", 1)[1].split("\n#", 1)[0]
     (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     return block
 
@@ -99,7 +99,7 @@ def execute(block: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def target(clone, command: str, says: str):
-    """A make target of the README that goes on until it is stopped; the address that it prints behind ``says``."""
+    """A command that goes on until it is stopped, once it has printed ``says``; gives the word behind that."""
     process = subprocess.Popen(
         ["bash", "-c", command],
         cwd=clone,
@@ -117,7 +117,7 @@ def target(clone, command: str, says: str):
                 break
         else:
             raise AssertionError(f"{command} ended: {''.join(said)}")
-        yield line.split(says)[1].split()[0].rstrip(";,")
+        yield line.split(says)[1].partition("\n")[0].strip().partition(" ")[0].rstrip(";,")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)
@@ -173,6 +173,29 @@ def test_live_page_and_dashboard_are_one_command_each(clone):
     with target(clone, f'make dashboard DASHBOARD_OPTIONS="--port {port}"', "URL: ") as address:
         assert address == f"http://127.0.0.1:{port}"
         assert read(f"{address}/_stcore/health") == b"ok"
+
+
+def patient(command: str) -> str:
+    """The decision module's command with a budget that holds where others have the processor, too."""
+    assert "budget_ms:=300.0" in command
+    return command.replace("budget_ms:=300.0", "budget_ms:=5000.0")
+
+
+def test_decision_module_goes_with_a_recorded_drive(clone):
+    node, module, drive = commands("With a recorded drive", "docs/viewing.md").splitlines()
+    with target(clone, node, "active on ") as topic, target(clone, drive, "waiting for ") as attached:
+        assert (topic, attached) == ("/image/compressed", "/segmentation")
+        with target(clone, patient(module), "[decision]: go"):
+            pass
+
+
+def test_decision_module_goes_beside_the_live_page(clone):
+    view, module = commands("Beside the live page", "docs/viewing.md").splitlines()
+    options = 'VIEW_OPTIONS="--namespace /'
+    assert options in view
+    view = view.replace(options, f"{options} --no-browser --port 0")
+    with target(clone, view, " is shown at "), target(clone, patient(module), "[decision]: go"):
+        pass
 
 
 def test_from_a_video_to_masks(clone, video):

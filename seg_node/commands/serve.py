@@ -72,7 +72,13 @@ def run(options: argparse.Namespace) -> int:
     from seg_node.web.api.models import Models, served_bundles
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    limits = Limits(max_bytes=options.max_bytes, max_pixels=options.max_pixels, queue=options.queue)
+    limits = Limits(
+        max_bytes=options.max_bytes,
+        max_pixels=options.max_pixels,
+        queue=options.queue,
+        # A full queue of the largest images must fit.
+        held_bytes=max(Limits.held_bytes, options.queue * options.max_bytes),
+    )
     settings = (options.engine, options.threads, options.precision)
     require_engine(options.engine)
     models = Models(served_bundles(options.model, DEFAULT_MODEL), lambda bundle: create_engine(bundle, *settings))

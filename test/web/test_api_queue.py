@@ -89,7 +89,7 @@ def test_images_that_wait_go_through_the_engine_together():
             waiting = [ask(png(value)) for value in values]
             waiting += [ask(png(64, (5, 5))), ask(png(96), "?confidence=1"), ask(b"\x89PNG\r\n\x1a\n"), ask(png(255))]
             # One of them cannot be decoded, which its header says before it waits.
-            while len(models.default._jobs) < len(waiting) - 1:
+            while models.default.waiting < len(waiting) - 1:
                 await asyncio.sleep(0.01)
             made[0].go_on.set()
             answers = await asyncio.gather(first, *waiting)
@@ -153,18 +153,6 @@ def test_places_are_given_back(jpeg):
         return [(await post(client, data)).status_code for data in (b"", GIF, jpeg, b"", GIF, jpeg)]
 
     assert in_process(requests, queue=1) == [422, 415, 200, 422, 415, 200]
-
-
-def test_slow_body(jpeg):
-    async def slow():
-        yield jpeg[:100]
-        await asyncio.sleep(30)
-
-    async def requests(client):
-        return await post(client, slow())
-
-    answer = in_process(requests, body_timeout=0.2)
-    assert (answer.status_code, problem(answer)) == (408, "slow_body")
 
 
 def test_load_is_measured(tmp_path):

@@ -10,19 +10,17 @@ from starlette.types import ASGIApp
 
 import seg_node
 from seg_node.web.api.errors import add_error_handlers
-from seg_node.web.api.guard import Guard, Places
+from seg_node.web.api.guard import Guard
 from seg_node.web.api.limits import Limits
-from seg_node.web.api.metrics import Metrics
 from seg_node.web.api.models import Models
 from seg_node.web.api.openapi import DESCRIPTION
 from seg_node.web.api.routes.images import image_routes
 from seg_node.web.api.routes.server import server_routes
 from seg_node.web.api.routes.videos import video_routes
-from seg_node.web.api.service import Service
-from seg_node.web.api.videos import Videos
+from seg_node.web.api.service import Service, make_service
 
-_EXPIRY_SECONDS = 30.0
-"""Between looks for results that were kept long enough."""
+_SWEEP_SECONDS = 30.0
+"""Time between looks for results that were kept long enough, and for a default model that could not be loaded."""
 
 
 def make_app(models: Models, limits: Limits) -> ASGIApp:
@@ -32,12 +30,12 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
         models: to serve; closed at the end.
         limits: see there.
     """
-    service = Service(models, limits, Metrics(), Places(limits.queue), Videos(limits))
+    service = make_service(models, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.default.load()
-        sweep = asyncio.create_task(_expire(service.videos))
+        sweep = asyncio.create_task(_sweep(service))
         yield
         sweep.cancel()
         # Videos use models.
@@ -53,7 +51,10 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
     return Guard(app, service.metrics)
 
 
-async def _expire(videos: Videos) -> None:
+async def _sweep(service: Service) -> None:
     while True:
-        await asyncio.sleep(_EXPIRY_SECONDS)
-        videos.expire()
+        await asyncio.sleep(_SWEEP_SECONDS)
+        service.videos.expire()
+        if service.models.default.load_failed:
+            # Whatever it was, memory or a device that others used, may be there now.
+            service.models.default.load()

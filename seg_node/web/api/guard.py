@@ -1,4 +1,4 @@
-"""Around every request: its id, its place in the queue, its metrics, its line in the log.
+"""Around every request: its id, its metrics, its line in the log.
 
 Bodies and queries are never logged.
 """
@@ -7,44 +7,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seg_node.web.api.errors import ApiError
 from seg_node.web.api.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 5.0
-
-
-class Places:
-    """The bounded number of requests with a body that are in the house at once.
-
-    Args:
-        count: that many.
-    """
-
-    def __init__(self, count: int):
-        self._count = self._free = count
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Occupy a place.
-
-        Raises:
-            ApiError: 503 if there is none.
-        """
-        if not self._free:
-            raise ApiError(503, "queue_full", f"{self._count} requests are waiting already; try again", retry_after=1)
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 class Guard:

@@ -1,5 +1,7 @@
 """What Prometheus reads."""
 
+from functools import partial
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -10,7 +12,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from seg_node.web.api.models import MAX_BATCH, Answer
+from seg_node.web.api.models import MAX_BATCH, Answer, Model, Models
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -21,9 +23,13 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 
 
 class Metrics:
-    """Counters of one server."""
+    """Counters of one server.
 
-    def __init__(self):
+    Args:
+        models: whose workers are watched.
+    """
+
+    def __init__(self, models: Models):
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.requests = Counter(
@@ -54,6 +60,22 @@ class Metrics:
             registry=self._registry,
         )
         self.in_flight = Gauge("seg_node_in_flight", "Requests that are being answered.", registry=self._registry)
+        busy = Gauge(
+            "seg_node_worker_busy_seconds",
+            "Since a model's worker has been in its current step; 0 while it waits.",
+            ("model",),
+            registry=self._registry,
+        )
+        waiting = Gauge(
+            "seg_node_queue_length",
+            "Images and frames of videos that wait for a model's worker.",
+            ("model",),
+            registry=self._registry,
+        )
+        for model in models:
+            # Read when they are asked for.
+            busy.labels(model.bundle.name).set_function(partial(_busy_seconds, model))
+            waiting.labels(model.bundle.name).set_function(partial(_waiting, model))
 
     def masked(self, answer: Answer) -> None:
         """Count the stages of one image, and how many it was masked with."""
@@ -64,3 +86,11 @@ class Metrics:
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _busy_seconds(model: Model) -> float:
+    return max(model.busy_seconds, model.loading_seconds)
+
+
+def _waiting(model: Model) -> int:
+    return model.waiting

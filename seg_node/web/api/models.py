@@ -5,11 +5,12 @@ while it was busy go through it together. No image waits for others to come.
 """
 
 import asyncio
+import concurrent.futures
 import logging
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,8 @@ from seg_node.core.engines import Engine
 from seg_node.core.errors import UndecodableError
 from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.web.api.errors import ApiError
+from seg_node.web.api.limits import Deadline
+from seg_node.web.api.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ STAGES = ("wait", "decode", "inference", "encode")
 
 MAX_BATCH = 8
 """Images that go through an engine at once: more gain little, and each takes memory."""
+
+_GIVEN_UP_SECONDS = 0.5
+"""Time between two questions whether a mask is still wanted."""
 
 
 @dataclass(frozen=True)
@@ -96,26 +102,46 @@ class Model:
         self.bundle = bundle
         self._create = create
         self._engine: Engine | None = None
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=bundle.name)
-        self._jobs: deque[_Job] = deque()
+        self._loading, self._load_failed = False, False
+        self._worker = Worker(bundle.name)
 
     @property
     def ready(self) -> bool:
         """Whether the engine is loaded and warm."""
         return self._engine is not None
 
+    @property
+    def load_failed(self) -> bool:
+        """Whether the last attempt to load failed."""
+        return self._load_failed
+
+    @property
+    def loading_seconds(self) -> float:
+        """Time since the engine has been loading, in seconds; 0 while it is not."""
+        return self._worker.busy_seconds if self._loading else 0.0
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time since the worker has been in one step of its work, in seconds; 0 while it waits or loads."""
+        return 0.0 if self._loading else self._worker.busy_seconds
+
+    @property
+    def waiting(self) -> int:
+        """Images and frames of videos that wait for the worker."""
+        return self._worker.waiting
+
     def load(self) -> None:
         """Begin to load and warm up in the worker."""
-        self._executor.submit(self._load_logged)
+        self._worker.put(self._load_logged)
 
     def close(self) -> None:
-        """Finish the image that is worked on, and no other."""
-        self._executor.shutdown(cancel_futures=True)
-        for job in self._jobs:
+        """Finish the image that is worked on, and no other; one that does not end is left behind."""
+        for job in self._worker.take_others(self._turn, sys.maxsize):
             job.answer.cancel()
+        self._worker.close()
 
     async def segment(
-        self, image: EncodedPixels, confidence: bool, encode: Callable[[Segmented], Encoded], timeout: float
+        self, image: EncodedPixels, confidence: bool, encode: Callable[[Segmented], Encoded], deadline: Deadline
     ) -> Answer:
         """Mask one image.
 
@@ -123,34 +149,61 @@ class Model:
             image: as it was received.
             confidence: compute it too.
             encode: makes the answer of the masks; called in the worker.
-            timeout: seconds to wait for it.
+            deadline: of the answer; after it nothing is kept of an image that waits.
 
         Raises:
-            ApiError: 422 if the image cannot be decoded, 504 after the timeout.
+            ApiError: 422 if the image cannot be decoded, 504 after the deadline.
         """
         job = _Job(image, confidence, encode)
-        self._jobs.append(job)
-        # As many turns as jobs: each finds one at least, unless an earlier turn took several.
-        self._executor.submit(self._turn)
+        turn = self._worker.put(self._turn, job)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(job.answer), timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(job.answer), deadline.left)
         except asyncio.TimeoutError:
-            raise ApiError(504, "timeout", f"no answer within {timeout:g} s; try again later", retry_after=1) from None
+            message = f"no answer within {deadline.seconds:g} s; try again later"
+            raise ApiError(504, "timeout", message, retry_after=1) from None
         except UndecodableError as error:
             raise ApiError(422, "undecodable", str(error)) from None
+        finally:
+            # Where it waits still, it must not be kept until the worker comes to it, which may be never.
+            self._worker.withdraw(turn)
 
-    def infer(self, bgr: np.ndarray) -> np.ndarray:
-        """Mask of a decoded image, uint8 [H, W]; waits for its turn with the worker."""
-        return self._executor.submit(lambda: self._loaded().infer(bgr)[0]).result()
+    def infer(self, bgr: np.ndarray, given_up: Callable[[], bool] = lambda: False) -> np.ndarray:
+        """Mask of a decoded image, uint8 [H, W]; waits for its turn with the worker.
 
-    def _turn(self) -> None:
-        """Work on the job that has waited longest, and on those behind it if the engine takes several at once."""
-        jobs: list[_Job] = []
-        while self._jobs and len(jobs) < (MAX_BATCH if self._engine and self._engine.batches else 1):
-            job = self._jobs.popleft()
-            # What nobody waits for any more is not worked on.
-            if job.answer.set_running_or_notify_cancel():
-                jobs.append(job)
+        Args:
+            bgr: uint8 [H, W, 3].
+            given_up: asked now and then, whether the mask is not wanted any more.
+
+        Raises:
+            InterruptedError: it was given up, or the model was closed.
+        """
+        answer: Future[np.ndarray] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(self._loaded().infer(bgr)[0])
+            except Exception as error:
+                answer.set_exception(error)
+
+        turn = self._worker.put(work)
+        while True:
+            try:
+                return answer.result(_GIVEN_UP_SECONDS)
+            except concurrent.futures.TimeoutError:
+                if answer.done():
+                    # The engine's own error, which happens to be of this class.
+                    raise
+                if given_up() or self._worker.closed:
+                    self._worker.withdraw(turn)
+                    raise InterruptedError("the mask is not wanted any more") from None
+
+    def _turn(self, first: _Job) -> None:
+        """Work on a job, and on those behind it if the engine takes several at once."""
+        jobs = [first]
+        if self._engine and self._engine.batches:
+            jobs += self._worker.take_others(self._turn, MAX_BATCH - 1)
+        # What nobody waits for any more is not worked on.
+        jobs = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
         try:
             engine = self._loaded()
         except Exception as error:
@@ -158,11 +211,28 @@ class Model:
             for job in jobs:
                 job.answer.set_exception(error)
             return
-        for batch in _batches(jobs):
+        for batch in self._batches(jobs):
             self._mask(engine, batch)
+
+    def _batches(self, jobs: Iterable[_Job]) -> list[list[_Job]]:
+        """Decode images, answer those that cannot be decoded, and group those that fit into one inference."""
+        groups: dict[tuple[tuple[int, ...], bool], list[_Job]] = {}
+        for job in jobs:
+            self._worker.begin_step()
+            job.stage_ended()
+            try:
+                job.bgr = to_bgr(job.image)
+            except Exception as error:
+                # UndecodableError, or the lack of memory; either is this image's alone.
+                job.answer.set_exception(error)
+                continue
+            job.stage_ended()
+            groups.setdefault((job.bgr.shape, job.confidence), []).append(job)
+        return list(groups.values())
 
     def _mask(self, engine: Engine, jobs: list[_Job]) -> None:
         """Mask decoded images of one size, and answer."""
+        self._worker.begin_step()
         try:
             masked = engine.infer_batch([job.bgr for job in jobs], jobs[0].confidence)
         except Exception as error:
@@ -176,6 +246,7 @@ class Model:
         for job in jobs:
             job.stage_ended()
         for job, (mask, confidence) in zip(jobs, masked, strict=True):
+            self._worker.begin_step()
             try:
                 encoded = job.encode(Segmented(job.bgr, mask, confidence))
             except Exception as error:
@@ -188,8 +259,17 @@ class Model:
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            engine = self._create(self.bundle)
-            engine.warm_up(WARM_UP_SIZE)
+            self._worker.begin_step()
+            self._loading, self._load_failed = True, False
+            try:
+                engine = self._create(self.bundle)
+                engine.warm_up(WARM_UP_SIZE)
+            except BaseException:
+                self._load_failed = True
+                raise
+            finally:
+                self._loading = False
+                self._worker.begin_step()
             log.info("%s on %s (%s): %s", self.bundle.name, engine.name, engine.device, engine.reason)
             self._engine = engine
         return self._engine
@@ -200,22 +280,6 @@ class Model:
         except Exception:
             # Whatever an engine's library raises, /readyz and every request for the model will say that it failed.
             log.exception("cannot load %s", self.bundle.name)
-
-
-def _batches(jobs: Iterable[_Job]) -> list[list[_Job]]:
-    """Decode images, answer those that cannot be decoded, and group those that can go through an engine together."""
-    groups: dict[tuple[tuple[int, ...], bool], list[_Job]] = {}
-    for job in jobs:
-        job.stage_ended()
-        try:
-            job.bgr = to_bgr(job.image)
-        except Exception as error:
-            # UndecodableError, or the lack of memory; either is this image's alone.
-            job.answer.set_exception(error)
-            continue
-        job.stage_ended()
-        groups.setdefault((job.bgr.shape, job.confidence), []).append(job)
-    return list(groups.values())
 
 
 def served_bundles(given: Sequence[str], default: str) -> list[Bundle]:
@@ -258,6 +322,10 @@ class Models:
         if name not in self._models:
             raise ApiError(404, "unknown_model", f"no model {name!r}; there are {', '.join(self._models)}")
         return self._models[name]
+
+    def __iter__(self) -> Iterator[Model]:
+        """All models; the default is the first."""
+        return iter(self._models.values())
 
     def describe(self) -> list[dict[str, Any]]:
         """Manifests for clients, without what a manifest may say of the machine on which it was made."""

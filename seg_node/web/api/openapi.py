@@ -32,6 +32,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: _error("queue_full", "16 requests are waiting already; try again"),
     504: _error("timeout", "no answer within 30 s; try again later"),
 }
+NOT_READY = _error("not_ready", "fpn_resnet50 is not loaded")
+STUCK = _error("stuck", "fpn_resnet50 has been working on one image for 130 s; start the server anew")
 NOT_DONE = _error("not_done", "the video is running; ask again later")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import secrets
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +29,12 @@ from seg_node.web.api.probe import check_size
 
 log = logging.getLogger(__name__)
 
-State = Literal["uploading", "waiting", "running", "done", "failed"]
+State = Literal["waiting", "running", "done", "failed"]
 
 _SIGNATURES = {4: (b"ftyp",), 0: (b"\x1aE\xdf\xa3", b"RIFF")}
 """First bytes of MP4 and MOV, of Matroska and WebM, and of AVI, by their offset."""
 
-OVERLAY, MASKS = "overlay.mp4", "masks.zip"
+SOURCE, OVERLAY, MASKS = "source", "overlay.mp4", "masks.zip"
 RESULTS = {"mp4": (OVERLAY, "video/mp4"), "zip": (MASKS, "application/zip")}
 """File and media type of each form of result."""
 
@@ -45,7 +47,7 @@ class Video:
     """Also all that is needed to read the result: it cannot be guessed."""
     folder: Path
     model: Model
-    state: State = "uploading"
+    state: State = "waiting"
     frames: int = 0
     """As the file says; 0 where it does not."""
     masked: int = 0
@@ -57,7 +59,7 @@ class Video:
     @property
     def source(self) -> Path:
         """The file that was uploaded."""
-        return self.folder / "source"
+        return self.folder / SOURCE
 
     def describe(self, kept: float) -> dict[str, Any]:
         """For clients; ``kept`` is the time in seconds that results are kept."""
@@ -73,8 +75,22 @@ class Video:
         }
 
 
+def check_format(file: Path) -> None:
+    """Refuse what is of no format that is read.
+
+    Raises:
+        ApiError: 415.
+    """
+    with file.open("rb") as opened:
+        beginning = opened.read(16)
+    if not any(beginning.startswith(s, at) for at, signatures in _SIGNATURES.items() for s in signatures):
+        raise ApiError(415, "media_type", "the data is no video that is read here; send MP4, MOV, WebM, MKV or AVI")
+
+
 class Videos:
     """All videos of a server, in a folder that ends with it.
+
+    Its methods belong to the event loop; what may take the disk some time is done in threads of its own.
 
     Args:
         limits: see there.
@@ -82,42 +98,50 @@ class Videos:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._folder = tempfile.TemporaryDirectory(prefix="seg_node_videos_")
+        self._root = tempfile.TemporaryDirectory(prefix="seg_node_videos_")
         self._videos: dict[str, Video] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="videos")
+        self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="videos_cleaner")
 
-    def create(self, model: Model) -> Video:
-        """Make place for a video that is about to be uploaded.
+    def make_folder(self) -> Path:
+        """A folder for a video that is about to be uploaded; its name becomes the video's id."""
+        folder = Path(self._root.name, secrets.token_urlsafe(16))
+        folder.mkdir()
+        return folder
+
+    def check_room(self) -> Video | None:
+        """The finished video that makes room for another one, where one has to.
 
         Raises:
-            ApiError: 503 if there is none.
+            ApiError: 503 if none can.
         """
         self.expire()
-        if len(self._videos) >= self._limits.video_jobs:
-            raise ApiError(
-                503,
-                "too_many_videos",
-                f"{self._limits.video_jobs} videos are kept already; DELETE one, or wait until one expires",
-                retry_after=60,
-            )
-        name = secrets.token_urlsafe(16)
-        folder = Path(self._folder.name, name)
-        folder.mkdir()
-        self._videos[name] = Video(name, folder, model)
-        return self._videos[name]
+        count = self._limits.video_jobs
+        if len(self._videos) < count:
+            return None
+        ended = [video for video in self._videos.values() if video.ended is not None]
+        if not ended:
+            message = f"{count} videos are waiting or being masked; DELETE one, or wait until one is done"
+            raise ApiError(503, "too_many_videos", message, retry_after=60)
+        oldest = min(ended, key=lambda video: video.ended)
+        left = oldest.ended + self._limits.video_least - time.monotonic()
+        if left > 0:
+            message = f"{count} videos are kept, and the oldest result is for {left:.0f} s more; DELETE one, or wait"
+            raise ApiError(503, "too_many_videos", message, retry_after=math.ceil(left))
+        return oldest
 
-    def start(self, video: Video) -> None:
-        """Mask an uploaded video as soon as its turn comes.
+    def add(self, folder: Path, model: Model) -> Video:
+        """Mask the video that was uploaded into a folder as soon as its turn comes.
 
         Raises:
-            ApiError: 415 if it is of no format that is read.
+            ApiError: 503 if there is no room.
         """
-        with video.source.open("rb") as file:
-            beginning = file.read(16)
-        if not any(beginning.startswith(s, at) for at, signatures in _SIGNATURES.items() for s in signatures):
-            raise ApiError(415, "media_type", "the data is no video that is read here; send MP4, MOV, WebM, MKV or AVI")
-        video.state = "waiting"
+        if oldest := self.check_room():
+            self.delete(oldest)
+        video = Video(folder.name, folder, model)
+        self._videos[video.id] = video
         self._executor.submit(self._run, video)
+        return video
 
     def find(self, name: str) -> Video:
         """Video of an id.
@@ -148,7 +172,11 @@ class Videos:
         """Forget a video, ending the work on it."""
         video.cancelled.set()
         self._videos.pop(video.id, None)
-        shutil.rmtree(video.folder, ignore_errors=True)
+        self.discard(video.folder)
+
+    def discard(self, folder: Path) -> None:
+        """Delete the folder of a video that is not, or no longer, among them."""
+        self._cleaner.submit(shutil.rmtree, folder, ignore_errors=True)
 
     def expire(self) -> None:
         """Delete results that have been kept long enough."""
@@ -162,7 +190,8 @@ class Videos:
         for video in list(self._videos.values()):
             video.cancelled.set()
         self._executor.shutdown(cancel_futures=True)
-        self._folder.cleanup()
+        self._cleaner.shutdown()
+        self._root.cleanup()
 
     def _run(self, video: Video) -> None:
         if video.cancelled.is_set():
@@ -210,14 +239,19 @@ def _mask_video(video: Video, limits: Limits) -> None:
             check_size(header["height"], header["width"], limits)
             video.frames = header["frames"]
             _check_length(video.frames, limits)
-            _mask_frames(video, reader.stdout, header, limits)
+            _mask_frames(video, reader.stdout, header, limits, lambda: video.cancelled.is_set() or too_late.is_set())
         if too_late.is_set():
-            raise ApiError(422, "too_long", f"the video took more than {limits.video_work:g} s; send a shorter one")
+            raise InterruptedError("the time is over")
         if "error" in header:
             raise ApiError(422, "undecodable", f"the video cannot be read: {header['error']}")
         if reader.wait():
             raise ApiError(422, "undecodable", f"the video cannot be decoded after frame {video.masked}")
         video.frames = video.masked
+    except InterruptedError:
+        if not too_late.is_set():
+            raise
+        message = f"the video took more than {limits.video_work:g} s; send a shorter one"
+        raise ApiError(422, "too_long", message) from None
     finally:
         watch.cancel()
         reader.kill()
@@ -225,7 +259,9 @@ def _mask_video(video: Video, limits: Limits) -> None:
         reader.stdout.close()
 
 
-def _mask_frames(video: Video, frames: BinaryIO, header: dict[str, Any], limits: Limits) -> None:
+def _mask_frames(
+    video: Video, frames: BinaryIO, header: dict[str, Any], limits: Limits, given_up: Callable[[], bool]
+) -> None:
     height, width = header["height"], header["width"]
     # The codec takes even sides only.
     size = (width // 2 * 2, height // 2 * 2)
@@ -238,11 +274,11 @@ def _mask_frames(video: Video, frames: BinaryIO, header: dict[str, Any], limits:
         # PNG is compressed already.
         with zipfile.ZipFile(video.folder / MASKS, "w", zipfile.ZIP_STORED) as masks:
             while len(data := frames.read(height * width * 3)) == height * width * 3:
-                if video.cancelled.is_set():
+                if given_up():
                     raise InterruptedError(video.id)
                 _check_length(video.masked + 1, limits)
                 bgr = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-                mask = video.model.infer(bgr)
+                mask = video.model.infer(bgr, given_up)
                 masks.writestr(f"{video.masked:06d}.png", picture(mask, "png").content)
                 writer.write(np.ascontiguousarray(paint(bgr, mask)[: size[1], : size[0]]))
                 video.masked += 1

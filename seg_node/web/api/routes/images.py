@@ -7,12 +7,14 @@ import zipfile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from seg_node.web.api.answers import BatchQuery, SegmentAnswer, SegmentQuery, encoder, wants_json
 from seg_node.web.api.errors import ApiError
+from seg_node.web.api.limits import Deadline
 from seg_node.web.api.models import Answer
 from seg_node.web.api.openapi import BATCH, BINARY, ERRORS, form
+from seg_node.web.api.places import Held
 from seg_node.web.api.probe import check_image
 from seg_node.web.api.service import Service
 from seg_node.web.api.uploads import Upload, read_image, read_images
@@ -41,9 +43,11 @@ def image_routes(service: Service) -> APIRouter:
         accept = request.headers.get("accept", "")
         # Before the body is waited for: what cannot be answered is refused at once.
         encoder(query, accept, service.models.find(query.model).bundle.name)
-        with service.places.take():
-            image = await read_image(request, limits.max_bytes, limits.body_timeout)
-            answer = await _mask(service, image, query, accept)
+        service.places.check()
+        with service.uploads.admit() as held:
+            image = await read_image(request, limits, held)
+            with service.places.take():
+                answer = await _mask(service, image, query, accept, Deadline(limits.timeout))
         return Response(answer.encoded.content, media_type=answer.encoded.media_type, headers=_headers(answer))
 
     @router.post(
@@ -64,26 +68,36 @@ def image_routes(service: Service) -> APIRouter:
         accept = request.headers.get("accept", "")
         model = service.models.find(query.model)
         encoder(query, accept, model.bundle.name)
-        results: list[tuple[dict[str, Any], bytes]] = []
-        with service.places.take():
-            for image in await read_images(request, limits.batch_bytes, limits.body_timeout, limits.batch_files):
-                try:
-                    answer = await _mask(service, image, query, accept)
-                    results.append(({"name": image.name, "status": 200}, answer.encoded.content))
-                except ApiError as error:
-                    results.append(({"name": image.name, "status": error.status, "error": error.body()}, b""))
-        pack = _as_json if wants_json(query, accept) else _as_zip
-        headers = {"X-Model": model.bundle.name}
-        return await asyncio.to_thread(pack, results, headers)
+        service.places.check()
+        with service.uploads.admit() as held:
+            images = await read_images(request, limits, held)
+            with service.places.take():
+                deadline = Deadline(limits.batch_timeout)
+                results = [await _result(service, image, query, accept, deadline, held) for image in images]
+            pack = _as_json if wants_json(query, accept) else _as_zip
+            return await asyncio.to_thread(pack, results, {"X-Model": model.bundle.name})
 
     return router
 
 
-async def _mask(service: Service, image: Upload, query: BatchQuery, accept: str) -> Answer:
+async def _result(
+    service: Service, image: Upload, query: BatchQuery, accept: str, deadline: Deadline, held: Held
+) -> tuple[dict[str, Any], bytes]:
+    """Entry of a batch's index for an image, and its mask, or nothing where it could not be masked."""
+    try:
+        answer = await _mask(service, image, query, accept, deadline)
+        # It waits here until the last image is masked.
+        held.add(len(answer.encoded.content))
+    except ApiError as error:
+        return {"name": image.name, "status": error.status, "error": error.body()}, b""
+    return {"name": image.name, "status": 200}, answer.encoded.content
+
+
+async def _mask(service: Service, image: Upload, query: BatchQuery, accept: str, deadline: Deadline) -> Answer:
     model = service.models.find(query.model)
     encode = encoder(query, accept, model.bundle.name)
     check_image(image.data, service.limits)
-    answer = await model.segment(image, query.confidence, encode, service.limits.timeout)
+    answer = await model.segment(image, query.confidence, encode, deadline)
     service.metrics.masked(answer)
     return answer
 
@@ -94,8 +108,12 @@ def _headers(answer: Answer) -> dict[str, str]:
 
 
 def _as_json(results: list[tuple[dict[str, Any], bytes]], headers: dict[str, str]) -> Response:
-    entries = [entry | ({"answer": json.loads(content)} if content else {}) for entry, content in results]
-    return JSONResponse(entries, headers=headers)
+    # Put together as text: as objects, polygons take ten times as much memory.
+    entries = []
+    for entry, content in results:
+        text = json.dumps(entry).encode()
+        entries.append(text[:-1] + b', "answer": ' + content + b"}" if content else text)
+    return Response(b"[" + b", ".join(entries) + b"]", media_type="application/json", headers=headers)
 
 
 def _as_zip(results: list[tuple[dict[str, Any], bytes]], headers: dict[str, str]) -> Response:

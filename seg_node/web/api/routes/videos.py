@@ -1,5 +1,6 @@
 """Routes that mask videos in the background."""
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +10,7 @@ from seg_node.web.api.answers import ModelQuery
 from seg_node.web.api.openapi import BINARY, ERRORS, MASKED_VIDEO, NOT_DONE, VIDEO, form, json_answer
 from seg_node.web.api.service import Service
 from seg_node.web.api.uploads import save_video
-from seg_node.web.api.videos import RESULTS
+from seg_node.web.api.videos import RESULTS, SOURCE, check_format
 
 
 def video_routes(service: Service) -> APIRouter:
@@ -27,14 +28,16 @@ def video_routes(service: Service) -> APIRouter:
     )
     async def upload_video(request: Request, query: Annotated[ModelQuery, Query()]) -> JSONResponse:
         model = service.models.find(query.model)
-        with service.places.take():
-            video = videos.create(model)
+        videos.check_room()
+        with service.video_uploads.admit() as held:
+            folder = videos.make_folder()
             try:
-                await save_video(request, video.source, limits.video_bytes, limits.video_body_timeout)
-                videos.start(video)
+                await save_video(request, folder / SOURCE, limits, held)
+                await asyncio.to_thread(check_format, folder / SOURCE)
+                video = videos.add(folder, model)
             except BaseException:
                 # Also where the client is gone, or the server ends.
-                videos.delete(video)
+                videos.discard(folder)
                 raise
         address = f"/v1/videos/{video.id}"
         return JSONResponse(video.describe(limits.video_kept), 202, {"Location": address})

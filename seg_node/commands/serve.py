@@ -57,6 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=limits.queue,
         help="requests that may wait or be worked on; further ones get 503 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which browsers may reach this server, besides localhost, this machine's and addresses; may be"
+        " repeated, * allows all (behind a proxy that checks)",
+    )
+    parser.add_argument(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="site whose pages may use the API, as https://name (CORS); may be repeated (default: none)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     models = Models(served_bundles(options.model, DEFAULT_MODEL), lambda bundle: create_engine(bundle, *settings))
     listener = _listen(options.host, options.port)
     config = uvicorn.Config(
-        make_app(models, limits),
+        make_app(models, limits, [options.host, *options.allowed_host], options.allowed_origin),
         log_config=None,
         # The log of ours has ids, and no queries.
         access_log=False,

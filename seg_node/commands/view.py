@@ -43,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8080, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which browsers may reach the page, besides localhost, this machine's and addresses; may be"
+        " repeated, * allows all",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
 
 
@@ -73,7 +81,7 @@ def _view(options: argparse.Namespace) -> None:
         drive = None if options.attach else load_drive(options, options.topic)
         if drive:
             load_bundle(options.model)
-        server = stack.enter_context(LiveServer(options.host, options.port, live, pictures))
+        server = stack.enter_context(LiveServer(options.host, options.port, live, pictures, options.allowed_host))
         process = stack.enter_context(_node(options, drive)) if drive else None
         target = process.full_name if process else f"/{options.attach.strip('/')}"
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)

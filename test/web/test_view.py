@@ -163,10 +163,10 @@ def server(pictures) -> Iterator[SimpleNamespace]:
         thread.join()
 
 
-def get(url: str, method: str = "GET") -> tuple[int, str, bytes]:
+def get(url: str, method: str = "GET", **headers: str) -> tuple[int, str, bytes]:
     """Status, type and body of an answer."""
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60)
+        answer = urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=60)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:
@@ -189,6 +189,17 @@ def test_routes(server):
     assert (status, kind, body[:2]) == (200, "image/jpeg", b"\xff\xd8")
     server.live.add(MASKED)
     assert first_event(server.url)["masked"] == 1
+
+
+def test_a_name_that_was_pointed_here_is_refused(server):
+    """As by DNS rebinding: otherwise a page of any site in this browser could look through the camera."""
+    for path in ("/", "/picture.jpg", "/events", "/labels.json"):
+        status, _, body = get(server.url + path, Host="evil.example")
+        assert (status, b"--allowed-host" in body) == (421, True)
+    assert get(f"{server.url}/labels.json", Host="localhost:8080")[0] == 200
+    with urllib.request.urlopen(server.url, timeout=60) as answer:
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The application: routes, what they share, and what stands around them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import seg_node
@@ -18,17 +19,22 @@ from seg_node.web.api.routes.images import image_routes
 from seg_node.web.api.routes.server import server_routes
 from seg_node.web.api.routes.videos import video_routes
 from seg_node.web.api.service import Service, make_service
+from seg_node.web.origins import Origins
 
 _SWEEP_SECONDS = 30.0
 """Time between looks for results that were kept long enough, and for a default model that could not be loaded."""
 
 
-def make_app(models: Models, limits: Limits) -> ASGIApp:
+def make_app(
+    models: Models, limits: Limits, names: Collection[str] = (), trusted_origins: Collection[str] = ()
+) -> ASGIApp:
     """The application.
 
     Args:
         models: to serve; closed at the end.
         limits: see there.
+        names: of the server, besides localhost; see ``Origins``.
+        trusted_origins: of other sites whose pages may use the API and read its answers (CORS).
     """
     service = make_service(models, limits)
 
@@ -48,7 +54,15 @@ def make_app(models: Models, limits: Limits) -> ASGIApp:
     add_error_handlers(app)
     for routes in (image_routes, video_routes, server_routes):
         app.include_router(routes(service))
-    return Guard(app, service.metrics)
+    if trusted_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.rstrip("/") for origin in trusted_origins],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "X-Model", "X-Engine", "Server-Timing", "Location", "Retry-After"],
+        )
+    return Guard(app, service.metrics, Origins(names, trusted_origins))
 
 
 async def _sweep(service: Service) -> None:

@@ -33,14 +33,15 @@ class ApiError(Exception):
 
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error of an app in the same form."""
-    app.add_exception_handler(ApiError, _answer)
+    app.add_exception_handler(ApiError, answer_error)
     app.add_exception_handler(RequestValidationError, _bad_query)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def _answer(request: Request, error: ApiError) -> JSONResponse:
+def answer_error(request: Request, error: ApiError) -> JSONResponse:
+    """The answer to a request that cannot be answered."""
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
     request.state.rejected = error.code
     body = {"error": error.body() | {"request_id": request.state.request_id}}
@@ -49,12 +50,12 @@ def _answer(request: Request, error: ApiError) -> JSONResponse:
 
 def _bad_query(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
-    return _answer(request, ApiError(422, "bad_query", "; ".join(problems) + "; /docs lists the parameters"))
+    return answer_error(request, ApiError(422, "bad_query", "; ".join(problems) + "; /docs lists the parameters"))
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
     code = HTTPStatus(error.status_code).name.lower()
-    answer = _answer(request, ApiError(error.status_code, code, f"{error.detail}; /docs lists what there is"))
+    answer = answer_error(request, ApiError(error.status_code, code, f"{error.detail}; /docs lists what there is"))
     answer.headers.update(error.headers or {})
     return answer
 
@@ -68,4 +69,4 @@ def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     # The traceback follows in the log, from uvicorn.
     log.error("%s failed: %r", request.state.request_id, error)
     message = "the server failed on this request; its log has the reason under the request's id"
-    return _answer(request, ApiError(500, "internal", message))
+    return answer_error(request, ApiError(500, "internal", message))

@@ -1,18 +1,33 @@
-"""Around every request: its id, its metrics, its line in the log.
+"""Around every request: its id, who may send it, its metrics, its line in the log.
 
 Bodies and queries are never logged.
 """
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seg_node.web.api.errors import ApiError, answer_error
 from seg_node.web.api.metrics import Metrics
+from seg_node.web.origins import Origins
 
 log = logging.getLogger(__name__)
+
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    # Pages of other sites must not show pictures from here as their own.
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
+"""An id that is taken over: it goes into headers, answers and the log."""
+_TRACE = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""``traceparent`` of W3C Trace Context; the group is the trace's id."""
 
 _DRAIN_BYTES = 64 * 2**20
 _DRAIN_SECONDS = 5.0
@@ -24,11 +39,13 @@ class Guard:
     Args:
         app: what it stands around.
         metrics: to count in.
+        origins: whose requests are let through.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics):
+    def __init__(self, app: ASGIApp, metrics: Metrics, origins: Origins):
         self._app = app
         self._metrics = metrics
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection's request."""
@@ -37,7 +54,8 @@ class Guard:
             return
         started = time.monotonic()
         state = scope.setdefault("state", {})
-        state["request_id"] = secrets.token_hex(8)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        state["request_id"] = _request_id(headers)
         body = _Body(scope, receive)
         status = 500
 
@@ -45,7 +63,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(b"x-request-id", state["request_id"].encode()), (b"x-content-type-options", b"nosniff")]
+                extra = [(b"x-request-id", state["request_id"].encode()), *_ALWAYS]
+                if scope["path"].startswith("/v1/"):
+                    # Pictures of a camera, and their masks.
+                    extra.append((b"cache-control", b"no-store"))
                 if not await body.drain(patient=status != 408):
                     extra.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", []), *extra]
@@ -53,7 +74,11 @@ class Guard:
 
         try:
             with self._metrics.in_flight.track_inprogress():
-                await self._app(scope, body.receive, send_on)
+                refusal = self._refusal(scope["method"], headers)
+                if refusal:
+                    await answer_error(Request(scope), refusal)(scope, body.receive, send_on)
+                else:
+                    await self._app(scope, body.receive, send_on)
         finally:
             duration = time.monotonic() - started
             # The pattern, not the path: an address that does not exist must not become a label.
@@ -72,6 +97,22 @@ class Guard:
                 1000 * duration,
                 f" {reason}" if reason else "",
             )
+
+    def _refusal(self, method: str, headers: dict[str, str]) -> ApiError | None:
+        host = headers.get("host")
+        if why := self._origins.foreign_host(host):
+            return ApiError(421, "foreign_host", why)
+        if why := self._origins.foreign_page(method, host, headers.get("origin"), headers.get("sec-fetch-site")):
+            return ApiError(403, "foreign_page", why)
+        return None
+
+
+def _request_id(headers: dict[str, str]) -> str:
+    """The id that a proxy has given the request, or its trace's, or a new one."""
+    if _ID.fullmatch(given := headers.get("x-request-id", "")):
+        return given
+    trace = _TRACE.fullmatch(headers.get("traceparent", ""))
+    return trace[1] if trace else secrets.token_hex(8)
 
 
 class _Body:

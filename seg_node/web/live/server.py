@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +18,7 @@ from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.live.live import Live
 from seg_node.web.live.pictures import Pictures
+from seg_node.web.origins import Origins
 
 MAX_CONNECTIONS = 32
 """Browsers keep up to six each; a page needs two."""
@@ -37,6 +39,7 @@ class LiveServer(ThreadingHTTPServer):
         port: 0 takes a free one.
         live: figures.
         pictures: pictures.
+        names: of the server, besides localhost and ``host``; see ``Origins``.
 
     Raises:
         OSError: the address cannot be had; the message says which and what to do.
@@ -46,7 +49,8 @@ class LiveServer(ThreadingHTTPServer):
     # Connections above the limit are told so, not left waiting.
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, live: Live, pictures: Pictures):
+    def __init__(self, host: str, port: int, live: Live, pictures: Pictures, names: Collection[str] = ()):
+        self.origins = Origins((host, *names))
         self.live, self.pictures = live, pictures
         self.page = (files(__package__) / "page.html").read_bytes()
         self.ending = threading.Event()
@@ -114,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
     error_message_format = "%(code)d %(message)s: %(explain)s\n"
 
     def do_GET(self) -> None:
+        if why := self.server.origins.foreign_host(self.headers.get("Host")):
+            self._answer(421, "text/plain", f"{why}\n".encode())
+            return
         try:
             url = urlsplit(self.path)
         except ValueError as error:
@@ -163,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; img-src blob: data: 'self'")
         self.end_headers()
 

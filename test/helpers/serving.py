@@ -126,10 +126,9 @@ def problem(answer):
 
 def finished(server, video):
     deadline = time.monotonic() + 120
-    while (progress := server.client.get(f"/v1/videos/{video}").json())["state"] not in ("done", "failed"):
+    while (progress := server.client.get(f"/v1/videos/{video}?wait=10").json())["state"] not in ("done", "failed"):
         assert progress["frames_masked"] <= (progress["frames"] or 7)
         assert time.monotonic() < deadline
-        time.sleep(0.1)
     return progress
 
 

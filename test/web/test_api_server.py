@@ -47,9 +47,18 @@ def test_log_holds_no_bodies_and_no_queries(server, jpeg):
     assert "SECRET" not in text
 
 
+def test_the_address_alone_leads_to_the_documentation(server):
+    answer = server.client.get("/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/docs")
+    assert "swagger" in answer.text
+
+
 def test_openapi_and_docs(server):
     schema = server.client.get("/openapi.json").json()
     operation = schema["paths"]["/v1/segment"]["post"]
+    first = operation["parameters"][0]
+    assert first["name"] == "overlay" and "nearly black" in first["description"]
+    assert schema["info"]["description"].index("overlay=1") < schema["info"]["description"].index("mask.png")
     assert operation["requestBody"]["content"].keys() == {"multipart/form-data", "image/jpeg", "image/png"}
     assert {"model", "format", "encoding", "overlay", "confidence"} == {p["name"] for p in operation["parameters"]}
     for status in ("404", "408", "413", "415", "422", "503", "504"):

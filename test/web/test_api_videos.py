@@ -108,3 +108,25 @@ def test_limits_of_videos(video):
         return problem(answer)
 
     assert in_process(expiry, video_kept=0.0) == "unknown_video"
+
+
+def test_waiting_for_a_video(video):
+    async def requests(client):
+        kind = {"Content-Type": "video/mp4"}
+        address = (await client.post("/v1/videos", content=video[0], headers=kind)).headers["location"]
+        early = await client.get(f"{address}/masks")
+        short = await client.get(f"{address}?wait=0.1")
+        masks = await client.get(f"{address}/masks?wait=60")
+        refused = [await client.get(f"{address}?wait={wait}") for wait in ("-1", "61", "nan", "x")]
+        unknown = await client.get("/v1/videos/none?wait=60")
+        return early, short, masks, refused, unknown, await client.get(f"{address}?wait=60")
+
+    early, short, masks, refused, unknown, ended = in_process(requests, SlowEngine)
+    assert (early.status_code, problem(early)) == (409, "not_done")
+    assert "frames are masked; ask again later, or with wait=60" in early.json()["error"]["message"]
+    assert short.json()["state"] in ("waiting", "running")
+    assert (masks.status_code, ended.json()["state"]) == (200, "done")
+    with zipfile.ZipFile(io.BytesIO(masks.content)) as archive:
+        assert len(archive.namelist()) == 7
+    assert [problem(answer) for answer in refused] == ["bad_query"] * 4
+    assert problem(unknown) == "unknown_video"

@@ -42,13 +42,22 @@ class BatchQuery(ModelQuery):
     )
 
 
-class SegmentQuery(BatchQuery):
-    """Query of one image."""
+class OverlayQuery(BaseModel):
+    """What people look at first."""
+
+    overlay: bool = Field(
+        False,
+        description="`true`: the image with its mask painted over it, JPEG or PNG, to look at. Without it, a mask for"
+        " programs: its pixels are the categories 0 to 7, so a viewer shows it nearly black.",
+    )
+
+
+class SegmentQuery(BatchQuery, OverlayQuery):
+    """Query of one image; the fields of the last base come first."""
 
     format: Format | None = Field(
         None, description="Without it, the `Accept` header decides between `png` and `json`; overlays are `jpeg`."
     )
-    overlay: bool = Field(False, description="The image with its mask painted over it, JPEG or PNG.")
 
 
 class CategoryAnswer(BaseModel):
@@ -58,7 +67,7 @@ class CategoryAnswer(BaseModel):
     name: str
     rgb: list[int]
     pixels: int
-    share: float = Field(description="Of the image's pixels, 0..1.")
+    share: float = Field(description="Share of the image's pixels, 0..1, rounded to four digits.")
     confidence: float | None = Field(None, description="Mean of its pixels, 0..1; with `confidence=1`.")
     rle: dict[str, list[int]] | None = Field(None, description="With `encoding=rle`.")
     polygons: list[list[list[int]]] | None = Field(None, description="With `encoding=polygons`.")
@@ -146,7 +155,7 @@ def describe(segmented: Segmented, model: str, encoding: str | None) -> dict[str
             "name": CATEGORY_NAMES[category],
             "rgb": PALETTE_RGB[category].tolist(),
             "pixels": pixels,
-            "share": pixels / mask.size,
+            "share": round(pixels / mask.size, 4),
         }
         if confidence is not None:
             entry["confidence"] = _unit(confidence[region].mean())

@@ -64,6 +64,8 @@ class Limits:
     """Videos that are kept, whether they wait, are worked on or have ended."""
     video_kept: float = 3600.0
     """Time that a result can be fetched, unless a newer video needs its place."""
+    video_wait: float = 60.0
+    """Time for which a client may ask to wait for the end of a video."""
     video_least: float = 60.0
     """Time that a result can be fetched in any case."""
 

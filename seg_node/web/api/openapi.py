@@ -8,8 +8,12 @@ DESCRIPTION = """\
 Masks road scenes into the eight Cityscapes categories: the same bundles, decoding and engines as the ROS 2 node, and
 therefore the same mask for the same compressed image, pixel by pixel.
 
-    curl --data-binary @image.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/v1/segment -o mask.png
-    curl -F image=@image.jpg "http://127.0.0.1:8000/v1/segment?format=json&encoding=rle"
+    curl -f -F image=@image.jpg "http://127.0.0.1:8000/v1/segment?overlay=1" -o overlay.jpg      # to look at
+    curl -f -F image=@image.jpg http://127.0.0.1:8000/v1/segment -o mask.png                     # for programs
+    curl -f -F image=@image.jpg "http://127.0.0.1:8000/v1/segment?format=json&encoding=rle"
+
+A mask looks nearly black: its pixels are the categories 0 to 7. `overlay=1` paints them over the image. `curl -f` ends
+with an error, and writes no file, where there is no answer but a reason.
 
 Every answer has the headers `X-Request-Id`, and where a model ran `X-Model`, `X-Engine` and `Server-Timing`
 (milliseconds). Errors are `{"error": {"code", "message", "request_id"}}`; one of status 503 has `Retry-After`.
@@ -34,7 +38,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 NOT_READY = _error("not_ready", "fpn_resnet50 is not loaded")
 STUCK = _error("stuck", "fpn_resnet50 has been working on one image for 130 s; start the server anew")
-NOT_DONE = _error("not_done", "the video is running; ask again later")
+NOT_DONE = _error("not_done", "the video is running, 120 of 300 frames are masked; ask again later, or with wait=60")
 
 
 def json_answer(description: str, example: Any) -> dict[str, Any]:

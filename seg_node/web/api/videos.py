@@ -1,5 +1,6 @@
 """Videos are masked in the background, one after the other; their results are kept for a while."""
 
+import asyncio
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ import numpy as np
 from seg_node.core.overlay import paint
 from seg_node.web.api.answers import picture
 from seg_node.web.api.errors import ApiError
-from seg_node.web.api.limits import Limits
+from seg_node.web.api.limits import Deadline, Limits
 from seg_node.web.api.models import Model
 from seg_node.web.api.probe import check_size
 
@@ -37,6 +38,10 @@ _SIGNATURES = {4: (b"ftyp",), 0: (b"\x1aE\xdf\xa3", b"RIFF")}
 SOURCE, OVERLAY, MASKS = "source", "overlay.mp4", "masks.zip"
 RESULTS = {"mp4": (OVERLAY, "video/mp4"), "zip": (MASKS, "application/zip")}
 """File and media type of each form of result."""
+
+
+_WAIT_SECONDS = 0.1
+"""Time between two looks whether a video has ended."""
 
 
 @dataclass
@@ -102,6 +107,7 @@ class Videos:
         self._videos: dict[str, Video] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="videos")
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="videos_cleaner")
+        self._closed = False
 
     def make_folder(self) -> Path:
         """A folder for a video that is about to be uploaded; its name becomes the video's id."""
@@ -154,6 +160,17 @@ class Videos:
             raise ApiError(404, "unknown_video", "no video of this id; it may have expired")
         return self._videos[name]
 
+    async def wait(self, name: str, seconds: float) -> Video:
+        """Video of an id, once it has ended or the time is over.
+
+        Raises:
+            ApiError: 404 if there is none, or no longer.
+        """
+        deadline = Deadline(seconds)
+        while (video := self.find(name)).ended is None and deadline.left and not self._closed:
+            await asyncio.sleep(min(_WAIT_SECONDS, deadline.left))
+        return video
+
     def result(self, name: str, form: str) -> tuple[Path, str]:
         """File and media type of a result.
 
@@ -164,7 +181,9 @@ class Videos:
         if video.error:
             raise ApiError(422, video.error["code"], video.error["message"])
         if video.state != "done":
-            raise ApiError(409, "not_done", f"the video is {video.state}; ask again later", retry_after=1)
+            of = f" of {video.frames}" if video.frames else ""
+            message = f"the video is {video.state}, {video.masked}{of} frames are masked; ask again later, or with"
+            raise ApiError(409, "not_done", f"{message} wait={self._limits.video_wait:g}", retry_after=1)
         file, media_type = RESULTS[form]
         return video.folder / file, media_type
 
@@ -187,6 +206,7 @@ class Videos:
 
     def close(self) -> None:
         """Delete all."""
+        self._closed = True
         for video in list(self._videos.values()):
             video.cancelled.set()
         self._executor.shutdown(cancel_futures=True)

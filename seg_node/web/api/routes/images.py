@@ -32,7 +32,8 @@ def image_routes(service: Service) -> APIRouter:
         responses=ERRORS
         | {
             200: {
-                "description": "A mask, mono8 PNG of the image's size with category ids, or what the query asks for.",
+                "description": "A mask, mono8 PNG of the image's size with category ids, which looks nearly black; with"
+                " `overlay` the painted image; or what else the query asks for.",
                 "model": SegmentAnswer,
                 "content": {"image/png": {"schema": BINARY}, "image/jpeg": {"schema": BINARY}},
             }

@@ -1,7 +1,7 @@
 """Routes that tell of the server itself."""
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from seg_node.web.api import metrics as prometheus
 from seg_node.web.api.errors import ApiError
@@ -14,6 +14,10 @@ def server_routes(service: Service) -> APIRouter:
     """Routes with the models, the state and the metrics of the server."""
     router = APIRouter(tags=["server"])
     models, limits = service.models, service.limits
+
+    @router.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        return RedirectResponse("docs")
 
     @router.get("/v1/models", summary="Models and what their manifests say")
     async def list_models() -> JSONResponse:

@@ -17,6 +17,10 @@ def video_routes(service: Service) -> APIRouter:
     """Routes that take a video, say how far it is, and give its results."""
     router = APIRouter(tags=["videos"])
     limits, videos = service.limits, service.videos
+    Wait = Annotated[
+        float,
+        Query(ge=0, le=limits.video_wait, description="Seconds to wait for the end of the video before answering."),
+    ]
 
     @router.post(
         "/v1/videos",
@@ -47,12 +51,13 @@ def video_routes(service: Service) -> APIRouter:
         summary="Progress of a video",
         responses={200: json_answer("`state` is waiting, running, done or failed.", MASKED_VIDEO), 404: ERRORS[404]},
     )
-    async def video_progress(name: str) -> JSONResponse:
-        return JSONResponse(videos.find(name).describe(limits.video_kept))
+    async def video_progress(name: str, wait: Wait = 0.0) -> JSONResponse:
+        video = await videos.wait(name, wait)
+        return JSONResponse(video.describe(limits.video_kept))
 
     @router.get(
         "/v1/videos/{name}/masks",
-        summary="Result of a video",
+        summary="Result of a video; 409 before its end",
         response_class=FileResponse,
         responses={200: {"content": {media_type: {"schema": BINARY} for _, media_type in RESULTS.values()}}}
         | {404: ERRORS[404], 409: NOT_DONE, 422: ERRORS[422]},
@@ -62,7 +67,9 @@ def video_routes(service: Service) -> APIRouter:
         format: Annotated[
             Literal["mp4", "zip"], Query(description="The overlay as a video, or a ZIP with a PNG mask per frame.")
         ] = "zip",
+        wait: Wait = 0.0,
     ) -> FileResponse:
+        await videos.wait(name, wait)
         file, media_type = videos.result(name, format)
         return FileResponse(file, media_type=media_type, filename=file.name)
 

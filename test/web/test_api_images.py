@@ -155,7 +155,8 @@ def test_models(server):
     model = next(m for m in answer.json()["models"] if m["name"] == MODEL)
     manifest = load_bundle(MODEL).manifest
     assert model["metrics"] == manifest.metrics
-    assert model["licence"] == manifest.licence
+    for field in ("licence", "training_data_terms", "commercial_use"):
+        assert model[field] == getattr(manifest, field), "each by itself: the file's licence lifts no terms of the data"
     assert [c["name"] for c in model["categories"]] == list(CATEGORY_NAMES)
     assert str(ROOT) not in answer.text
 

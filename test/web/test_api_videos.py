@@ -2,6 +2,9 @@
 
 import asyncio
 import io
+import re
+import shutil
+import subprocess
 import time
 import zipfile
 
@@ -12,6 +15,7 @@ import pytest
 pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
 httpx = pytest.importorskip("httpx", reason="httpx is missing: pip install -e '.[test]'")
 
+from helpers.paths import ROOT  # noqa: E402
 from helpers.serving import (  # noqa: E402
     SlowEngine,
     finished,
@@ -130,3 +134,18 @@ def test_waiting_for_a_video(video):
         assert len(archive.namelist()) == 7
     assert [problem(answer) for answer in refused] == ["bad_query"] * 4
     assert problem(unknown) == "unknown_video"
+
+
+def test_the_loop_of_the_documents(server, video, tmp_path):
+    """What docs/serving.md shows, word by word, at this server's address."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is missing")
+    section = (ROOT / "docs" / "serving.md").read_text().split("## Videos", 1)[1]
+    commands = re.search(r"```sh\n(.+?)```", section, re.DOTALL)[1]
+    assert "SERVER=http://127.0.0.1:8000" in commands
+    (tmp_path / "drive.mp4").write_bytes(video[0])
+    script = "set -e\n" + commands.replace("http://127.0.0.1:8000", server.url)
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, timeout=120)
+    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+        assert len(archive.namelist()) == 7
+    assert cv2.VideoCapture(str(tmp_path / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7

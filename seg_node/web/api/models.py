@@ -342,6 +342,8 @@ class Models:
                 "gflops": manifest.gflops or None,
                 "date": manifest.date,
                 "licence": manifest.licence,
+                "training_data_terms": manifest.training_data_terms,
+                "commercial_use": manifest.commercial_use,
                 "training_data": manifest.training.get("data"),
                 "metrics": manifest.metrics,
                 "categories": [

@@ -107,7 +107,6 @@ class Videos:
         self._videos: dict[str, Video] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="videos")
         self._cleaner = ThreadPoolExecutor(1, thread_name_prefix="videos_cleaner")
-        self._closed = False
 
     def make_folder(self) -> Path:
         """A folder for a video that is about to be uploaded; its name becomes the video's id."""
@@ -167,7 +166,7 @@ class Videos:
             ApiError: 404 if there is none, or no longer.
         """
         deadline = Deadline(seconds)
-        while (video := self.find(name)).ended is None and deadline.left and not self._closed:
+        while (video := self.find(name)).ended is None and deadline.left:
             await asyncio.sleep(min(_WAIT_SECONDS, deadline.left))
         return video
 
@@ -206,7 +205,6 @@ class Videos:
 
     def close(self) -> None:
         """Delete all."""
-        self._closed = True
         for video in list(self._videos.values()):
             video.cancelled.set()
         self._executor.shutdown(cancel_futures=True)

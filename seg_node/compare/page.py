@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.resources
+from collections.abc import Iterable
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,13 @@ def to_html(comparison: Comparison) -> str:
         for figure in figures(comparison)
     ]
     keys = " and ".join(
-        f'<b style="color:{colour}">{html.escape(name)}</b>' for name, colour in zip(names, COLOURS, strict=False)
+        f'<b style="border-color:{colour}">{html.escape(name)}</b>'
+        for name, colour in zip(names, COLOURS, strict=False)
     )
     body = [
         f"<h1>Which backbone should drive?</h1><p class=verdict>{html.escape(comparison.decision.sentence)}</p>",
-        f"<p>{keys} on {html.escape(text.drive(comparison))}, on {html.escape(text.machine(comparison))}.</p>",
+        f"<p class=models>{keys} on {html.escape(text.drive(comparison))},"
+        f" on {html.escape(text.machine(comparison))}.</p>",
         *(f"<p class=fault>{html.escape(fault)}</p>" for fault in (*comparison.faults, *text.caution(comparison))),
         "<h2>The questions</h2>",
         html_table(tables.verdicts(comparison)),
@@ -47,7 +50,7 @@ def to_html(comparison: Comparison) -> str:
         f"<div class=figures>{''.join(figure_parts)}</div>",
     ]
     if comparison.pictures:
-        body += ["<h2>Worst frames</h2>", _legend(), *map(_picture, comparison.pictures)]
+        body += ["<h2>Worst frames</h2>", legend(), *map(_picture, comparison.pictures)]
     body += [
         "<h2>Each rate</h2>",
         html_table(tables.rates(comparison)),
@@ -57,8 +60,21 @@ def to_html(comparison: Comparison) -> str:
         html_table(tables.setup(comparison)),
     ]
     title = html.escape(f"{' or '.join(names)}: a comparison")
-    page = importlib.resources.files(__package__) / "page.html"
-    return Template(page.read_text()).substitute(title=title, body="\n".join(body))
+    return filled("page.html", title, body)
+
+
+def filled(skeleton: str, title: str, body: Iterable[str]) -> str:
+    """A page that needs nothing but a browser.
+
+    Args:
+        skeleton: name of a file beside this module.
+        title: HTML.
+        body: HTML, parts of it.
+    """
+    folder = importlib.resources.files(__package__)
+    parts = {"style": "style.css", "script": "wide_tables.js"}
+    contents = {name: (folder / file).read_text().rstrip() for name, file in parts.items()}
+    return Template((folder / skeleton).read_text()).substitute(title=title, body="\n".join(body), **contents)
 
 
 def _picture(picture: Picture) -> str:
@@ -73,7 +89,8 @@ def _picture(picture: Picture) -> str:
     )
 
 
-def _legend() -> str:
+def legend() -> str:
+    """Colour and name of each category."""
     entries = "".join(
         f'<span class=key><i style="background:rgb({r},{g},{b})"></i>{name}</span>'
         for name, (r, g, b) in zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)

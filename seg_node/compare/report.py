@@ -2,10 +2,9 @@
 
 import base64
 import html
-import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
 import cv2
 import numpy as np
@@ -13,20 +12,39 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
-from seg_node.compare.page import html_table
+from seg_node.compare.page import filled, html_table, legend
 from seg_node.core.overlay import paint
 from seg_node.core.report.tables import Table, aligned, number
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.rig.frames import ArrivedMask
 from seg_node.rig.scoring import Result
 
+_LINKS = {
+    "overlay.mp4": "overlay.mp4, the drive with the newest mask that had arrived",
+    "contact_sheet.png": "contact_sheet.png, the frames below",
+    "result.json": "result.json, all figures",
+}
+"""Files of a report and what they are."""
+
+_LABEL = "seg_node label DRIVE --out FOLDER"
+
 _CELL_WIDTH = 420
 _VIDEO_WIDTH = 960
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def tables(result: Result) -> list[Table]:
-    """Counts, latencies and accuracy of a result for display."""
+@dataclass(frozen=True)
+class Section:
+    """A table with what it shows."""
+
+    title: str
+    table: Table
+    note: str = ""
+    """Sentences on what its names mean."""
+
+
+def sections(result: Result) -> list[Section]:
+    """Counts, latencies, load and accuracy of a result for display."""
     counts = {
         "sent": result.sent,
         "lost": result.lost,
@@ -41,32 +59,59 @@ def tables(result: Result) -> list[Table]:
         "camera to mask": result.camera_to_mask,
         "mask to mask": result.mask_interval,
     }
-    found: list[Table] = [
-        (["", *counts], [["frames", *map(str, counts.values())]]),
-        (
-            ["milliseconds", "p50", "p95", "p99", "max", "frames"],
-            [
-                [name, *(f"{v:.1f}" for v in (d.p50, d.p95, d.p99, d.max)), str(d.count)]
-                for name, d in latencies.items()
-                if d
-            ],
+    rows = [
+        [name, *(f"{v:.1f}" for v in (d.p50, d.p95, d.p99, d.max)), str(d.count)] for name, d in latencies.items() if d
+    ]
+    found = [
+        Section("Frames", (["", *counts], [["frames", *map(str, counts.values())]])),
+        Section(
+            "Latency, milliseconds",
+            (["milliseconds", "p50", "p95", "p99", "max", "frames"], rows),
+            "Total: time in the node. Age at publish: from sending a frame until the node published its mask; camera to"
+            " mask: until the mask arrived. Mask to mask: between two arrivals.",
+        ),
+        Section(
+            "Load",
+            _load_table(result),
+            "Jitter: spread of the times between masks. Longest blind: time without a mask of a newer frame. Idle"
+            " cores: those that nobody used.",
         ),
     ]
-    found.append(_load_table(result))
     if result.accuracy:
         scores = {name: result.accuracy[name] for name in ("miou_7", "miou_8")} | result.accuracy["iou"]
-        found.append(
-            (
-                ["percent", *scores],
-                [
-                    [
-                        f"IoU, {result.accuracy['frames']} frames",
-                        *map(number, scores.values()),
-                    ]
-                ],
-            )
+        row = [f"IoU, {result.accuracy['frames']} frames", *map(number, scores.values())]
+        note = (
+            "Of the frames that were masked, against the ground truth. miou_7 is the mean without void, miou_8 with it."
         )
+        found.append(Section("Accuracy, percent", (["percent", *scores], [row]), note))
     return found
+
+
+def reading(result: Result) -> list[str]:
+    """What the counts mean, in sentences: what happened to frames that have no mask, and what to do."""
+    said = [f"{result.masked} of the {result.received} frames that reached the node were masked."]
+    if superseded := result.dropped.get("superseded"):
+        total, rate = result.stages.get("total"), result.setup.get("rate_hz")
+        why = f"one frame takes {total.p50:.0f} ms in the node (median)" if total else "masking takes longer"
+        pace = f", and a new one came every {1000 / rate:.0f} ms" if rate else ""
+        said.append(
+            f"{superseded} were superseded: {why}{pace}. When the node is free it takes the newest frame, so that masks"
+            f" are as young as can be, and counts those that were passed over. To mask every frame of a recording, use"
+            f" {_LABEL}; here, a lower --rate or a faster model leaves fewer out."
+        )
+    others = {
+        "stale": "were older than max_age_ms when their turn came",
+        "undecodable": "held no image that can be read",
+        "failed": "failed in the model; the node's log says why",
+    }
+    said += [f"{count} {why}." for name, why in others.items() if (count := result.dropped.get(name))]
+    if result.lost:
+        said.append(
+            f"{result.lost} of {result.sent} frames that were sent never reached the node: the transport lost them."
+        )
+    if result.late:
+        said.append(f"{result.late} masks came later than the deadline.")
+    return said
 
 
 def _load_table(result: Result) -> Table:
@@ -78,7 +123,7 @@ def _load_table(result: Result) -> Table:
         "delay variation ms": (result.delay_variation, "{:.1f}", 1),
         "longest blind ms": (result.longest_blind, "{:.0f}", 1),
         "CPU cores": (usage.get("cpu_cores"), "{:.2f}", 1),
-        "idle": (usage.get("idle_cpu_cores"), "{:.2f}", 1),
+        "idle cores": (usage.get("idle_cpu_cores"), "{:.2f}", 1),
         "memory MiB": (usage.get("rss_peak_bytes"), "{:.0f}", 2**20),
         "GPU %": (usage.get("gpu_percent"), "{:.0f}", 1),
         "GPU MiB": (usage.get("gpu_peak_bytes"), "{:.0f}", 2**20),
@@ -100,7 +145,7 @@ def caption(result: Result) -> list[str]:
 
 def to_text(result: Result) -> str:
     """The console report."""
-    parts = ["\n".join(caption(result)), *map(aligned, tables(result))]
+    parts = ["\n".join(caption(result)), *(aligned(section.table) for section in sections(result))]
     if not result.accuracy:
         parts.append("no ground truth for a masked frame: no mIoU")
     if result.masks_arrived < result.masked:
@@ -141,9 +186,9 @@ def write_report(
         cv2.imwrite(str(files[-1]), sheet)
         if video and write_video(folder / "overlay.mp4", drive, published, masks):
             files.append(folder / "overlay.mp4")
-    files.append(folder / "report.html")
-    files[-1].write_text(to_html(result, sheet))
-    return files
+    page = folder / "report.html"
+    page.write_text(to_html(result, sheet, files))
+    return [*files, page]
 
 
 def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6) -> np.ndarray | None:
@@ -161,8 +206,8 @@ def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6
     if not masked:
         return None
     picked = [masked[i] for i in sorted(set(np.linspace(0, len(masked) - 1, count).round().astype(int)))]
-    columns = ["camera", "mask"] + ["ground truth"] * any(frame.stamp in drive.masks for frame in picked)
-    rows = [_titles(columns)]
+    columns = ["camera", "camera and mask"] + ["ground truth"] * any(frame.stamp in drive.masks for frame in picked)
+    rows = [_legend(_CELL_WIDTH * len(columns)), _titles(columns)]
     for frame in picked:
         bgr = decode(frame)
         cells = [bgr, paint(bgr, masks[frame.stamp].decode())]
@@ -172,7 +217,7 @@ def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6
         row = np.hstack([_fit(cell, _CELL_WIDTH) for cell in cells])
         seconds = (frame.log_time - drive.frames[0].log_time) / 1e9
         rows.append(_label(row, f"{seconds:.2f} s"))
-    return np.vstack([*rows, _legend(rows[0].shape[1])])
+    return np.vstack(rows)
 
 
 def write_video(
@@ -213,17 +258,50 @@ def write_video(
     return writer is not None
 
 
-def to_html(result: Result, sheet: np.ndarray | None) -> str:
-    """The report as one self-contained page."""
-    body = [f"<pre>{html.escape(chr(10).join(caption(result)))}</pre>"]
-    body += map(html_table, tables(result))
+def to_html(result: Result, sheet: np.ndarray | None, files: Sequence[Path] = ()) -> str:
+    """The report as one self-contained page.
+
+    Args:
+        result: what to report.
+        sheet: see ``contact_sheet``.
+        files: that lie beside the page, which links to them.
+    """
+    setup = result.setup
+    drive = Path(setup["drive"]).name
+    lines = [
+        f"{drive}: {setup['frames']} frames of {setup['width']}x{setup['height']} pixels, {setup['transport']}, at"
+        f" {setup['rate_hz']:.1f} Hz ({setup['rate']}).",
+        f"{setup['model']} on {setup['engine']}; {result.machine['cpu']}, {result.machine['cores']} cores.",
+    ]
+    body = [f"<p>{html.escape(line)}</p>" for line in lines]
     body += [f'<p class="fault">{html.escape(fault)}</p>' for fault in result.faults]
+    points = [f"<li>{html.escape(line)}</li>".replace(_LABEL, f"<code>{_LABEL}</code>") for line in reading(result)]
+    body.append(f"<ul class=reading>{''.join(points)}</ul>")
+    links = [f'<a href="{html.escape(file.name)}">{html.escape(_LINKS[file.name])}</a>' for file in files]
+    if links:
+        body.append(f"<p>Beside this page: {', '.join(links)}.</p>")
     if sheet is not None:
         data = base64.b64encode(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]).decode()
-        body.append(f'<img alt="frames of the drive with their masks" src="data:image/jpeg;base64,{data}">')
-    title = html.escape(f"{result.setup['model']} on {Path(result.setup['drive']).name}")
-    page = importlib.resources.files(__package__) / "report.html"
-    return Template(page.read_text()).substitute(title=title, body="\n".join(body))
+        picture = f'<img alt="frames of the drive with their masks" src="data:image/jpeg;base64,{data}">'
+        void = "<p class=note>void is what belongs to no category, such as the bonnet of the own car.</p>"
+        body += ["<h2>Masks over the camera's frames</h2>", legend(), void, picture]
+    body.append("<div class=tables>")
+    for section in sections(result):
+        note = f"<p class=note>{html.escape(section.note)}</p>" if section.note else ""
+        body.append(
+            f"<section><h2>{html.escape(section.title)}</h2>{html_table(_upright(section.table))}{note}</section>"
+        )
+    body.append("</div>")
+    return filled("report.html", html.escape(f"{setup['model']} on {drive}"), body)
+
+
+def _upright(table: Table) -> Table:
+    """A table of one row as one of two columns, which a telephone can show."""
+    header, rows = table
+    if len(rows) > 1:
+        return table
+    (row,) = rows
+    return [header[0], row[0]], [list(pair) for pair in zip(header[1:], row[1:], strict=True)]
 
 
 def _fit(bgr: np.ndarray, width: int) -> np.ndarray:

@@ -19,6 +19,34 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+_CUT = """[...document.body.querySelectorAll('*')].filter(element => {
+  const box = element.getBoundingClientRect();
+  return box.width && box.right > innerWidth + 1 && !element.closest('.scroll');
+}).map(element => element.outerHTML.slice(0, 80))"""
+
+_DIM = """(() => {
+  const parts = text => text.match(/[\\d.]+/g).map(Number);
+  const linear = value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+  const ground = element => {
+    for (; element; element = element.parentElement) {
+      const colour = parts(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] > .99) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const dim = [];
+  for (const element of document.body.querySelectorAll('*')) {
+    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.getClientRects().length || element.closest('svg, script')) continue;
+    const [less, more] = [parts(getComputedStyle(element).color), ground(element)].map(light).sort((x, y) => x - y);
+    const contrast = (more + .05) / (less + .05);
+    if (contrast < 4.5) dim.push(`${element.textContent.trim().slice(0, 40)}: ${contrast.toFixed(1)}`);
+  }
+  return dim;
+})()"""
+
+
 def find_chromium() -> str:
     """Path of the browser; skips the test where there is none."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
@@ -72,8 +100,7 @@ class Browser:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.resize(*self._size)
-        self._call("Page.navigate", url=self._url)
-        self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
+        self.open(self._url)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,6 +112,20 @@ class Browser:
             self._process.kill()
             self._process.wait()
         self._folder.cleanup()
+
+    def open(self, url: str) -> None:
+        """Go to a page, and wait until it is complete."""
+        self._call("Page.navigate", url=url)
+        self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
+
+    def cut(self) -> list[str]:
+        """Elements that go beyond the window's right edge; tables may do so within themselves (``.scroll``)."""
+        page = "document.documentElement.scrollWidth > innerWidth ? ['the page'] : []"
+        return self.evaluate(page) + self.evaluate(_CUT)
+
+    def dim(self) -> list[str]:
+        """Text whose contrast to what is behind it is below the 4.5 that WCAG 2 asks for."""
+        return self.evaluate(_DIM)
 
     def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression in the page."""
@@ -110,9 +151,9 @@ class Browser:
         self._size = width, height
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
-    def dark(self) -> None:
-        """Ask the page for its dark colours."""
-        feature = {"name": "prefers-color-scheme", "value": "dark"}
+    def dark(self, on: bool = True) -> None:
+        """Ask the page for its dark colours, or for its light ones."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
         self._call("Emulation.setEmulatedMedia", features=[feature])
 
     def upload(self, selector: str, path: os.PathLike | str) -> None:

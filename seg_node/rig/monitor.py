@@ -147,7 +147,8 @@ class Monitor(Node):
         for status in deserialize_message(data.tobytes(), DiagnosticArray).status:
             if status.name == self._status_name:
                 self._status = {item.key: item.value for item in status.values}
-                self._model = status.hardware_id
+                # Nodes of earlier versions named it as their hardware.
+                self._model = self._status.get("model", status.hardware_id)
                 self._counted = time.monotonic_ns()
 
 

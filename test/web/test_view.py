@@ -23,7 +23,7 @@ from helpers.browser import Browser, find_chromium
 
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, Category
 from seg_node.core.timing import FrameRecord, Outcome
 from seg_node.web.live.hints import Situation, explain
 from seg_node.web.live.live import WINDOW_S, Live
@@ -131,6 +131,18 @@ def test_pictures_show_the_newest_frame_once(pictures):
     assert pictures.another(picture.number, 0.01) is None
     # A browser of an earlier server's page knows another number.
     assert pictures.another(999, 60) is picture
+
+
+def test_vehicles_and_people_are_outlined():
+    """Their colours are dark; a white line around them is seen on any road."""
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+    from seg_node.web.live.pictures import _edges
+
+    mask = np.full((20, 30), Category.FLAT, np.uint8)
+    mask[5:10, 5:12], mask[12:16, 20:23] = Category.VEHICLE, Category.HUMAN
+    edges = _edges(mask)
+    assert edges.sum() == (5 * 7 - 3 * 5) + (4 * 3 - 2 * 1)
+    assert not edges[mask == Category.FLAT].any()
 
 
 def test_wide_pictures_are_made_smaller(pictures):
@@ -321,6 +333,38 @@ def test_page_in_a_browser(view, tmp_path):
         assert process.wait(60) == 0
         assert not Path(f"/proc/{node}").exists(), "the node outlives the page that started it"
         page.wait_for("document.getElementById('hint').textContent.includes('make view')")
+
+
+def test_page_fits_a_telephone_and_the_dark(server):
+    """By itself, with records and a picture as a node would send them."""
+    find_chromium()
+    server.live.tell(node="/vehicle/front/segmentation", model="fpn_resnet50", engine="openvino", camera="/front/image")
+    for total in range(700, 760):
+        server.live.add(replace(MASKED, total=float(total)))
+        server.live.add(FrameRecord(Outcome.SUPERSEDED, "fpn_x", {}, 1.0))
+    server.pictures.offer(frame(1))
+    with Browser(server.url, 390, 844) as page:
+        page.evaluate(
+            "window.drawn = []; const before = CanvasRenderingContext2D.prototype.fillText;"
+            "CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {"
+            " window.drawn.push(text); return before.call(this, text, ...at) }"
+        )
+        page.wait_for("document.getElementById('picture').dataset.number")
+        for width in (390, 1280):
+            for dark in (False, True):
+                page.resize(width, 844)
+                page.dark(dark)
+                assert page.cut() == [], (width, dark)
+                assert page.dim() == [], (width, dark)
+        drawn = page.wait_for("window.drawn.some(text => text.startsWith('p50')) && window.drawn")
+        assert all(text.endswith(" ms") for text in drawn), "each figure has its unit"
+        own = page.evaluate(
+            "[...document.querySelectorAll('#legend meter')].map(m => m.style.getPropertyValue('--own'))"
+        )
+        assert own == [f"rgb({','.join(map(str, rgb))})" for rgb in PALETTE_RGB.tolist()], (
+            "bars in the legend's colours"
+        )
+        assert "void: what belongs to no category" in page.evaluate("document.body.innerText")
 
 
 def test_attached_to_nothing(view):

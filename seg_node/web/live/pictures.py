@@ -10,12 +10,14 @@ import numpy as np
 from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import CATEGORY_NAMES, Category
 from seg_node.ros.frame_source import decode_frame
 
 _MAX_WIDTH = 1280
 """Pixels; a page shows no more, and a phone's connection carries no more."""
 _QUALITY = 80
+_EDGE_BGR = (255, 255, 255)
+"""Colour around vehicles and people: the palette's navy is hard to see on a dark road."""
 _PATIENCE_S = 5.0
 """After the last request pictures are still wanted: a browser asks anew for each, and when a request runs out."""
 
@@ -106,5 +108,13 @@ def _paint(number: int, frame: Frame) -> Picture:
         size = (_MAX_WIDTH, max(round(bgr.shape[0] * _MAX_WIDTH / bgr.shape[1]), 1))
         bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    _, jpeg = cv2.imencode(".jpg", paint(bgr, mask), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    painted = paint(bgr, mask)
+    painted[_edges(mask)] = _EDGE_BGR
+    _, jpeg = cv2.imencode(".jpg", painted, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return Picture(number, jpeg.tobytes(), shares.round(1).tolist())
+
+
+def _edges(mask: np.ndarray) -> np.ndarray:
+    """Innermost pixels of vehicles and people, bool [H, W]."""
+    inside = np.isin(mask, (Category.VEHICLE, Category.HUMAN)).astype(np.uint8)
+    return inside > cv2.erode(inside, np.ones((3, 3), np.uint8))

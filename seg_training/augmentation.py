@@ -30,7 +30,7 @@ class AugmentationConfig:
     color: float = 0.8
     """Other brightness, contrast, saturation and hue."""
     blur: float = 0.2
-    """Out of focus."""
+    """Blur of a lens that is out of focus."""
     noise: float = 0.2
     """Noise of the sensor."""
     rain: float = 0.0

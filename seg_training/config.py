@@ -82,7 +82,7 @@ class TrainingConfig:
     """Keep every sample in memory as it was read; switch it off for what does not fit."""
     seed: int = 0
     checkpoint_every: int = 50
-    """Steps."""
+    """Steps between checkpoints."""
     evaluate_every: int = 200
     """Steps between evaluations on a few images."""
     mlflow: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD
 
 ENCODER_WEIGHTS = ("none", "imagenet", "package")
-"""Besides these, ``encoder_weights`` is the path of a safetensors file."""
+"""Values of ``encoder_weights`` besides the path of a safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def load_packaged(encoder: nn.Module, name: str, packaged: PackagedWeights | Non
     of the file, is left out.
 
     Args:
-        encoder: of a ``SegmentationNetwork``.
-        name: of the encoder, as segmentation-models-pytorch knows it.
+        encoder: that of a ``SegmentationNetwork``.
+        name: name of the encoder, as segmentation-models-pytorch knows it.
         packaged: where to look; that of ``PACKAGED`` if None.
 
     Raises:

@@ -13,7 +13,7 @@ from seg_training.evaluate import Sample
 from seg_training.quality import CALIBRATION_BINS, Observations, image_scores
 
 WORST = 6
-"""Images that are shown."""
+"""Number of images that are shown."""
 
 
 def write_plots(

@@ -51,15 +51,15 @@ class Backbone:
     """One of the two compared models."""
 
     name: str
-    """Of the bundle, with a number where both are the same; of the node where it was attached."""
+    """Name of the bundle, with a number where both are the same; name of the node where it was attached."""
     backbone: str = ""
     """Encoder; empty where unknown."""
     sha256: str = ""
-    """Of the graph; empty where unknown."""
+    """Hash of the graph; empty where unknown."""
     precision: str = ""
-    """Of the stored weights."""
+    """Precision of the stored weights."""
     engine: str = ""
-    """As the node said."""
+    """Engine, as the node said."""
     device: str = ""
     training: str = ""
     """Data of the training, from the manifest."""
@@ -76,11 +76,11 @@ class FrameColumns:
     sent: list[float]
     """On the same clock."""
     outcome: list[str]
-    """As the node recorded it; ``lost`` where the frame never reached the node."""
+    """End of the frame as the node recorded it; ``lost`` where the frame never reached the node."""
     mask: list[float | None]
     """From publishing the frame until its mask arrived."""
     stages: dict[str, list[float | None]]
-    """By stage, as the node measured them."""
+    """Milliseconds of each stage, as the node measured them."""
 
     @classmethod
     def of(cls, run: Run) -> "FrameColumns":
@@ -177,7 +177,7 @@ class Scored:
     miou_7: float | None
     miou_8: float | None
     iou: dict[str, float | None]
-    """By category."""
+    """IoU of each category."""
     unanswered: int
     """Frames before the first mask: wrong everywhere."""
     frame: list[int]
@@ -262,7 +262,7 @@ class Verdict:
     unit: str
     lower_is_better: bool
     values: list[float | None]
-    """Of the two backbones."""
+    """Values of the two backbones."""
     difference: Difference | None
     """None where the question could not be asked."""
     winner: int | None
@@ -270,7 +270,7 @@ class Verdict:
     reason: str
     """One sentence."""
     paired: Difference | None = None
-    """Of latencies: median difference of the frames that both masked."""
+    """Median difference of the latencies of those frames that both masked."""
     paired_frames: int = 0
 
 
@@ -309,7 +309,7 @@ class Comparison:
     verdicts: list[Verdict] = field(default_factory=list)
     decision: Decision | None = None
     duration_s: float = 0.0
-    """Of the whole comparison."""
+    """Seconds that the whole comparison took."""
 
     @property
     def repetitions(self) -> int:

@@ -36,7 +36,7 @@ class OfflineMasks:
     """Index in the drive of each chosen frame that can be decoded."""
     shape: tuple[int, int]
     data: list[dict[int, bytes]] = field(default_factory=lambda: [{}, {}])
-    """By backbone and frame."""
+    """Encoded masks by backbone and frame."""
 
     def get(self, model: int, frame: int) -> np.ndarray:
         """Mask, uint8 [H, W]."""

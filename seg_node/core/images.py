@@ -18,9 +18,9 @@ Buffer = bytes | bytearray | memoryview | np.ndarray
 MAX_SIDE = 16384
 """Pixels of a camera image's longer side. The network pads to multiples of 32, which makes very thin images costly."""
 MAX_PIXELS = 2**26
-"""Of a camera image: eight times those of a 4K camera."""
+"""Pixels of a camera image: eight times those of a 4K camera."""
 MAX_SCANS = 32
-"""Of a JPEG image. Progressive ones have about ten; each costs a pass over the whole image, whatever it holds."""
+"""Scans of a JPEG image. Progressive ones have about ten; each costs a pass over the whole image, whatever it holds."""
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,12 @@ class _Image:
     topic: str
     log_time: int
     message: Any
-    """As ``rosbags`` reads it."""
+    """Message as ``rosbags`` reads it."""
     bgr: np.ndarray | None = None
     """uint8 [H, W, 3]; None where the image could not be decoded, and after inference."""
     fault: str = ""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    """By kind of output, ``mask`` and ``confidence``: uint8 [H, W], later the PNG's bytes, uint8 [N]."""
+    """Output of each kind, ``mask`` and ``confidence``: uint8 [H, W], later the PNG's bytes, uint8 [N]."""
 
 
 class Labeller:

@@ -27,7 +27,7 @@ TIMING_TOPIC = f"{NODE}/timing"
 
 _TIMING = "diagnostic_msgs/msg/DiagnosticArray"
 _QUALITY = 85
-"""Of the overlay's JPEG."""
+"""Quality of the overlay's JPEG."""
 
 Event = tuple[int, str, str, object]
 """Time on the run's steady clock in nanoseconds, topic, message type and ROS message."""

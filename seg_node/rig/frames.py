@@ -75,7 +75,7 @@ class Run:
     frames: list[FrameObservation]
     """In the order of publishing."""
     counters: dict[str, int]
-    """By how much the node's own counts on ``/diagnostics`` grew during the run, and ``pending`` at its end; empty
+    """Growth of the node's own counts on ``/diagnostics`` during the run, and ``pending`` at its end; empty
     where no diagnostics came."""
     warm_up: int = 0
     """Frames at the start that are counted but left out of latencies and accuracy."""

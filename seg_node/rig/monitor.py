@@ -36,7 +36,7 @@ from seg_node.ros.transfer.serialized_image import SerializedImage
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 _PERIOD_S = 0.2
-"""Between two samples of the usage, and about two of the reports of what was seen."""
+"""Seconds between two samples of the usage, and about two of the reports of what was seen."""
 
 _RAW_BYTES = 512 * 2**20
 """Masks are held as they came, and compressed at the end, until they fill so much memory."""

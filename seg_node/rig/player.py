@@ -21,9 +21,9 @@ from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 _DEPTH = 5
 _CLOCK_S = 0.025
-"""Between two messages on ``/clock``, as ``ros2 bag play`` does it by default (40 Hz)."""
+"""Seconds between two messages on ``/clock``, as ``ros2 bag play`` does it by default (40 Hz)."""
 _MEMORY_SHARE = 0.25
-"""Of the memory that is free, for messages built in advance."""
+"""Share of the free memory that messages built in advance may take."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Player:
     ):
         self.drive = drive
         self.qos = publisher_qos(drive, qos)
-        """Of the publisher."""
+        """Profile of the publisher."""
         self._clock = node.create_publisher(Clock, "/clock", 10) if clock else None
         self._tracks = []
         room = _MEMORY_SHARE * _free_memory()

@@ -69,7 +69,7 @@ class Result:
     camera_to_mask: Distribution | None
     """From publishing a frame until its mask arrived."""
     stages: dict[str, Distribution]
-    """Of masked frames, as the node measured them; ``total`` among them."""
+    """Stages of masked frames, as the node measured them; ``total`` among them."""
     accuracy: dict[str, Any] | None
     """``core.metrics.scores`` and the number of ``frames`` scored; None without ground truth."""
     warm_up: int = 0

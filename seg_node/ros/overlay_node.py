@@ -26,7 +26,7 @@ INFO_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=Rel
 INFO_SUBSCRIPTION_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 _DEMAND_S = 0.25
-"""Between two looks whether somebody subscribes."""
+"""Seconds between two looks whether somebody subscribes."""
 
 
 class OverlayNode(Node):

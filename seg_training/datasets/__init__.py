@@ -19,7 +19,7 @@ class Dataset(Protocol):
     description: str
     """One line for the manifest: what it is, which part, how many images."""
     names: list[str]
-    """Of the samples."""
+    """Names of the samples."""
 
     def __len__(self) -> int: ...
 

@@ -31,7 +31,8 @@ WARM_UP_SIZE = (720, 1280)
 """Height and width in pixels, as of the node."""
 
 STAGES = ("wait", "decode", "inference", "encode")
-"""Of an image's way through a worker, in order. Images that are masked together wait for each other between them."""
+"""Stages of an image's way through a worker, in order. Between them, images that are masked together wait for each
+other."""
 
 MAX_BATCH = 8
 """Images that go through an engine at once: more gain little, and each takes memory."""
@@ -66,7 +67,7 @@ class Answer:
 
     encoded: Encoded
     milliseconds: dict[str, float]
-    """By stage."""
+    """Milliseconds of each stage."""
     model: str
     engine: str
     batch: int

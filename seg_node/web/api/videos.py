@@ -54,7 +54,7 @@ class Video:
     model: Model
     state: State = "waiting"
     frames: int = 0
-    """As the file says; 0 where it does not."""
+    """Number of frames as the file says; 0 where it does not."""
     masked: int = 0
     error: dict[str, str] | None = None
     ended: float | None = None

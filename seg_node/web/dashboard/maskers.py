@@ -34,7 +34,7 @@ class Masked:
     confidence: np.ndarray
     """uint8 [H, W], greatest softmax in 0..255."""
     milliseconds: float
-    """Of the inference."""
+    """Milliseconds that the inference took."""
     engine: str
 
 

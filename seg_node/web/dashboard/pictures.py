@@ -27,7 +27,7 @@ colours are greys and two nearly black, which is hard on everybody."""
 PALETTES = {"for any colour vision": ACCESSIBLE_RGB, "of Cityscapes": PALETTE_RGB}
 
 _NAMED_SHARE = 0.004
-"""Of the image's pixels; smaller categories are not named in the picture, where the name would hide them."""
+"""Share of the image's pixels below which a category is not named in the picture, where the name would hide them."""
 _MARK_BGR = (0, 159, 230)
 
 

@@ -22,7 +22,7 @@ class Situation:
     camera: str
     """Topic from which it takes images; empty where it subscribes to none."""
     publishers: int = 0
-    """Of that topic."""
+    """Publishers of that topic."""
     mismatches: Sequence[str] = ()
     """Publishers of that topic whose QoS does not fit, and why."""
     others: Sequence[str] = ()

@@ -12,7 +12,7 @@ from seg_node.core.overlay import is_latency
 from seg_node.core.timing import DROPS, FrameRecord, Outcome
 
 WINDOW_S = 30.0
-"""Of the percentiles and rates."""
+"""Seconds over which percentiles and rates are taken."""
 _CAPACITY = 6000
 """Records in the window at most: those of 200 Hz."""
 _RECENT = 150

@@ -27,10 +27,10 @@ class Picture:
     """A picture as it goes to the browsers."""
 
     number: int
-    """Of the frame, counted by this process."""
+    """Number of the frame, counted by this process."""
     jpeg: bytes
     shares: list[float]
-    """Of each category, in percent of the pixels."""
+    """Share of each category, in percent of the pixels."""
 
 
 class Pictures:

@@ -31,7 +31,6 @@ def run(options: argparse.Namespace) -> int:
         "server.maxUploadSize": 16,
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
-        "theme.base": "light",
     }
     page = PACKAGE / "web" / "dashboard" / "app.py"
     streamlit = [

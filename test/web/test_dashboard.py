@@ -112,6 +112,37 @@ def test_masks_are_painted_and_named():
         assert abs(np.argwhere(half).mean(0) - (60, 50)).max() < 12
 
 
+@pytest.mark.parametrize("size", [(360, 640), (90, 160), (40, 60), (24, 30)])
+def test_names_are_whole_and_on_dark_plates(size, monkeypatch):
+    """Narrow categories at every edge: a name is moved into the picture, and made small where it fits nowhere."""
+    drawn = []
+    original = cv2.putText
+
+    def note(picture, text, at, font, scale, colour, thickness, *rest):
+        (wide, high), _ = cv2.getTextSize(text, font, scale, thickness)
+        drawn.append((text, at[0], at[1] - high, at[0] + wide, at[1]))
+        plate = picture[max(at[1] - high, 0) : at[1], max(at[0], 0) : at[0] + wide]
+        # White on this has a contrast of 12 and more.
+        assert plate.size and plate.max() <= 255 // 5
+        return original(picture, text, at, font, scale, colour, thickness, *rest)
+
+    monkeypatch.setattr(pictures.cv2, "putText", note)
+    height, width = size
+    mask = np.full(size, 5, np.uint8)
+    mask[:, : width // 10], mask[:, -width // 10 :] = 2, 3
+    mask[-height // 10 :], mask[: height // 10, : width // 2] = 7, 4
+    pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=True)
+    assert {name for name, *_ in drawn} == {"sky", "construction", "object", "vehicle", "nature"}
+    for name, left, top, right, bottom in drawn:
+        assert left >= 0 and top >= 0 and right <= width and bottom <= height, name
+    if width >= 160:
+        boxes = [box for _, *box in drawn]
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            for other in boxes[i + 1 :]:
+                apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+                assert apart, "no name hides another"
+
+
 def test_a_mask_in_words():
     mask = np.array([[1, 1, 1, 5], [1, 1, 5, NO_LABEL]], np.uint8)
     assert pictures.in_words(mask) == "flat 62.5 %, sky 25.0 %"
@@ -157,6 +188,26 @@ def test_curves_say_their_numbers():
     figure = charts.training_curves({"one": records})
     assert "one: 100 steps, loss 3.00 to 0.04, miou_7 33.3 % at step 50" in figure.numbers
     assert figure.svg.startswith("<svg")
+
+
+def test_a_short_run_beside_a_long_one_is_seen():
+    """Four steps beside thousands would be a dash at the edge: both are drawn by their share of the run."""
+    long = [{"step": i, "loss": 4.0 / i} for i in range(1, 4001)]
+    short = [{"step": i, "loss": 3.0 - i / 10} for i in range(1, 5)]
+    text = charts.training_curves({"long": long, "short": short}).svg
+    for words in ("share of the run, %", "long, 4000 steps", "short, 4 steps"):
+        assert words in text
+    alone = charts.training_curves({"short": short}).svg
+    assert ">step<" in alone and "share of the run" not in alone
+    assert ">step<" in charts.training_curves({"long": long, "other": long[:1000]}).svg
+
+
+def test_times_are_written_for_people():
+    from seg_node.web.dashboard.comparison_tab import _when
+
+    assert _when("2026-11-26T02:37:23+00:00") == "26 November 2026, 02:37 UTC"
+    assert _when("2026-11-26T01:37:23+02:00") == "25 November 2026, 23:37 UTC"
+    assert _when("2026-11-26T02:37:23") == "26 November 2026, 02:37"
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +404,36 @@ def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, 
         )
         browser.evaluate("[...document.querySelectorAll('[role=tab]')][2].click()")
         browser.wait_for(f"document.body.innerText.includes({json.dumps(DECISION)})", TIMEOUT_S)
+        _fits_a_telephone(browser)
         shown = "[...document.querySelectorAll('img')].filter(i => i.offsetParent)"
         browser.wait_for(
             f"{shown}.length > 4 && {shown}.every(i => i.complete && i.naturalWidth > 0 && i.alt)", TIMEOUT_S
         )
+
+
+def _fits_a_telephone(browser):
+    """No tab is wider than the window, tables that go on say so, nothing is empty above the title, the dark is dark."""
+    width = browser.width
+    for size in (390, 1280):
+        browser.resize(size, 1000)
+        for tab in range(3):
+            browser.evaluate(f"document.querySelectorAll('[role=tab]')[{tab}].click()")
+            browser.wait_for(
+                "[...document.querySelectorAll('table')].filter(t => t.offsetParent).length > 0", TIMEOUT_S
+            )
+            assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), (size, tab)
+            tables = browser.evaluate(
+                "[...document.querySelectorAll('table')].filter(t => t.offsetParent).map(t => ["
+                "t.getBoundingClientRect().right <= innerWidth + 1, t.scrollWidth > t.clientWidth + 1,"
+                "getComputedStyle(t, '::before').content.includes('scroll')])"
+            )
+            for inside, goes_on, said in tables:
+                assert inside and (said or size > 640 or not goes_on), (size, tab)
+    assert browser.evaluate("document.querySelector('h1').getBoundingClientRect().top + scrollY") < 80
+    browser.dark()
+    browser.wait_for(
+        "getComputedStyle(document.querySelector('.stApp')).backgroundColor.match(/\\d+/g).slice(0, 3)"
+        ".every(v => v < 60)"
+    )
+    browser.dark(False)
+    browser.resize(width, 1000)

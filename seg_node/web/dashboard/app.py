@@ -1,6 +1,7 @@
 """The page, as Streamlit runs it; ``command`` starts it."""
 
 import argparse
+from importlib.resources import files
 from pathlib import Path
 
 import streamlit as st
@@ -14,6 +15,9 @@ from seg_node.web.dashboard.maskers import InProcess, Masker, MaskError, Remote
 from seg_node.web.dashboard.options import RESULTS, add_arguments
 from seg_node.web.dashboard.results import find_results
 
+# Streamlit runs this file as a script, which knows no package.
+_PACKAGE = "seg_node.web.dashboard"
+
 
 def page(options: argparse.Namespace) -> None:
     """Draw the page; Streamlit calls this anew after every click.
@@ -22,6 +26,7 @@ def page(options: argparse.Namespace) -> None:
         options: of ``command.add_arguments``.
     """
     st.set_page_config(page_title="seg_node", layout="wide")
+    st.html(f"<style>{(files(_PACKAGE) / 'style.css').read_text()}</style>")
     st.title("Road-scene segmentation")
     try:
         masker = _masker(options.api, tuple(options.model), options.engine)

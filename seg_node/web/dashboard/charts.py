@@ -12,6 +12,10 @@ from seg_node.core.taxonomy import SCORED_NAMES
 
 _SHORT = 20
 """Characters of a name; two longer ones are too wide for one line."""
+_MOST_TIMES = 10
+"""Times the length of the shortest run that the longest may have, for both to be drawn by step."""
+_FEW = 30
+"""Points of a line below which each is marked."""
 
 
 def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -24,19 +28,27 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         fig = canvas(3.7)
         above, below = fig.subplots(2, 1, sharex=True)
         said = []
+        lengths = [records[-1]["step"] for records in runs.values()]
+        # Beside a run of thousands of steps, one of a few would be a dash at the edge.
+        relative = max(lengths) > _MOST_TIMES * max(min(lengths), 1)
         for i, (name, records) in enumerate(runs.items()):
+            whole = records[-1]["step"] / 100 if relative else 1
             style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)]}
             steps, losses = (np.array([record[key] for record in records], float) for key in ("step", "loss"))
             window = max(1, len(losses) // 40)
             smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-            above.plot(steps[window - 1 :], smooth, label=name, **style)
+            label = f"{name}, {len(steps)} steps" if relative else name
+            # A line of few points is hard to see, and one of a single point is none.
+            dots = {"marker": ".", "ms": 4} if len(smooth) <= _FEW else {}
+            above.plot(steps[window - 1 :] / whole, smooth, label=label, **style, **dots)
             words = f"{name}: {len(steps)} steps, loss {smooth[0]:.2f} to {smooth[-1]:.2f}"
             if scored := _scored(records):
-                below.plot(*zip(*scored, strict=True), marker=MARKERS[i % len(MARKERS)], ms=5, **style)
+                points = [(step / whole, score) for step, score in scored]
+                below.plot(*zip(*points, strict=True), marker=MARKERS[i % len(MARKERS)], ms=5, **style)
                 words += f", miou_7 {scored[-1][1]:.1f} % at step {scored[-1][0]:.0f}"
             said.append(words)
         above.set(ylabel="loss", title="Training")
-        below.set(ylabel="miou_7, %", xlabel="step", ylim=(0, 100))
+        below.set(ylabel="miou_7, %", xlabel="share of the run, %" if relative else "step", ylim=(0, 100))
         fig.legend(loc="outside lower center", ncols=2 if max(map(len, runs)) <= _SHORT else 1)
         text = to_svg(fig)
     return Figure(

@@ -1,6 +1,7 @@
 """A replay comparison: the verdicts, latency, streaming accuracy, and the frames worth looking at."""
 
 import base64
+import datetime
 
 import streamlit as st
 
@@ -29,7 +30,7 @@ def show(results: Results) -> None:
     truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
     st.caption(
         f"{drive.path}: {len(drive.times_s)} frames of {drive.width}x{drive.height}, {drive.rate_hz:.1f} Hz, {truth};"
-        f" {machine.get('cpu')}, {machine.get('cores')} cores; {comparison.created}"
+        f" {machine.get('cpu')}, {machine.get('cores')} cores; {_when(comparison.created)}"
     )
     for fault in comparison.faults:
         st.error(fault)
@@ -46,3 +47,11 @@ def show(results: Results) -> None:
     if comparison.runs:
         with st.expander("Each rate"):
             show_table("Frames of all repetitions", tables.rates(comparison))
+
+
+def _when(created: str) -> str:
+    """An ISO time as people write it, in UTC."""
+    time = datetime.datetime.fromisoformat(created)
+    if time.tzinfo:
+        time = time.astimezone(datetime.timezone.utc)
+    return f"{time.day} {time:%B %Y, %H:%M}" + (" UTC" if time.tzinfo else "")

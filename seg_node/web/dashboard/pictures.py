@@ -46,24 +46,47 @@ def painted(mask: np.ndarray, palette_rgb: np.ndarray, named: bool) -> np.ndarra
     table[: len(palette_rgb)] = palette_rgb[:, ::-1]
     picture = table[mask]
     if named:
+        taken = np.zeros(mask.shape, bool)
         for category, name in enumerate(CATEGORY_NAMES):
             region = (mask == category).astype(np.uint8)
             if region.mean() >= _NAMED_SHARE:
                 # Zeros around it: a region that leaves the picture ends there.
                 inside = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-                y, x = np.unravel_index(inside.argmax(), inside.shape)
-                _write(picture, name, x, y)
+                broadest = np.argwhere(inside > inside.max() - 0.5)
+                y, x = broadest[len(broadest) // 2]
+                _write(picture, name, x, y, taken)
     return picture
 
 
-def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
-    """Write centred on a point, inside the picture, white in a black outline."""
+def _write(picture: np.ndarray, text: str, x: int, y: int, taken: np.ndarray) -> None:
+    """Write centred on a point, inside the picture, in white on a dark plate that is seen on every colour.
+
+    Args:
+        picture: uint8 [H, W, 3] BGR, written on.
+        text: what to write.
+        x: column of the point.
+        y: row of the point.
+        taken: bool [H, W], where other names are; the plate is added. Where it would hide one, it moves up or down.
+    """
     height, width = picture.shape[:2]
     scale = max(width / 700, 0.35)
-    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    at = int(np.clip(x - wide / 2, 2, max(2, width - wide - 2))), int(np.clip(y + high / 2, high + 2, height - 2))
-    for colour, thickness in (((0, 0, 0), max(3, round(6 * scale))), ((255, 255, 255), max(1, round(2 * scale)))):
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    margin, thickness = max(2, round(5 * scale)), max(1, round(2 * scale))
+    (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    if wide + 2 * margin > width:
+        # A name that fits nowhere is better small than cut.
+        scale *= 0.9 * (width - 2 * margin) / wide
+        (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    left = int(np.clip(x - wide / 2, margin, max(margin, width - wide - margin)))
+    step = high + below + margin
+    for shift in (0, -step, step, -2 * step, 2 * step):
+        base = int(np.clip(y + high / 2 + shift, high + margin, max(high + margin, height - below - 1)))
+        plate = slice(base - high - margin, base + below + 1), slice(left - margin, left + wide + margin)
+        if not taken[plate].any():
+            break
+    taken[plate] = True
+    picture[plate] = picture[plate] // 5
+    colour = (255, 255, 255)
+    cv2.putText(picture, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
 
 
 def marked(bgr: np.ndarray, where: np.ndarray) -> np.ndarray:

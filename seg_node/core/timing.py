@@ -1,6 +1,7 @@
 """What happened to a frame and how long each stage of it took: the one definition of outcomes and stages."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -65,6 +66,35 @@ class FrameRecord:
     """Whether a mask came later than ``deadline_ms`` after the frame."""
     detail: str = ""
     """What was wrong, for a frame that was dropped for a fault."""
+
+    def values(self) -> dict[str, str]:
+        """What ``~/timing`` says besides outcome and model: text by key, milliseconds with three digits."""
+        values = {stage.value: f"{duration:.3f}" for stage, duration in self.stages.items()}
+        values["total"] = f"{self.total:.3f}"
+        if self.age is not None:
+            values["age"] = f"{self.age:.3f}"
+        values["late"] = str(self.late).lower()
+        if self.detail:
+            values["detail"] = self.detail
+        return values
+
+    @classmethod
+    def read(cls, outcome: str, model: str, values: Mapping[str, str]) -> "FrameRecord":
+        """Read what such a message says: the inverse of ``values``.
+
+        Raises:
+            ValueError: there is no such outcome, or a value is no number.
+            KeyError: there is no ``total``.
+        """
+        return cls(
+            outcome=Outcome(outcome),
+            model=model,
+            stages={stage: float(values[stage.value]) for stage in Stage if stage.value in values},
+            total=float(values["total"]),
+            age=float(values["age"]) if "age" in values else None,
+            late=values.get("late") == "true",
+            detail=values.get("detail", ""),
+        )
 
 
 class Stopwatch(Generic[S]):

@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seg_node.core.errors import UndecodableError
-from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
+from seg_node.core.timing import FAULTS, FrameRecord, Outcome
 
 __all__ = [
     "bgr8_image",
@@ -129,17 +129,10 @@ def _append_text(message: bytearray, text: str) -> None:
 
 def _timing_status(record: FrameRecord, name: str) -> tuple[int, tuple[str, str, str], dict[str, str]]:
     """Level; name, message and hardware id; values."""
-    values = {stage.value: f"{duration:.3f}" for stage, duration in record.stages.items()}
-    values["total"] = f"{record.total:.3f}"
-    if record.age is not None:
-        values["age"] = f"{record.age:.3f}"
-    values["late"] = str(record.late).lower()
-    if record.detail:
-        values["detail"] = record.detail
     fault = record.outcome in FAULTS
     masked_in_time = record.outcome is Outcome.MASKED and not record.late
     level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.OK if masked_in_time else DiagnosticStatus.WARN
-    return level[0], (f"{name}: frame", record.outcome.value, record.model), values
+    return level[0], (f"{name}: frame", record.outcome.value, record.model), record.values()
 
 
 def frame_record(status: DiagnosticStatus) -> FrameRecord:
@@ -151,15 +144,7 @@ def frame_record(status: DiagnosticStatus) -> FrameRecord:
     values = {item.key: item.value for item in status.values}
     if "total" not in values:
         raise ValueError(f"a timing record without total: {status.name[:80]!r}")
-    return FrameRecord(
-        outcome=Outcome(status.message),
-        model=status.hardware_id,
-        stages={stage: float(values[stage.value]) for stage in Stage if stage.value in values},
-        total=float(values["total"]),
-        age=float(values["age"]) if "age" in values else None,
-        late=values.get("late") == "true",
-        detail=values.get("detail", ""),
-    )
+    return FrameRecord.read(status.message, status.hardware_id, values)
 
 
 def diagnostics(

@@ -39,7 +39,7 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "precision": Spec(
         "auto",
-        "Of the computation; auto takes int8 or bf16 where the processor is faster with it and the mask is as good.",
+        "Precision of the computation; auto takes int8 or bf16 where that is faster and the mask is as good.",
         choices=PRECISIONS,
         when="unconfigured",
     ),
@@ -59,11 +59,11 @@ PARAMETERS: dict[str, Spec] = {
         range=(0.0, 3.6e6),
     ),
     "failure_limit": Spec(
-        30, "So many failed frames in a row deactivate the node; 0 for no limit.", range=(0, 1_000_000)
+        30, "Number of failed frames in a row that deactivates the node; 0 for no limit.", range=(0, 1_000_000)
     ),
     "camera_timeout_ms": Spec(
         2000.0,
-        "Without a frame for so long, /diagnostics says ERROR, and WARN after half of it; 0 for never.",
+        "Time without a frame after which /diagnostics says ERROR, and WARN after half of it; 0 for never.",
         range=(0.0, 3.6e6),
     ),
     "expected_rate_hz": Spec(

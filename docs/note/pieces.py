@@ -173,6 +173,18 @@ def _budget_verdict(results: Results) -> str:
     )
 
 
+def _starts(results: Results) -> str:
+    """From which weights each encoder started."""
+    starts: dict[str, list[str]] = {}
+    for name, model in results.models.items():
+        starts.setdefault(model["encoder_weights"] or "random values", []).append(f"`{name}`")
+    parts = [
+        f"{' and '.join(names)} {'starts' if len(names) == 1 else 'start'} from {source}"
+        for source, names in starts.items()
+    ]
+    return f"{'; '.join(parts)}."
+
+
 def _images_seen(training: dict[str, Any]) -> int:
     return sum(recipe["steps"] * recipe["batch_size"] for recipe in training.get("recipes", []))
 
@@ -419,6 +431,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "quality": _quality,
     "quality_intervals": _quality_intervals,
     "setting": _setting,
+    "starts": _starts,
     "study": _study,
     "study_verdict": _study_verdict,
     "summary": _summary,

@@ -56,8 +56,8 @@ class Results:
     """Everything that was measured; None where a file is not there yet."""
 
     models: dict[str, dict[str, Any]]
-    """Of the shipped bundles by name: ``backbone``, ``parameters``, ``gflops``, ``training`` and ``metrics`` as their
-    manifests say, and ``bytes`` of the graph."""
+    """Of the shipped bundles by name: ``backbone``, ``parameters``, ``gflops``, ``training``, ``metrics`` and
+    ``encoder_weights`` as their manifests say, and ``bytes`` of the graph."""
     comparison: Comparison | None = None
     comparison_video: Comparison | None = None
     loss_study: dict[str, Any] | None = None
@@ -104,9 +104,8 @@ def _place(name: str) -> tuple[bool, str]:
 def _model(folder: Path) -> dict[str, Any]:
     # Not ``load_bundle``, which hashes the weights: nothing here runs them.
     manifest = yaml.safe_load((folder / MANIFEST).read_text())
-    return {name: manifest.get(name) for name in ("backbone", "parameters", "gflops", "training", "metrics")} | {
-        "bytes": (folder / GRAPH).stat().st_size
-    }
+    shown = ("backbone", "parameters", "gflops", "training", "metrics", "encoder_weights")
+    return {name: manifest.get(name) for name in shown} | {"bytes": (folder / GRAPH).stat().st_size}
 
 
 def _json(path: Path) -> dict[str, Any]:

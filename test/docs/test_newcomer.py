@@ -218,9 +218,9 @@ def test_from_images_to_a_model_in_the_node(clone, video, my_images):
     from seg_node.core.bundle import load_bundle
 
     manifest = load_bundle(clone / "my_model").manifest
-    assert (manifest.name, manifest.backbone) == ("own_images", "mobilenet_v2")
+    assert (manifest.name, manifest.backbone) == ("first_pass", "mobilenet_v2")
     assert "my_images/train (8 images)" in str(manifest.training["data"])
     result = json.loads((clone / "my_result" / "result.json").read_text())
-    assert result["setup"]["model"] == "own_images"
+    assert result["setup"]["model"] == "first_pass"
     assert result["masked"] > 0
     shutil.rmtree(clone / "my_images")

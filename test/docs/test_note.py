@@ -217,6 +217,20 @@ def test_pdfs_are_such_that_readers_do_not_complain():
         assert b"/MarkInfo<</Marked true" in pdf and b"/Suspects" not in pdf
 
 
+def test_a_third_model_finds_its_place(repository, tmp_path):
+    models = repository / "seg_node" / "models"
+    shutil.copytree(models / "fpn_resnet50", models / "fpn_third", copy_function=_copy)
+    manifest = yaml.safe_load((models / "fpn_third" / "manifest.yaml").read_text())
+    manifest["encoder_weights"] = "somebody's weights, MIT"
+    (models / "fpn_third" / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    pages = {str(path): text for path, text in filled(repository, Pieces(load_results(repository)))}
+    assert "| `fpn_third` |" in pages["README.md"]
+    for page in ("docs/results.md", "docs/technical_note.md"):
+        assert pages[page].count("| `fpn_third` |") == 3
+        assert "`fpn_third` starts from somebody's weights, MIT." in pages[page]
+    assert len(pages["README.md"].splitlines()) <= 220
+
+
 def test_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for source in SOURCES.values():

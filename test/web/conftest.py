@@ -19,11 +19,14 @@ QUEUE = 12
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A server process with the shipped models, ``MODEL`` being the default, and ``blue``, which costs nothing."""
+    for module in ("fastapi_offline", "httpx"):
+        pytest.importorskip(module, reason=f"{module} is missing: pip install -e '.[serving,test]'")
     from helpers.serving import Server
 
     folder = tmp_path_factory.mktemp("serve")
     models = ["--model", MODEL, "--model", str(blue_bundle(folder).path)]
-    running = Server(folder / "server.log", "--queue", str(QUEUE), *models).wait_until_ready()
+    options = ["--queue", str(QUEUE), "--allowed-host", "robot.example"]
+    running = Server(folder / "server.log", *options, *models).wait_until_ready()
     yield running
     assert running.process.poll() is None, f"the server has ended: {running.log.read_text()[-3000:]}"
     assert running.stop() == 0

@@ -158,14 +158,14 @@ def test_places_are_given_back(jpeg):
 def test_load_is_measured(tmp_path):
     """The script behind the figures in docs/serving.md, with a graph that costs nothing."""
     out = tmp_path / "load.json"
-    command = [sys.executable, "benchmarks/serve_load.py", "--requests", "60", "--out", str(out)]
+    command = [sys.executable, "benchmarks/serve_load.py", "--requests", "30", "--out", str(out)]
     command += ["--model", str(blue_bundle(tmp_path).path), "--engine", "onnxruntime", "--queue", "4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     load = json.loads(out.read_text())
-    assert (load["model"], load["requests"], load["rounds"]) == ("blue", 60, 1)
+    assert (load["model"], load["requests"], load["rounds"]) == ("blue", 30, 1)
     kinds = load["kinds"]
-    assert (kinds["all"]["right"], kinds["all"]["wrong"]) == (60, 0)
-    assert sum(kind["right"] for name, kind in kinds.items() if name != "all") == 60
+    assert (kinds["all"]["right"], kinds["all"]["wrong"]) == (30, 0)
+    assert sum(kind["right"] for name, kind in kinds.items() if name != "all") == 30
     assert kinds["all"]["refused"] > 0 and 0 < kinds["all"]["p50_ms"] <= kinds["all"]["p99_ms"]
     assert len(load["memory_mib"]) == 11

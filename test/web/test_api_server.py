@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from helpers.serving import (  # noqa: E402
     MODEL,
     SIZE,
     Server,
+    problem,
 )
 
 from seg_node.__main__ import main  # noqa: E402
@@ -38,6 +40,13 @@ def test_metrics(server, jpeg):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert value("process_resident_memory_bytes") > 1e7
+
+
+def test_names_of_the_server_are_an_option(server):
+    """The tests' server was started with ``--allowed-host robot.example``."""
+    assert server.client.get("/healthz", headers={"Host": "robot.example:8000"}).status_code == 200
+    refused = server.client.get("/healthz", headers={"Host": "evil.example"})
+    assert (refused.status_code, problem(refused)) == (421, "foreign_host")
 
 
 def test_log_holds_no_bodies_and_no_queries(server, jpeg):
@@ -107,6 +116,16 @@ def test_wrong_settings_are_refused(server, capsys, tmp_path, monkeypatch):
             main(["serve", *arguments])
         assert ended.value.code == 2
         assert arguments[0] in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_an_acknowledgement():
+    """Nagle's algorithm would hold the body of each answer back for 40 ms on a connection that is kept."""
+    from seg_node.commands.serve import _listen
+
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_work_ends_before_the_server_does(tmp_path, jpeg):

@@ -210,21 +210,9 @@ def test_times_are_written_for_people():
     assert _when("2026-11-26T02:37:23") == "26 November 2026, 02:37"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Address of ``python -m seg_node serve``."""
-    pytest.importorskip("fastapi_offline", reason="fastapi is missing: pip install -e '.[serving]'")
-    command = [sys.executable, "-m", "seg_node", "serve", "--port", "0", "--engine", ENGINE]
-    with (tmp_path_factory.mktemp("serve") / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
-    yield process.stdout.readline().split()[2].rstrip(",")
-    process.terminate()
-    process.wait(60)
-
-
 def test_masks_are_those_of_the_engine(drive, expected, server):
     image, name = drive.frames[1].image.data.tobytes(), MODELS[0]
-    here, there = InProcess(engine=ENGINE), Remote(server)
+    here, there = InProcess(engine=ENGINE), Remote(server.url)
     for masker in (here, there):
         assert list(masker.models())[0] == name
         assert masker.models().keys() >= set(MODELS)
@@ -241,7 +229,7 @@ def test_what_cannot_be_masked_says_why(server):
     with pytest.raises(MaskError, match="no image that can be decoded"):
         InProcess(engine=ENGINE).mask(b"no image", MODELS[0])
     with pytest.raises(MaskError, match="answers 415: the data is neither JPEG nor PNG"):
-        Remote(server).mask(b"no image", MODELS[0])
+        Remote(server.url).mask(b"no image", MODELS[0])
     with pytest.raises(MaskError, match="127.0.0.1:9 cannot be reached .* start it with `make serve`"):
         Remote("http://127.0.0.1:9").models()
 

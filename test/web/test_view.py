@@ -203,6 +203,21 @@ def test_routes(server):
     assert first_event(server.url)["masked"] == 1
 
 
+def test_answers_do_not_wait_for_an_acknowledgement(server, monkeypatch):
+    from seg_node.web.live import server as module
+
+    seen = []
+    original = module._Handler.do_GET
+
+    def note(handler):
+        seen.append(handler.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        original(handler)
+
+    monkeypatch.setattr(module._Handler, "do_GET", note)
+    assert get(f"{server.url}/labels.json")[0] == 200
+    assert len(seen) == 1 and seen[0]
+
+
 def test_a_name_that_was_pointed_here_is_refused(server):
     """As by DNS rebinding: otherwise a page of any site in this browser could look through the camera."""
     for path in ("/", "/picture.jpg", "/events", "/labels.json"):

@@ -114,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     # Seconds for a request to arrive and for each write of an answer to leave.
     timeout = 10.0
+    # The body of an answer would wait until the browser has acknowledged the head, 40 ms for each picture.
+    disable_nagle_algorithm = True
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s: %(explain)s\n"
 

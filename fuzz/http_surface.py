@@ -36,6 +36,18 @@ _QUERIES = (
 )
 _QUERIES += (b"encoding=polygons&format=json", b"model=fpn_resnet50", b"model=../x", b"model=%00", b"model=%ff", b"x=1")
 _TYPES = (b"image/jpeg", b"image/png", b"image/jpeg; charset=x", b"text/plain", b"", b"video/mp4", b"application/json")
+_ORIGINS = (
+    ("host", b"localhost:8000"),
+    ("host", b"evil.example"),
+    ("host", b"[::1]:8000"),
+    ("origin", b"http://localhost:8000"),
+    ("origin", b"http://evil.example"),
+    ("origin", b"null"),
+    ("sec-fetch-site", b"cross-site"),
+    ("x-request-id", b"0123-of-a-proxy"),
+    ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+)
+"""Headers by which a browser or a proxy says whence a request comes."""
 _LENGTHS = (b"0", b"-1", b"1", b"99999999999999999999", b"x", b"\xb2")
 
 
@@ -85,6 +97,9 @@ class HttpSurface(Surface):
             headers["content-length"] = rng.choice(_LENGTHS)
         if rng.randrange(10) == 0:
             headers["accept"] = rng.choice((b"application/json", b"image/jpeg", b"*/*", b"\xff"))
+        if rng.randrange(10) == 0:
+            name, value = rng.choice(_ORIGINS)
+            headers[name] = _header(value if rng.randrange(3) else damaged(rng, value))
         return {
             "method": _method(rng, path),
             "path": path,

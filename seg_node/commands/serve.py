@@ -18,8 +18,8 @@ _BACKLOG = 2048
 _GRACE_SECONDS = 30
 
 _KEEP_ALIVE_SECONDS = 75
-"""That an idle connection stays open: longer than clients and load balancers keep theirs, or one of them would send a
-request into a connection that is just being closed."""
+"""Seconds for which an idle connection stays open: longer than clients and load balancers keep theirs. Otherwise one of
+them would send a request into a connection that is just being closed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

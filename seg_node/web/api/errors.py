@@ -27,7 +27,7 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
     def body(self) -> dict[str, str]:
-        """As it stands in an answer."""
+        """Code and message for an answer."""
         return {"code": self.code, "message": self.message}
 
 

@@ -83,9 +83,9 @@ class _Job:
     encode: Callable[[Segmented], Encoded]
     answer: Future[Answer] = field(default_factory=Future)
     times: list[float] = field(default_factory=lambda: [time.monotonic()])
-    """On the steady clock: submitted, and the end of each stage."""
+    """Readings of the steady clock: when it was submitted, and the end of each stage."""
     bgr: np.ndarray | None = None
-    """Once it is decoded."""
+    """Pixels, uint8 [H, W, 3], once the image is decoded."""
 
     def stage_ended(self) -> None:
         self.times.append(time.monotonic())

@@ -67,7 +67,7 @@ class Video:
         return self.folder / SOURCE
 
     def describe(self, kept: float) -> dict[str, Any]:
-        """For clients; ``kept`` is the time in seconds that results are kept."""
+        """What clients are told; ``kept`` is the time in seconds that results are kept."""
         left = None if self.ended is None else max(0, round(self.ended + kept - time.monotonic()))
         return {
             "id": self.id,

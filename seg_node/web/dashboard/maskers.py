@@ -42,7 +42,7 @@ class Masker(Protocol):
     """Makes masks. Streamlit has a thread for each visitor, so methods may be called by several at once."""
 
     def models(self) -> Mapping[str, dict[str, Any]]:
-        """By name, ``backbone``, ``training_data`` and ``metrics`` of each model, as its manifest says.
+        """``backbone``, ``training_data`` and ``metrics`` of each model by name, as its manifest says.
 
         Raises:
             MaskError: they cannot be had.

@@ -13,7 +13,7 @@ from seg_node.web.dashboard.results import Results
 from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
 
 _MOST_RUNS = 7
-"""In one figure: so many colours are told apart."""
+"""Number of runs in one figure, whose colours are told apart."""
 
 
 def show(results: Results, models: Mapping[str, Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SILENT_S = 3.0
-"""Without news for so long, something is wrong: diagnostics come once a second."""
+"""Seconds without news after which something is wrong: diagnostics come once a second."""
 
 
 @dataclass(frozen=True)

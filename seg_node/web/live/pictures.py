@@ -19,7 +19,7 @@ _QUALITY = 80
 _EDGE_BGR = (255, 255, 255)
 """Colour around vehicles and people: the palette's navy is hard to see on a dark road."""
 _PATIENCE_S = 5.0
-"""After the last request pictures are still wanted: a browser asks anew for each, and when a request runs out."""
+"""Seconds for which pictures are still wanted after a request: a browser asks anew for each, and when one runs out."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ MAX_CONNECTIONS = 32
 """Browsers keep up to six each; a page needs two."""
 _EVENTS_S = 0.25
 _PICTURE_S = 5.0
-"""After so long without a new picture the answer is that there is none."""
+"""Seconds without a new picture after which the answer is that there is none."""
 _LINGER_S = 0.2
 _LINGER_READS = 64
 
@@ -63,7 +63,7 @@ class LiveServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """Address of the page."""
         host, port = self.server_address[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -143,7 +143,7 @@ $(VENV)/.note: $(VENV)/.runtime
 $(VENV)/.test: $(VENV)/.runtime
 	@echo "installing what training and tests need, torch among it: several GB"
 	$(if $(LOCKED),$(call LOCKED_INSTALL,test),$(PIP_INSTALL) -e ".[training,serving,dashboard,note,test]")
-	@touch $@
+	@touch $(VENV)/.serving $(VENV)/.dashboard $(VENV)/.note $@
 
 $(KILTED)/.test: setup.py
 	@echo "installing ROS 2 Kilted from PyPI and what its tests need; about a minute"

@@ -10,6 +10,9 @@ from seg_node.core.errors import exit_status
 COMMANDS = {
     "node": ("seg_node.commands.node", "run the segmentation node"),
     "overlay": ("seg_node.commands.overlay", "run the node that draws masks over camera images"),
+    "topics": ("seg_node.commands.topics", "list topics, and show who is at the ends of one or what it says"),
+    "params": ("seg_node.commands.params", "show the parameters of a running node, or set one"),
+    "lifecycle": ("seg_node.commands.lifecycle", "show the lifecycle state of a running node, or change it"),
     "replay": ("seg_node.commands.replay", "play a drive through the real node and report timing, drops and masks"),
     "compare": ("seg_node.commands.compare", "decide between two models by replaying a drive through both"),
     "label": ("seg_node.commands.label", "write recorded drives again with masks as lossless topics"),

@@ -5,6 +5,7 @@ Libraries are imported by the functions that need them: the memory of a node's p
 
 import argparse
 import dataclasses
+import os
 import signal
 import sys
 import tempfile
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING
 from seg_node.core.errors import UserError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from seg_node.bags.drive import Drive
     from seg_node.rig.node_process import NodeProcess
+    from seg_node.ros.remote import Remote
 
 _SHIPPED_DRIVE = "rosbags/synthetic_drive"
 
@@ -133,6 +137,27 @@ def require_ros(what: str) -> None:
 
     if problem := ros_missing(what):
         raise UserError(problem)
+
+
+def full_name(text: str) -> str:
+    """Name of a node or topic, from the root of the ROS graph on."""
+    return f"/{text.strip('/')}"
+
+
+def join_graph() -> "AbstractContextManager[Remote]":
+    """Look at other nodes, see ``seg_node.ros.remote``; they may be on other machines.
+
+    Raises:
+        UserError: rclpy is not installed.
+    """
+    require_ros("a look at other nodes")
+    from seg_node.rig.node_process import default_profile_environment
+
+    # Fast DDS reads its profile when the first participant of a process is made.
+    os.environ.update(default_profile_environment())
+    from seg_node.ros.remote import remote
+
+    return remote()
 
 
 def make_folder(folder: Path, option: str = "--out") -> None:

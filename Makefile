@@ -29,6 +29,33 @@ $(error LOCKED=1 is for ROS 2 from PyPI; $(ROS) is sourced)
 endif
 endif
 
+# What a target can be told by a variable. One that no target of this call takes is refused, rather than ignored.
+TAKES_demo := BAG VIDEO MODEL ENGINE OUT
+TAKES_compare := BAG VIDEO MODELS ENGINE OUT
+TAKES_view := BAG VIDEO MODEL ENGINE VIEW_OPTIONS
+TAKES_serve := SERVE_OPTIONS
+TAKES_dashboard := DASHBOARD_OPTIONS
+TAKES_pictures := PICTURES
+TAKES_note := NOTE_OPTIONS
+TAKES_bench := QUICK MODELS ENGINE OUT
+TAKES_bench-gpu := MODELS BENCH_OPTIONS OUT
+TAKES_test := WORKERS PYTEST_OPTIONS
+TAKES_test-kilted := WORKERS PYTEST_OPTIONS
+TAKES_coverage := WORKERS PYTEST_OPTIONS
+TAKES_fuzz := FUZZ_OPTIONS OUT
+TAKES_mutation := MUTANTS
+TAKES_chaos := QUICK ONLY OUT
+TAKES_soak := MINUTES OUT
+TAKES_train-smoke := PYTEST_OPTIONS
+TARGETS := $(patsubst TAKES_%,%,$(filter TAKES_%,$(.VARIABLES)))
+OPTIONS := $(sort $(foreach target,$(TARGETS),$(TAKES_$(target))))
+taken = $(sort $(foreach target,$(MAKECMDGOALS),$(TAKES_$(target))))
+# A make below another one has all variables of that one.
+ifeq ($(MAKELEVEL),0)
+$(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin $(name))),\
+	$(error `make $(MAKECMDGOALS)` takes no $(name)=; it takes $(or $(taken),none of these variables))))
+endif
+
 .PHONY: help demo compare view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
 	mutation audit lock train-smoke lint clean
 
@@ -43,8 +70,8 @@ compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight m
 	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
 
-view: $(VENV)/.runtime ## the same drive in a loop, live on a web page; or BAG=, MODEL=, ENGINE=, VIEW_OPTIONS="--attach /segmentation"
-	$(VENV)/bin/python -m seg_node view $(if $(BAG),--bag "$(BAG)") $(if $(MODEL),--model "$(MODEL)") \
+view: $(VENV)/.runtime ## the same drive in a loop, live on a web page; or BAG=, VIDEO=, MODEL=, ENGINE=, VIEW_OPTIONS="--attach /segmentation"
+	$(VENV)/bin/python -m seg_node view $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") $(if $(MODEL),--model "$(MODEL)") \
 		$(if $(ENGINE),--engine "$(ENGINE)") $(VIEW_OPTIONS)
 
 serve: $(VENV)/.serving ## answer HTTP requests at http://127.0.0.1:8000; SERVE_OPTIONS="--port 8080 --model PATH"

@@ -5,7 +5,9 @@ import ast
 import fnmatch
 import importlib
 import json
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -264,3 +266,26 @@ def test_gpu_figures_are_those_of_the_benchmark():
         counts = f"{run['hz']:.1f} | {run['masked']} of {run['sent']} | {run['masks_per_s']:.1f}"
         assert f"| {counts} | {latency} |" in page
     assert found["rows"] and runs
+
+
+def _make(*arguments):
+    """What ``make`` would do, without doing it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_no_variable_of_make_is_ignored():
+    makefile = (ROOT / "Makefile").read_text()
+    taken = {name: words.split() for name, words in re.findall(r"^TAKES_([\w-]+) := (.+)$", makefile, re.MULTILINE)}
+    for target, recipe in re.findall(r"^([a-z][a-z-]*):.*\n((?:\t.*\n)*)", makefile, re.MULTILINE):
+        options = {name for names in taken.values() for name in names}
+        used = {name for name in re.findall(r"\b[A-Z_]+\b", recipe) if name in options}
+        used |= {"WORKERS"} if "IN_PARALLEL" in recipe else set()
+        assert used == set(taken.get(target, ())), target
+    for target, names in taken.items():
+        accepted = _make(target, *(f"{name}=x" for name in names))
+        assert "takes no" not in accepted.stderr
+    for command in (["view", "MODELS=a b"], ["demo", "MODELS=a b"], ["serve", "MODEL=a"], ["lint", "OUT=there"]):
+        refused = _make(*command)
+        assert refused.returncode == 2 and f"takes no {command[1].partition('=')[0]}=;" in refused.stderr
+    assert '--video "my.mp4"' in _make("view", "VIDEO=my.mp4").stdout

@@ -49,7 +49,8 @@ def explain(now: Situation) -> str:
         )
     if state != "active":
         step = "activate" if state == "inactive" else "configure"
-        return f"{now.node} is {now.status}. Try: ros2 lifecycle set {now.node} {step}"
+        way = f"{now.node} {step}"
+        return f"{now.node} is {now.status}. Try: seg_node lifecycle {way}, or ros2 lifecycle set {way}"
     if now.since_record > SILENT_S:
         return _no_frames(now)
     if now.since_mask > SILENT_S:

@@ -51,8 +51,12 @@ def test_names_of_the_server_are_an_option(server):
 
 def test_log_holds_no_bodies_and_no_queries(server, jpeg):
     answer = server.post(b"SECRET-BODY", "model=SECRET-QUERY")
-    text = server.log.read_text()
-    assert re.search(rf"{answer.headers['x-request-id']} POST /v1/segment 404 \d+ ms unknown_model", text)
+    line = rf"{answer.headers['x-request-id']} POST /v1/segment 404 \d+ ms unknown_model"
+    deadline = time.monotonic() + 60
+    # It is written when the answer is on its way.
+    while not re.search(line, text := server.log.read_text()):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.01)
     assert "SECRET" not in text
 
 

@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> int:
                 for role, ends in (("publishes", publishers), ("subscribes", subscribers))
                 for found in ends
             ]
-            print(aligned((["node", "role", "type", "reliability", "durability"], rows)))
+            print(aligned((["node", "role", "type", "reliability", "durability"], rows), texts=5))
         else:
             rows = [[name, kind, str(sends), str(takes)] for name, (kind, sends, takes) in graph.topics().items()]
-            print(aligned((["topic", "type", "publishers", "subscribers"], rows)))
+            print(aligned((["topic", "type", "publishers", "subscribers"], rows), texts=2))
     return 0
 
 

@@ -34,13 +34,16 @@ def interval(estimate: float, low: float | None, high: float | None) -> str:
     return f"{signed(estimate)} ({signed(low)} to {signed(high)})"
 
 
-def aligned(table: Table) -> str:
-    """Lay a table out in columns: text to the left, numbers to the right."""
+def aligned(table: Table, texts: int = 1) -> str:
+    """Lay a table out in columns: the first ``texts`` to the left, the others, which are numbers, to the right."""
     header, rows = table
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            cell.ljust(width) if i < texts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )
 

@@ -23,8 +23,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from seg_node.core.errors import RunError, UserError
 
-DISCOVERY_S = 2.0
-"""Seconds for which a look at the graph waits: others are not known at once."""
+DISCOVERY_S = 3.0
+"""Seconds for which a look at the graph waits: others announce themselves every 3 s at the latest."""
 _ANSWER_S = 10.0
 """Longest wait for a node that is asked something."""
 _TRANSITION_S = 180.0
@@ -58,6 +58,9 @@ class Remote:
     def endpoints(self, topic: str) -> tuple[list[TopicEndpointInfo], list[TopicEndpointInfo]]:
         """Publishers and subscribers of a topic."""
         self._spin(DISCOVERY_S)
+        return self._endpoints(topic)
+
+    def _endpoints(self, topic: str) -> tuple[list[TopicEndpointInfo], list[TopicEndpointInfo]]:
         return self._node.get_publishers_info_by_topic(topic), self._node.get_subscriptions_info_by_topic(topic)
 
     def next_message(self, topic: str, timeout: float) -> Any:
@@ -67,7 +70,9 @@ class Remote:
             UserError: nobody publishes the topic.
             RunError: no message came within ``timeout`` seconds, or its type is not installed.
         """
-        publishers, _ = self.endpoints(topic)
+        until = time.monotonic() + timeout
+        while not (publishers := self._endpoints(topic)[0]) and time.monotonic() < until:
+            self._spin(0.1)
         if not publishers:
             raise UserError(f"nobody publishes {topic}; `seg_node topics` lists what there is")
         latched = all(found.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for found in publishers)
@@ -85,7 +90,7 @@ class Remote:
             profile,
         )
         try:
-            self._executor.spin_until_future_complete(came, timeout_sec=timeout)
+            self._executor.spin_until_future_complete(came, timeout_sec=max(until - time.monotonic(), 0.1))
         finally:
             self._node.destroy_subscription(subscription)
         if not came.done():

@@ -72,10 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(node)
     node.add_argument("--deadline-ms", type=float, default=0.0, help="count masks later than this as late (0: off)")
     node.add_argument(
+        "--forecast",
+        type=float,
+        metavar="MS",
+        help="listen to ~/mask_now, too, which holds for so many milliseconds ahead of each frame; 0 for its own time",
+    )
+    node.add_argument(
         "--attach",
         metavar="NODE",
         help="measure a node that runs already, such as /segmentation, on this machine or another, instead of starting"
-        " one; the four options above are then that node's own affair",
+        " one; the options above are then that node's own affair",
     )
     node.add_argument(
         "--topic-out", metavar="TOPIC", help="where to publish (default: the image topic to which the node subscribes)"
@@ -111,6 +117,7 @@ def run(options: argparse.Namespace) -> int:
     from seg_node.compare.report import to_text, write_report
     from seg_node.rig.annotated import write_annotated_bag
     from seg_node.rig.bench import AttachedNode, replay_once
+    from seg_node.rig.now import score_streaming, summarise_now
     from seg_node.rig.scoring import score_masks, summarise
 
     if options.image_transport != "auto":
@@ -134,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
             deadline_ms=options.deadline_ms,
             use_sim_time=options.clock,
             autostart=True,
+            **({} if options.forecast is None else {"forecast_ms": options.forecast}),
         )
     alongside = [open_drive(drive.path, topic, None, options.start, options.duration) for topic in options.alongside]
     exit_on_sigterm()
@@ -150,11 +158,16 @@ def run(options: argparse.Namespace) -> int:
             qos=options.qos,
             clock=options.clock,
             alongside=alongside,
+            now=options.forecast is not None,
         )
     run.setup["bag_sha256"] = bag_hash(drive.path)
 
     scored = [frame for frame in run.frames if frame.mask and frame.stamp in drive.masks]
     result = summarise(run, score_masks((drive.masks[f.stamp], f.mask.decode()) for f in scored))
+    result.streaming = score_streaming(run, lambda frame: drive.masks.get(frame.stamp))
+    if now := summarise_now(run):
+        result.now = dataclasses.asdict(now)
+        result.faults += now.faults
     # The pictures show each recorded frame once: as it went when it was first played, and told apart by its stamp.
     first = {frame.stamp: frame for frame in reversed(run.frames)}
     shown = dataclasses.replace(drive, frames=[drive.frames[f.frame] for f in reversed(first.values())])
@@ -200,6 +213,8 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, not {value}")
+    if options.forecast is not None and not 0 <= options.forecast <= 200:
+        raise UserError(f"--forecast must be from 0 to 200 ms, not {options.forecast:g}")
     if options.attach and not options.attach.startswith("/"):
         raise UserError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
     if options.video and (options.start or options.duration or options.alongside):

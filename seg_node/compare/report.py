@@ -5,6 +5,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -84,6 +85,10 @@ def sections(result: Result) -> list[Section]:
             "Of the frames that were masked, against the ground truth. miou_7 is the mean without void, miou_8 with it."
         )
         found.append(Section("Accuracy, percent", (["percent", *scores], [row]), note))
+    if result.streaming:
+        found.append(_streaming_section(result.streaming))
+    if result.now:
+        found += _now_sections(result.now)
     return found
 
 
@@ -112,6 +117,43 @@ def reading(result: Result) -> list[str]:
     if result.late:
         said.append(f"{result.late} masks came later than the deadline.")
     return said
+
+
+def _streaming_section(streaming: Mapping[str, Any]) -> Section:
+    """What a decision module had when each frame was published."""
+    names = [name for name in ("mask", "mask_now") if name in streaming]
+    columns = ["miou_7", "miou_8", *streaming["mask"]["iou"]]
+    rows = []
+    for name in names:
+        scored = streaming[name]
+        values = {"miou_7": scored["miou_7"], "miou_8": scored["miou_8"]} | scored["iou"]
+        rows.append([f"~/{name}, {scored['frames']} instants", *map(number, values.values())])
+    return Section(
+        "Masks at the moment of use, percent",
+        (["streaming", *columns], rows),
+        "The truth of each frame against the newest mask at hand when that frame was published.",
+    )
+
+
+def _now_sections(now: Mapping[str, Any]) -> list[Section]:
+    counts = {name: str(now[name]) for name in ("received", "propagated", "again")}
+    counts |= {name: str(count) for name, count in now["dropped"].items()}
+    if now["covered"] is not None:
+        counts["covered %"] = number(100 * now["covered"])
+    durations = {**now["stages"], "camera to mask": now["camera_to_mask"], "keyframe's age": now["keyframe_age"]}
+    rows = [
+        [name, *(f"{d[p]:.1f}" for p in ("p50", "p95", "p99", "max")), str(d["count"])]
+        for name, d in durations.items()
+        if d
+    ]
+    return [
+        Section("Masks of now", (["", *counts], [["masks of now", *counts.values()]])),
+        Section(
+            "Masks of now, milliseconds",
+            (["milliseconds", "p50", "p95", "p99", "max", "frames"], rows),
+            "Keyframe's age: time since the camera published the frame whose inferred mask was carried forward.",
+        ),
+    ]
 
 
 def _load_table(result: Result) -> Table:

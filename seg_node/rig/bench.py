@@ -17,9 +17,10 @@ from rclpy.node import NodeNameNonExistentError
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import frame_size
 from seg_node.bags.reader import COMPRESSED_IMAGE, IMAGE
+from seg_node.core.propagation.record import NOW_DROPS
 from seg_node.core.timing import DROPS
 from seg_node.rig.frames import Run, UsageSample
-from seg_node.rig.matching import match
+from seg_node.rig.matching import match, match_now
 from seg_node.rig.monitor_process import MonitorProcess, Seen
 from seg_node.rig.node_process import NodeError, NodeProcess, default_environment, default_profile_environment
 from seg_node.rig.schedule import Schedule
@@ -36,6 +37,7 @@ _QUIET_S = 3.0
 _POLL_S = 0.02
 _SHOW_S = 0.1
 _COUNTERS = ("received", "masked", *(f"dropped.{drop.value}" for drop in DROPS), "late")
+_NOW_COUNTERS = ("received", "propagated", *(f"dropped.{drop.value}" for drop in NOW_DROPS), "again")
 
 Progress = Callable[[int, Seen], None]
 
@@ -87,6 +89,7 @@ class Bench:
         alongside: other cameras of the same bag, published at the same times under their own names in the node's
             namespace, as load.
         name: of the ROS node that plays.
+        now: listen to the mask of now, too, which makes the node compute it.
 
     Raises (on entering):
         NodeError: the node ended, or did not connect within ``DISCOVERY_S``; the topic is not clear.
@@ -117,6 +120,7 @@ class Bench:
         clock: bool = False,
         alongside: Sequence[Drive] = (),
         name: str = "replay",
+        now: bool = False,
     ):
         self.drive = drive
         self.target = target
@@ -125,6 +129,7 @@ class Bench:
         self._options = {"qos": qos, "clock": clock}
         self._alongside = alongside
         self._name = name
+        self._now = now
 
     def __enter__(self) -> "Bench":
         attached = isinstance(self.target, AttachedNode)
@@ -138,7 +143,7 @@ class Bench:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._monitor = self._stack.enter_context(
-                MonitorProcess(self.target.full_name, self.target.pid, self._folder, environment)
+                MonitorProcess(self.target.full_name, self.target.pid, self._folder, environment, self._now)
             )
             # A context of its own: without signal handlers, so that Ctrl-C ends the run and not only the context.
             context = Context()
@@ -209,7 +214,7 @@ class Bench:
             MonitorError: the monitor ended.
         """
         self._monitor.begin()
-        before = _counters(self.seen.status)
+        before = _counts(self.seen.status)
         shown = 0.0
 
         def after_frame(count: int) -> None:
@@ -229,17 +234,22 @@ class Bench:
         frames, strangers, repeated = match(
             [(s.frame, self.drive.frames[s.frame].stamp, s.due, s.at) for s in sent], observed.masks, observed.records
         )
-        # The last sample before the first frame and those while the node worked.
-        last = max([finished, *(mask.arrived for _, mask in observed.masks)])
-        return Run(
+        counters, now_counters = _growth(before, _counts(status))
+        run = Run(
             setup=self._setup(schedule, status, model),
             frames=frames,
-            counters=_growth(before, _counters(status)),
+            counters=counters,
             warm_up=warm_up,
             strangers=strangers,
             repeated=repeated,
-            usage=[sample for sample in observed.usage if sample.time <= last],
         )
+        if self._now:
+            run.nows, run.now_strangers = match_now(frames, observed.nows, observed.now_records)
+            run.now_counters = now_counters
+        # The last sample before the first frame and those while the node worked.
+        last = max([finished, *(mask.arrived for _, mask in observed.masks)])
+        run.usage = [sample for sample in observed.usage if sample.time <= last]
+        return run
 
     def _connect(self, namespace: str) -> None:
         kind = IMAGE if self.drive.frames[0].kind == "image" else COMPRESSED_IMAGE
@@ -254,7 +264,8 @@ class Bench:
             lambda: self._player.matched,
             f"does not subscribe to {self._topic}, or not with the QoS of the player ({offered})",
         )
-        self._wait_for(lambda: self.seen.matched, "does not publish ~/mask, ~/timing and /diagnostics")
+        topics = ["~/mask", "~/timing", "/diagnostics", *["~/mask_now", "~/timing_now"] * self._now]
+        self._wait_for(lambda: self.seen.matched, f"does not publish {', '.join(topics)}")
         self._wait_until_known()
 
     def _wait_until_known(self) -> None:
@@ -318,7 +329,7 @@ class Bench:
                 )
             time.sleep(_POLL_S)
 
-    def _settle(self, before: Mapping[str, int], finished: int) -> None:
+    def _settle(self, before: "_Counts", finished: int) -> None:
         """Wait until the node says that nothing is under way and everything it counted has arrived.
 
         What never arrives is not waited for longer than ``_QUIET_S`` after the last that did.
@@ -327,10 +338,10 @@ class Bench:
         while time.monotonic() < deadline:
             self._check()
             seen = self.seen
-            counts = _counters(seen.status)
-            if seen.counted > finished + _IN_FLIGHT_S * 1e9 and counts["pending"] == 0:
-                grown = _growth(before, counts)
-                if seen.records == grown["received"] and seen.masks == grown["masked"]:
+            grown, grown_now = _growth(before, _counts(seen.status))
+            if seen.counted > finished + _IN_FLIGHT_S * 1e9 and grown["pending"] == grown_now["pending"] == 0:
+                arrived = seen.records == grown["received"] and seen.masks == grown["masked"]
+                if arrived and seen.now_records == (grown_now["received"] + grown_now["again"]) * self._now:
                     return
                 if time.monotonic_ns() - max(seen.newest, finished) > _QUIET_S * 1e9:
                     return
@@ -363,12 +374,25 @@ class Bench:
         }
 
 
-def _counters(status: Mapping[str, str]) -> dict[str, int]:
-    return {name: int(status.get(name, 0)) for name in (*_COUNTERS, "pending")}
+_Counts = tuple[dict[str, int], dict[str, int]]
+"""Those of ``~/mask``, and those of the mask of now."""
 
 
-def _growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    return {name: after[name] - before[name] for name in _COUNTERS} | {"pending": after["pending"]}
+def _counts(status: Mapping[str, str]) -> _Counts:
+    own, now = (
+        {name: int(status.get(prefix + name, 0)) for name in (*names, "pending")}
+        for prefix, names in (("", _COUNTERS), ("propagation.", _NOW_COUNTERS))
+    )
+    return own, now
+
+
+def _growth(before: _Counts, after: _Counts) -> _Counts:
+    """By how much counts have grown; what is pending counts as it is."""
+    own, now = (
+        {name: count - (0 if name == "pending" else old[name]) for name, count in new.items()}
+        for old, new in zip(before, after, strict=True)
+    )
+    return own, now
 
 
 def replay_once(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_node.core.propagation.record import NowRecord
 from seg_node.core.timing import FrameRecord
 
 
@@ -51,6 +52,19 @@ class FrameObservation:
 
 
 @dataclass(frozen=True)
+class NowObservation:
+    """A record of ``~/timing_now``, and the mask of now that came with it."""
+
+    index: int
+    """Position of its frame among the published frames of the run."""
+    record: NowRecord
+    recorded: int
+    """``time.monotonic_ns`` of the record's arrival."""
+    mask: ArrivedMask | None
+    """None where there is none."""
+
+
+@dataclass(frozen=True)
 class UsageSample:
     """Use of the node's process at one instant."""
 
@@ -85,5 +99,11 @@ class Run:
     """Masks and records that came again for a frame that had one already."""
     usage: list[UsageSample] = field(default_factory=list)
     """During the run; empty where the process is not on this machine."""
+    nows: list[NowObservation] | None = None
+    """Of the mask of now, in the order of arrival; None where nobody listened to it."""
+    now_counters: dict[str, int] = field(default_factory=dict)
+    """Like ``counters``, of the propagation."""
+    now_strangers: int = 0
+    """Masks of now and their records that do not belong together, or to any frame."""
     idle: list[UsageSample] = field(default_factory=list)
     """Before the run, with the node active and no camera."""

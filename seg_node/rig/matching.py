@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.timing import FrameRecord, Outcome
-from seg_node.rig.frames import ArrivedMask, FrameObservation
+from seg_node.rig.frames import ArrivedMask, FrameObservation, NowObservation
 
 
 def match(
@@ -87,3 +88,44 @@ def match(
         recorded, record = found_records.get(index, (None, None))
         frames.append(FrameObservation(index, frame, stamp, due, at, record, recorded, found_masks.get(index)))
     return frames, strangers, repeated
+
+
+def match_now(
+    frames: Sequence[FrameObservation],
+    masks: Sequence[tuple[int, ArrivedMask]],
+    records: Sequence[tuple[int, int, NowRecord]],
+) -> tuple[list[NowObservation], int]:
+    """Match masks of now and their records with each other, and with frames.
+
+    One thread of the node publishes a mask, then its record, and both topics keep their order. So the masks belong to
+    the records that say ``propagated`` one by one, and a mask is of the time that its record names. A record belongs to
+    the latest frame of its stamp that was published before the node received it.
+
+    Args:
+        frames: of ``match``.
+        masks: header stamp and mask, in the order of arrival.
+        records: header stamp, time of arrival and record, in the order of arrival.
+
+    Returns:
+        One observation for each record that has a frame; how many masks and records have no partner.
+    """
+    by_stamp: dict[int, list[FrameObservation]] = defaultdict(list)
+    for frame in frames:
+        by_stamp[frame.stamp].append(frame)
+    found, strangers, at = [], 0, 0
+    for stamp, arrived, record in records:
+        mask = None
+        if record.outcome is NowOutcome.PROPAGATED:
+            if at < len(masks) and masks[at][0] == stamp + round(1e6 * record.horizon):
+                mask = masks[at][1]
+                at += 1
+            else:
+                strangers += 1
+        received = arrived - round(record.total * 1e6)
+        of = by_stamp.get(stamp, [])
+        frame = next((f for when in (received, arrived) for f in reversed(of) if f.sent < when), None)
+        if frame is None:
+            strangers += 1
+        else:
+            found.append(NowObservation(frame.index, record, arrived, mask))
+    return found, strangers + len(masks) - at

@@ -1,6 +1,6 @@
 """Hears what a segmentation node publishes during a run, in a process of its own so that it delays no player.
 
-    python -m seg_node.rig.monitor /segmentation [PID]
+    python -m seg_node.rig.monitor /segmentation [PID] [--now]
 
 Started by ``MonitorProcess``, which documents what goes over stdin and stdout.
 """
@@ -12,11 +12,13 @@ import threading
 import time
 import zlib
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -28,9 +30,12 @@ from seg_node.rig.frames import ArrivedMask, UsageSample
 from seg_node.rig.monitor_process import Seen
 from seg_node.rig.recording import Observed
 from seg_node.rig.usage import ProcessUsage
+from seg_node.ros.mask_of_now import now_record
 from seg_node.ros.messages import frame_record
 from seg_node.ros.transfer.receiver import Receiver
 from seg_node.ros.transfer.serialized_image import SerializedImage
+
+R = TypeVar("R")
 
 # Deep and reliable: what is missing at the end was not published.
 _LOSSLESS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -51,9 +56,10 @@ class Monitor(Node):
     Args:
         target: fully qualified name of the segmentation node.
         pid: of its process, where it runs on this machine.
+        now: listen to the mask of now, too, which makes the node compute it.
     """
 
-    def __init__(self, target: str, pid: int | None):
+    def __init__(self, target: str, pid: int | None, now: bool = False):
         super().__init__(f"monitor_{os.getpid()}", start_parameter_services=False)
         self._usage = ProcessUsage(pid) if pid else None
         self._status_name = f"{target}: segmentation"
@@ -68,6 +74,11 @@ class Monitor(Node):
             Receiver(self, Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS),
             Receiver(self, DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS),
         ]
+        if now:
+            self._watched += [
+                Receiver(self, Image, f"{target}/mask_now", self._on_mask_now, _LOSSLESS_QOS),
+                Receiver(self, DiagnosticArray, f"{target}/timing_now", self._on_timing_now, _LOSSLESS_QOS),
+            ]
 
     def destroy_node(self) -> None:
         """See ``rclpy.node.Node``; nothing is received any more."""
@@ -78,11 +89,13 @@ class Monitor(Node):
     def begin(self) -> None:
         """Forget what was seen so far."""
         with self._lock:
-            self._raw_masks: deque[tuple[int, int, np.ndarray]] = deque()
+            self._raw_masks: deque[tuple[list[tuple[int, ArrivedMask]], int, int, np.ndarray]] = deque()
             self._arrived_bytes = self._compressed_bytes = 0
             self._masks: list[tuple[int, ArrivedMask]] = []
             self._mask_count = 0
             self._records: list[tuple[int, np.ndarray]] = []
+            self._nows: list[tuple[int, ArrivedMask]] = []
+            self._now_records: list[tuple[int, np.ndarray]] = []
             self._samples: list[UsageSample] = []
 
     def seen(self) -> Seen:
@@ -91,6 +104,7 @@ class Monitor(Node):
             matched=bool(self._status) and all(receiver.publishers for receiver in self._watched),
             masks=self._mask_count,
             records=len(self._records),
+            now_records=len(self._now_records),
             newest=self._newest,
             counted=self._counted,
             status=self._status,
@@ -113,35 +127,43 @@ class Monitor(Node):
         with self._lock:
             while self._raw_masks:
                 self._compress_oldest()
-        records = []
-        for arrived, data in self._records:
-            message = deserialize_message(data.tobytes(), DiagnosticArray)
-            records.append((stamp_ns(message.header), arrived, frame_record(message.status[0])))
-        return Observed(self._masks, records, self._samples)
+        records = _read(self._records, frame_record)
+        return Observed(self._masks, records, self._samples, self._nows, _read(self._now_records, now_record))
 
     def _compress_oldest(self) -> None:
         if not self._raw_masks:
             return
-        arrived, source_time, data = self._raw_masks.popleft()
+        masks, arrived, source_time, data = self._raw_masks.popleft()
         self._compressed_bytes += len(data)
         message = SerializedImage(data)
         image = message.raw()
         rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)[:, : image.width]
         published = source_time - self._since_epoch if source_time else None
         mask = ArrivedMask(arrived, (image.height, image.width), zlib.compress(rows.tobytes(), 1), published)
-        self._masks.append((message.stamp, mask))
+        masks.append((message.stamp, mask))
 
     def _on_mask(self, data: np.ndarray, published: int) -> None:
         self._newest = arrived = time.monotonic_ns()
         with self._lock:
             self._mask_count += 1
             self._arrived_bytes += len(data)
-            self._raw_masks.append((arrived, published, data))
+            self._raw_masks.append((self._masks, arrived, published, data))
+
+    def _on_mask_now(self, data: np.ndarray, published: int) -> None:
+        arrived = time.monotonic_ns()
+        with self._lock:
+            self._arrived_bytes += len(data)
+            self._raw_masks.append((self._nows, arrived, published, data))
 
     def _on_timing(self, data: np.ndarray, published: int) -> None:
         self._newest = arrived = time.monotonic_ns()
         with self._lock:
             self._records.append((arrived, data))
+
+    def _on_timing_now(self, data: np.ndarray, published: int) -> None:
+        self._newest = arrived = time.monotonic_ns()
+        with self._lock:
+            self._now_records.append((arrived, data))
 
     def _on_diagnostics(self, data: np.ndarray, published: int) -> None:
         for status in deserialize_message(data.tobytes(), DiagnosticArray).status:
@@ -150,6 +172,15 @@ class Monitor(Node):
                 # Nodes of earlier versions named it as their hardware.
                 self._model = self._status.get("model", status.hardware_id)
                 self._counted = time.monotonic_ns()
+
+
+def _read(messages: list[tuple[int, np.ndarray]], reader: Callable[[DiagnosticStatus], R]) -> list[tuple[int, int, R]]:
+    """Stamp, arrival and record of serialised messages with one record each."""
+    records = []
+    for arrived, data in messages:
+        message = deserialize_message(data.tobytes(), DiagnosticArray)
+        records.append((stamp_ns(message.header), arrived, reader(message.status[0])))
+    return records
 
 
 class _Reporter:
@@ -179,9 +210,11 @@ def _watch(monitor: Monitor, reporter: _Reporter) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run until stdin is closed; returns the exit status."""
-    target, pid = arguments[0], int(arguments[1]) if arguments[1:] else None
+    now = "--now" in arguments
+    target, *rest = [argument for argument in arguments if argument != "--now"]
+    pid = int(rest[0]) if rest else None
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    monitor = Monitor(target, pid)
+    monitor = Monitor(target, pid, now)
     reporter = _Reporter()
     threading.Thread(target=_watch, args=(monitor, reporter), name="watch", daemon=True).start()
     try:

@@ -31,6 +31,8 @@ class Seen:
     """Whether the node publishes masks and timing records, and its diagnostics have arrived."""
     masks: int = 0
     records: int = 0
+    now_records: int = 0
+    """Records of masks of now."""
     newest: int = 0
     """``time.monotonic_ns`` of the newest mask or record."""
     counted: int = 0
@@ -54,12 +56,21 @@ class MonitorProcess:
         pid: process id of the node on this machine, to sample its usage; None where there is none.
         folder: for its log and what it hands over.
         environment: variables to add to this process's environment.
+        now: listen to the mask of now, too, which makes the node compute it.
     """
 
-    def __init__(self, target: str, pid: int | None, folder: Path, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        target: str,
+        pid: int | None,
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        now: bool = False,
+    ):
         self.log = Path(folder) / "monitor.log"
         self._folder = Path(folder)
         self._command = [sys.executable, "-m", "seg_node.rig.monitor", target, *([str(pid)] if pid else [])]
+        self._command += ["--now"] * now
         # Page faults while it receives take processor time from the node that is measured.
         steady = steady_memory_environment()
         self._environment = {**os.environ, **steady, **(environment or {}), "PYTHONUNBUFFERED": "1"}

@@ -88,6 +88,10 @@ class Result:
     """Masks arrived per second of sending."""
     usage: dict[str, float | None] | None = None
     """See ``summarise_usage``; None where the process is not known."""
+    streaming: dict[str, Any] | None = None
+    """See ``seg_node.rig.now.score_streaming``; None without ground truth."""
+    now: dict[str, Any] | None = None
+    """See ``seg_node.rig.now.NowResult``; None where nobody listened to the mask of now."""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

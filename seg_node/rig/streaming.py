@@ -2,7 +2,8 @@
 
 After Li, Wang and Ramanan, "Towards Streaming Perception", ECCV 2020, with segmentation in place of boxes: a mask that
 arrives late is compared with the scene that has moved on, so one figure (``miou_7`` over all instants) holds accuracy
-and latency. The instants are those at which the camera published its frames.
+and latency. The instants are those at which the camera published its frames. Courdier and Fleuret, "Real-Time
+Segmentation Networks should be Latency Aware" (arXiv 2004.02574), score segmentation in the same way.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from seg_node.core.metrics import confusion_matrix
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_node.rig.frames import FrameObservation, Run
+from seg_node.rig.frames import FrameObservation, NowObservation, Run
 
 ANSWERS = len(Category) + 1
 """Columns of a streaming confusion matrix: the categories, and no answer."""
@@ -67,6 +68,46 @@ def streaming_confusions(
         if held is None or held[0] != newest.index:
             held = newest.index, newest.mask.decode()
         yield instant, confusion_with_misses(truth, held[1])
+
+
+@dataclass(frozen=True)
+class NowInstant:
+    """The same with the masks of now."""
+
+    now: FrameObservation
+    """The frame that was published."""
+    newest: NowObservation | None
+    """The mask of now that had arrived last by then; None before the first."""
+
+    @property
+    def age_ms(self) -> float | None:
+        """Time from the keyframe of that mask to the frame that was published, by their stamps; None without a mask."""
+        return (self.now.stamp - self.newest.record.keyframe) / 1e6 if self.newest else None
+
+
+def now_instants(run: Run) -> Iterator[NowInstant]:
+    """The instants of a run after its warm-up, in order, with what came on ``~/mask_now``.
+
+    The node publishes these masks in the order of the times for which they hold: the last that arrived is the newest.
+    """
+    arrived = sorted((now for now in run.nows or () if now.mask), key=lambda now: now.mask.arrived)
+    at = 0
+    for frame in sorted(run.frames, key=lambda frame: frame.index)[run.warm_up :]:
+        while at < len(arrived) and arrived[at].mask.arrived <= frame.sent:
+            at += 1
+        yield NowInstant(frame, arrived[at - 1] if at else None)
+
+
+def now_confusions(
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
+) -> Iterator[tuple[NowInstant, np.ndarray]]:
+    """What ``streaming_confusions`` gives, of the masks of now."""
+    for instant in now_instants(run):
+        truth = truth_of(instant.now)
+        if truth is not None:
+            newest = instant.newest
+            mask = newest.mask.decode() if newest else np.full_like(truth, NO_LABEL)
+            yield instant, confusion_with_misses(truth, mask)
 
 
 def confusion_with_misses(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

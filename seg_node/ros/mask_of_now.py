@@ -120,7 +120,8 @@ def now_status(record: NowRecord, name: str) -> tuple[int, tuple[str, str, str],
     values = {stage.value: f"{duration:.3f}" for stage, duration in record.stages.items()}
     values["total"] = f"{record.total:.3f}"
     values["again"] = str(record.again).lower()
-    values["horizon_ms"] = f"{record.horizon:.3f}"
+    # To the nanosecond: the frame's stamp and this give the stamp of the mask.
+    values["horizon_ms"] = f"{record.horizon:.6f}"
     if record.keyframe is not None:
         values["keyframe"] = str(record.keyframe)
         values["keyframe_age"] = f"{record.keyframe_age:.3f}"

@@ -102,8 +102,8 @@ def score_streaming(run: Run, truth_of: Callable[[FrameObservation], np.ndarray 
 
     Returns:
         ``mask`` and, where somebody listened to it, ``mask_now``: ``core.metrics.scores`` and ``frames``, the number of
-        instants; ``mask_now_by_age``: the same for each class of age, with ``from_ms`` and ``to_ms``. None without ground
-        truth.
+        instants; ``mask_now_by_age``: the same for each class of age, with ``from_ms`` and ``to_ms``. None without
+        ground truth.
     """
     own = [confusion for _, confusion in streaming_confusions(run, truth_of)]
     if not own:

@@ -263,7 +263,7 @@ def test_rate_is_positive(text):
 @pytest.mark.parametrize(
     ("frames", "options"),
     [
-        (30, []),
+        (30, ["--forecast", "33.3"]),
         (
             8,
             ["--image-transport", "raw", "--rate", "4", "--model", "fpn_convnextv2"]
@@ -290,6 +290,7 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
     assert result["longest_blind"] > 0 and result["masks_per_second"] > 0
     assert result["usage"]["rss_peak_bytes"] > 2**26 and result["usage"]["cpu_cores"] > 0
     assert result["accuracy"]["frames"] == result["masked"]
+    _check_masks_of_now(result, asked="--forecast" in options)
     assert "received" in run.stdout and str(tmp_path / "contact_sheet.png") in run.stdout
 
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).std() > 0
@@ -297,6 +298,22 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
     assert sum(capture.read()[0] for _ in range(frames + 1)) == frames
     page = (tmp_path / "report.html").read_text()
     assert "data:image/jpeg;base64," in page and "camera to mask" in page
+
+
+def _check_masks_of_now(result, asked):
+    """What came on ``~/mask_now`` adds up by itself, and is scored at the instants of ``~/mask``."""
+    now, streaming = result["now"], result["streaming"]
+    assert (now is not None) == asked == ("mask_now" in streaming)
+    if now is None:
+        return
+    assert now["received"] == now["propagated"] + sum(now["dropped"].values()) <= result["sent"]
+    assert now["propagated"] > 0 and now["again"] <= result["masked"]
+    assert 0 < now["covered"] <= 1
+    assert now["horizon"]["max"] == pytest.approx(33.3, abs=0.1)
+    assert streaming["mask"]["frames"] == streaming["mask_now"]["frames"] > 0
+    by_age = streaming["mask_now_by_age"]
+    assert by_age and all(one["to_ms"] - one["from_ms"] == 50 for one in by_age)
+    assert sum(one["frames"] for one in by_age) <= streaming["mask_now"]["frames"]
 
 
 def test_replay_into_a_node_that_runs_already(node_process, tmp_path):

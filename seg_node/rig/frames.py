@@ -100,7 +100,7 @@ class Run:
     usage: list[UsageSample] = field(default_factory=list)
     """During the run; empty where the process is not on this machine."""
     nows: list[NowObservation] | None = None
-    """Of the mask of now, in the order of arrival; None where nobody listened to it."""
+    """Records and masks of now in the order of arrival; None where nobody listened to them."""
     now_counters: dict[str, int] = field(default_factory=dict)
     """Like ``counters``, of the propagation."""
     now_strangers: int = 0

@@ -33,7 +33,7 @@ class NowResult:
     camera_to_mask: Distribution | None
     """From publishing a frame until its first mask of now arrived."""
     stages: dict[str, Distribution]
-    """Of the first mask of each frame, as the node measured them; ``total`` among them."""
+    """Durations of the stages of the first mask of each frame, as the node measured them; ``total`` among them."""
     keyframe_age: Distribution | None
     """From the keyframe to the frame that was published, by their stamps, of the mask that was the newest then."""
     horizon: Distribution | None

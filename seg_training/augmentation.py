@@ -15,6 +15,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import NO_LABEL
 
 PADDING = 114
@@ -46,18 +47,18 @@ class AugmentationConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"augmentation {field.name} is {value!r}; expected a probability, 0..1")
+                raise UserError(f"augmentation {field.name} is {value!r}; expected a probability, 0..1")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "AugmentationConfig":
         """Defaults with some values replaced.
 
         Raises:
-            ValueError: a key is unknown or a value is no probability; the message names it.
+            UserError: a key is unknown or a value is no probability; the message names it.
         """
         names = [field.name for field in fields(cls)]
         if unknown := [key for key in values if key not in names]:
-            raise ValueError(f"unknown augmentation {', '.join(map(str, unknown))}; there are {', '.join(names)}")
+            raise UserError(f"unknown augmentation {', '.join(map(str, unknown))}; there are {', '.join(names)}")
         return cls(**values)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from seg_node.core.bundle.decoder import complete_decoder
+from seg_node.core.errors import UserError
 
 
 @dataclass
@@ -93,22 +94,22 @@ class TrainingConfig:
     def __post_init__(self):
         self.stages = [s if isinstance(s, Stage) else Stage(**s) for s in self.stages]
         if not self.stages or abs(sum(s.share for s in self.stages) - 1) > 1e-6:
-            raise ValueError(f"the stages' shares must add up to 1, not {sum(s.share for s in self.stages)}")
+            raise UserError(f"the stages' shares must add up to 1, not {sum(s.share for s in self.stages)}")
         for stage in self.stages:
             if stage.mix is not None and (
                 len(stage.mix) != len(self.train) or min(stage.mix) < 0 or not any(stage.mix)
             ):
-                raise ValueError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
+                raise UserError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
         complete_decoder(self.decoder)
         for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("schedule", ("poly", "cosine"))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}")
+                raise UserError(f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}")
         if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be positive, not {self.steps} and {self.batch_size}")
+            raise UserError(f"steps and batch_size must be positive, not {self.steps} and {self.batch_size}")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+            raise UserError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
         if self.start_from and self.encoder_weights != "none":
-            raise ValueError("start_from and encoder_weights exclude each other: the run that is started from has both")
+            raise UserError("start_from and encoder_weights exclude each other: the run that is started from has both")
 
     def stage(self, step: int) -> Stage:
         """Stage that a step (from 0) belongs to."""
@@ -129,23 +130,23 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
             ``train.0.root=/data/camvid``.
 
     Raises:
-        ValueError: a key is unknown or missing, or a value is out of range; the message names it.
+        UserError: a key is unknown or missing, or a value is out of range; the message names it.
     """
     values = yaml.safe_load(Path(path).read_text())
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is not a YAML mapping")
+        raise UserError(f"{path} is not a YAML mapping")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise ValueError(f"override {override!r} is not of the form key=value")
+            raise UserError(f"override {override!r} is not of the form key=value")
         _set(values, key, yaml.safe_load(value))
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown key {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        raise UserError(f"unknown key {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     try:
         return TrainingConfig(**values)
     except TypeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _set(values: dict, key: str, value: Any) -> None:
@@ -157,7 +158,7 @@ def _set(values: dict, key: str, value: Any) -> None:
             place = place[int(part) if isinstance(place, list) else part]
         place[int(last) if isinstance(place, list) else last] = value
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ValueError(f"override {key!r} leads nowhere: {type(error).__name__} {error}") from error
+        raise UserError(f"override {key!r} leads nowhere: {type(error).__name__} {error}") from error
 
 
 def dump_config(config: TrainingConfig) -> str:

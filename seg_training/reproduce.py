@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from seg_node.core.bundle import Bundle, load_bundle
+from seg_node.core.errors import UserError
 from seg_training.config import TrainingConfig, load_config
 from seg_training.provenance import parse_roots, with_roots
 
@@ -50,10 +51,11 @@ def reproduce(bundle: Bundle, roots: Mapping[str, str], runs: Path, overrides: S
         The bundle ``RUNS/NAME.bundle``.
 
     Raises:
-        ValueError: the recipes are not of this version, or a data set is not where ``roots`` says.
+        UserError: the recipes are not of this version, or a data set is not where ``roots`` says.
     """
     from seg_training.export import export_run
-    from seg_training.train import run_folder, train
+    from seg_training.run import run_folder
+    from seg_training.train import train
 
     start = ""
     for config in configurations(bundle, roots, runs, overrides):
@@ -69,13 +71,13 @@ def configurations(
     """Configurations of a manifest's recipes, in the order of the runs; see ``reproduce``."""
     recipes = bundle.manifest.training.get("recipes")
     if not recipes:
-        raise ValueError(f"{bundle.name}: the manifest holds no recipes")
+        raise UserError(f"{bundle.name}: the manifest holds no recipes")
     runs.mkdir(parents=True, exist_ok=True)
     found = []
     for recipe in recipes:
         values = dict(recipe)
         if missing := [key for key in ("train", "val") if key not in values]:
-            raise ValueError(
+            raise UserError(
                 f"{bundle.name}: recipe {values.get('name')!r} has no {' and no '.join(missing)}: an older version of"
                 " seg_training wrote it, and only that one can follow it (see the manifest's commit)"
             )
@@ -89,7 +91,7 @@ def configurations(
 def differences(bundle: Bundle) -> list[str]:
     """What is not as it was when the bundle's weights were trained, a line each."""
     from seg_training.provenance import hardware
-    from seg_training.train import git_commit
+    from seg_training.run import git_commit
 
     training = bundle.manifest.training
     pairs = {"commit": (training.get("commit"), git_commit()), "machine": (training.get("machine"), hardware())}

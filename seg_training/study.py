@@ -15,13 +15,15 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import Sample, evaluate, predictor
 from seg_training.provenance import hardware, parse_roots, with_roots
+from seg_training.run import averaged_weights, git_commit, network_of, run_folder
 from seg_training.study_report import console_table, summarise, write_report
-from seg_training.train import averaged_weights, git_commit, network_of, run_folder, train
+from seg_training.train import train
 
 SHIPPED = Path(__file__).parents[1] / "config" / "studies"
 
@@ -44,7 +46,7 @@ class Study:
     def __post_init__(self):
         for name in ("base", "variants", "evaluate", "seeds"):
             if not getattr(self, name):
-                raise ValueError(f"{name} is empty")
+                raise UserError(f"{name} is empty")
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,18 @@ def load_study(
         seeds: in place of the file's.
 
     Raises:
-        ValueError: a field is unknown, missing or empty, or there is no such variant.
+        UserError: a field is unknown, missing or empty, or there is no such variant.
         OSError: the file cannot be read.
     """
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is not a YAML mapping")
+        raise UserError(f"{path} is not a YAML mapping")
     try:
         study = Study(**values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     if unknown := [name for name in variants or [] if name not in study.variants]:
-        raise ValueError(f"{path}: no variant {', '.join(unknown)}; there are {', '.join(study.variants)}")
+        raise UserError(f"{path}: no variant {', '.join(unknown)}; there are {', '.join(study.variants)}")
     if variants:
         study.variants = {name: study.variants[name] for name in variants}
     study.base["train"] = with_roots(study.base["train"], roots or {})
@@ -133,7 +135,7 @@ def cells(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[Cell]:
         overrides: ``key=value`` for the base configuration.
 
     Raises:
-        ValueError: a variant's configuration is wrong; the message names the variant.
+        UserError: a variant's configuration is wrong; the message names the variant.
     """
     out.mkdir(parents=True, exist_ok=True)
     base = out / "base.yaml"
@@ -148,7 +150,7 @@ def cells(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[Cell]:
             try:
                 config = load_config(base, [*overrides, *texts])
             except ValueError as error:
-                raise ValueError(f"variant {variant}: {error}") from error
+                raise UserError(f"variant {variant}: {error}") from error
             grid.append(Cell(variant, seed, config))
     return grid
 
@@ -167,13 +169,13 @@ def run_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> dict[st
         What ``results.json`` holds, see ``study_report.summarise``.
 
     Raises:
-        ValueError: ``out`` holds cells of another study.
+        UserError: ``out`` holds cells of another study.
     """
     grid = cells(study, out, overrides)
     finished = [cell for cell in grid if cell.result.exists()]
     for cell in finished:
         if json.loads(cell.result.read_text())["config"] != dataclasses.asdict(cell.config):
-            raise ValueError(f"{cell.result} is of another configuration; give another --out or remove it")
+            raise UserError(f"{cell.result} is of another configuration; give another --out or remove it")
     if len(finished) < len(grid):
         sets = {name: _samples(spec) for name, spec in study.evaluate.items()}
     steps = [sum(cell.config.steps for cell in some) for some in (grid, finished)]

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import CameraInfo
 from seg_node.bags.writer import BagWriter
+from seg_node.core.errors import UserError
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive
 
 FIRST_STAMP = 1_700_000_000 * 10**9
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         width, _, height = options.size.partition("x")
         if not (width.isdecimal() and height.isdecimal()):
-            raise ValueError(f"--size is {options.size!r}; expected WIDTHxHEIGHT, such as 640x360")
+            raise UserError(f"--size is {options.size!r}; expected WIDTHxHEIGHT, such as 640x360")
         frames = write_drive(
             options.out,
             options.seed,
@@ -85,12 +86,12 @@ def write_drive(
 
     Raises:
         BagError: ``path`` exists or cannot be created, or the quality is out of range.
-        ValueError: another value is out of range.
+        UserError: another value is out of range.
     """
     drive = SyntheticDrive(seed, size, fps, weather, light, turns)
     frames = round(seconds * fps)
     if frames < 1:
-        raise ValueError(f"{seconds} s at {fps} frames per second is no frame")
+        raise UserError(f"{seconds} s at {fps} frames per second is no frame")
     fx, fy, cx, cy = drive.camera
     info = CameraInfo(drive.size[0], drive.size[1], np.array((fx, 0, cx, 0, fy, cy, 0, 0, 1)))
     with BagWriter(path, quality=quality) as bag:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_node.core.errors import UserError
 from seg_node.core.network import SegmentationNetwork
 from seg_node.core.taxonomy import colorize
 from seg_training.config import TrainingConfig
@@ -28,7 +29,7 @@ class Tracker:
         active: whether this process writes; in a run of several only the first one does.
 
     Raises:
-        ValueError: MLflow is asked for and not installed.
+        UserError: MLflow is asked for and not installed.
     """
 
     def __init__(self, config: TrainingConfig, active: bool = True):
@@ -36,9 +37,7 @@ class Tracker:
         self._mlflow: Any = None
         if config.mlflow and active:
             if not importlib.util.find_spec("mlflow"):
-                raise ValueError(
-                    "mlflow is not installed: pip install 'seg_node[tracking]', or train with mlflow=false"
-                )
+                raise UserError("mlflow is not installed: pip install 'seg_node[tracking]', or train with mlflow=false")
             self._mlflow = importlib.import_module("mlflow")
 
     def start(self, folder: Path) -> None:
@@ -84,11 +83,18 @@ class Tracker:
             rgb = [image[..., ::-1], colorize(truth)[..., ::-1], colorize(predict(image))[..., ::-1]]
             self._mlflow.log_image(np.hstack(rgb), key=f"mask_{number}", step=step)
 
-    def finish(self, folder: Path) -> None:
-        """Export the finished run into ``folder/bundle``, keep that too, and end."""
-        if not self._mlflow:
-            return
-        from seg_training.export import export_run
+    def finish(self) -> None:
+        """End the run."""
+        if self._mlflow:
+            self._mlflow.end_run()
 
-        self._mlflow.log_artifacts(str(export_run(folder, folder / "bundle").path), "bundle")
-        self._mlflow.end_run()
+
+def keep_bundle(folder: Path, bundle: Path) -> None:
+    """Keep a bundle with what was recorded of its run.
+
+    Args:
+        folder: of the run, which a ``Tracker`` has recorded.
+        bundle: folder of the bundle.
+    """
+    mlflow = importlib.import_module("mlflow")
+    mlflow.MlflowClient().log_artifacts((folder / _ID).read_text(), str(bundle), "bundle")

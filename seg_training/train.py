@@ -1,12 +1,11 @@
 """The training loop, to be read from top to bottom."""
 
-import importlib.metadata
+import argparse
 import json
 import math
 import os
 import re
 import signal
-import subprocess
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,17 +18,50 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from seg_node.core.errors import RunError, UserError
 from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork, computes_faster_in_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.config import TrainingConfig, dump_config, load_config
+from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset
 from seg_training.encoder_weights import ENCODER_WEIGHTS, load_from_file, load_packaged, normalisation
 from seg_training.evaluate import evaluate, predictor
+from seg_training.export import export_run
 from seg_training.losses import make_loss
-from seg_training.provenance import hardware
+from seg_training.run import averaged_weights, prepare_folder, run_folder
 from seg_training.sampling import Samples, plan, positions
-from seg_training.tracking import Tracker
+from seg_training.tracking import Tracker, keep_bundle
+
+TRIAL = {"steps": 4, "batch_size": 2, "accumulate": 1}
+"""Values of a first pass that shows whether everything fits together."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    command.add_argument("config", type=Path, help="YAML file, see config/training/")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="override any value of the file")
+    command.add_argument(
+        "--trial",
+        action="store_true",
+        help=f"only {TRIAL['steps']} steps of {TRIAL['batch_size']} images, to see that everything fits together; in a"
+        " folder of its own, NAME_trial",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    overrides = list(options.overrides)
+    if options.trial:
+        trial = load_config(options.config, overrides)
+        overrides = [*(f"{key}={value}" for key, value in TRIAL.items()), *overrides, f"name={trial.name}_trial"]
+    config = load_config(options.config, overrides)
+    folder = train(config)
+    # A launcher starts one process for each device, and numbers them so.
+    if os.environ.get("RANK", "0") == "0":
+        if config.mlflow:
+            keep_bundle(folder, export_run(folder, folder / "bundle").path)
+        print(f"trained: {folder}")
+    return 0
 
 
 def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
@@ -47,7 +79,7 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
         The run's folder. The averaged weights of its checkpoint are the result.
 
     Raises:
-        ValueError: the folder holds a run with another configuration, or the data is not what was announced.
+        UserError: the folder holds a run with another configuration, or the data is not what was announced.
         KeyboardInterrupt: SIGINT or SIGTERM, after writing a checkpoint.
     """
     stopping = _stop_on_signals()
@@ -60,7 +92,7 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
     main, ranks = accelerator.is_main_process, accelerator.num_processes
     if config.batch_size % (ranks * config.accumulate):
-        raise ValueError(f"batch_size {config.batch_size} cannot be split among {ranks} processes, {config.accumulate}")
+        raise UserError(f"batch_size {config.batch_size} cannot be split among {ranks} processes, {config.accumulate}")
 
     tracker = Tracker(config, active=main)
     network = start(config)
@@ -121,7 +153,7 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
                 accelerator.backward(loss)
             total += loss.item()
         if not math.isfinite(total):
-            raise FloatingPointError(f"loss is {total} at step {step}; lower learning_rate or use precision=fp32")
+            raise RunError(f"loss is {total} at step {step}; lower learning_rate or use precision=fp32")
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         optimizer.zero_grad()
@@ -148,20 +180,15 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
         if stopping and not done:
             raise KeyboardInterrupt
     accelerator.wait_for_everyone()
-    tracker.finish(folder)
+    tracker.finish()
     return folder
-
-
-def network_of(config: TrainingConfig) -> SegmentationNetwork:
-    """The network that a configuration describes, for weights that are loaded into it afterwards."""
-    return SegmentationNetwork(config.encoder, *normalisation(config.encoder), decoder=config.decoder)
 
 
 def start(config: TrainingConfig) -> SegmentationNetwork:
     """The network before its first step, on the CPU.
 
     Raises:
-        ValueError: the weights to start from cannot be had or do not fit; the message says what to do.
+        UserError: the weights to start from cannot be had or do not fit; the message says what to do.
     """
     pretrained = config.encoder_weights
     try:
@@ -173,7 +200,7 @@ def start(config: TrainingConfig) -> SegmentationNetwork:
             decoder=config.decoder,
         )
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"encoder_weights=imagenet: no model hub is reached ({type(error).__name__}); use encoder_weights=none, or"
             " fetch the encoder's safetensors file elsewhere and give its path"
         ) from error
@@ -241,46 +268,6 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     return left**0.9 if config.schedule == "poly" else (1 - math.cos(math.pi * left)) / 2
 
 
-def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
-    """Result of a finished run, as the state of a ``SegmentationNetwork`` on the CPU.
-
-    Raises:
-        ValueError: the run is not finished.
-    """
-    config = load_config(run / "config.yaml")
-    state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-    if state["step"] < config.steps:
-        raise ValueError(f"{run} stopped at step {state['step']} of {config.steps}; resume it with the train command")
-    prefix = "module."
-    return {name.removeprefix(prefix): v for name, v in state["ema"].items() if name.startswith(prefix)}
-
-
-def run_folder(config: TrainingConfig) -> Path:
-    """Where a run writes."""
-    return Path(config.runs) / config.name
-
-
-def prepare_folder(config: TrainingConfig, data: list[str]) -> Path:
-    """Make the run's folder and write down what made the run.
-
-    Args:
-        config: of the run.
-        data: description of each data set that it trains on.
-    """
-    folder = run_folder(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = dump_config(config)
-    written = folder / "config.yaml"
-    if written.exists() and written.read_text() != text:
-        raise ValueError(f"{folder} holds a run with another configuration; give another name= or remove it")
-    written.write_text(text)
-    names = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "accelerate", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    environment = {"data": data, "versions": versions, "commit": git_commit(), "machine": hardware()}
-    (folder / "environment.json").write_text(json.dumps(environment, indent=2))
-    return folder
-
-
 def category_shares(datasets: list, config: TrainingConfig, at_most: int = 200) -> np.ndarray:
     """Share of each category among the labelled pixels of a sample of the training data, float [8]."""
     chosen = plan([len(d) for d in datasets], config)
@@ -290,17 +277,6 @@ def category_shares(datasets: list, config: TrainingConfig, at_most: int = 200) 
         mask = datasets[dataset][index][1]
         counts += np.bincount(mask[mask != NO_LABEL], minlength=len(Category))
     return counts / counts.sum()
-
-
-def git_commit() -> str | None:
-    """Commit of the code that runs, None outside a git checkout."""
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _device() -> torch.device:

@@ -107,9 +107,6 @@ def _unpacked(code: int) -> Colour:
 def load_label_table(path: str | Path) -> LabelTable:
     """Read a table from YAML, such as those in ``config/labels/``.
 
-    ``labels`` lists mappings with ``id`` or ``colour`` (red, green, blue), ``category`` (one of the eight, or
-    ``ignore``) and, for the reader, ``name``.
-
     Raises:
         OSError: the file cannot be read.
         ValueError: the message names the file, the entry and what is wrong with it.
@@ -118,18 +115,34 @@ def load_label_table(path: str | Path) -> LabelTable:
         document = yaml.safe_load(Path(path).read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
+    return make_label_table(str(path), document)
+
+
+def make_label_table(name: str, document: object) -> LabelTable:
+    """Make a table of what such a file holds.
+
+    ``labels`` lists mappings with ``id`` or ``colour`` (red, green, blue), ``category`` (one of the eight, or
+    ``ignore``) and, for the reader, ``name``.
+
+    Args:
+        name: of the table, for messages.
+        document: what the file holds.
+
+    Raises:
+        ValueError: the message has the name, the entry and what is wrong with it.
+    """
     if not isinstance(document, dict) or set(document) != {"labels"} or not isinstance(document["labels"], list):
-        raise ValueError(f"{path}: expected one key, labels, with a list of {{id: .., category: ..}}")
+        raise ValueError(f"{name}: expected one key, labels, with a list of {{id: .., category: ..}}")
     categories: dict = {}
     for entry in document["labels"]:
         try:
             value, category = _entry(entry)
         except ValueError as error:
-            raise ValueError(f"{path}: entry {entry}: {error}") from error
+            raise ValueError(f"{name}: entry {entry}: {error}") from error
         if value in categories:
-            raise ValueError(f"{path}: {value} is listed twice")
+            raise ValueError(f"{name}: {value} is listed twice")
         categories[value] = category
-    return LabelTable(str(path), categories)
+    return LabelTable(name, categories)
 
 
 def _entry(entry: object) -> tuple[int | Colour, int]:

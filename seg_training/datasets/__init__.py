@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from seg_node.core.errors import UserError
 from seg_training.datasets.camvid import CamVid
 from seg_training.datasets.cityscapes import Cityscapes
 from seg_training.datasets.folder import LabelledFolder
@@ -49,6 +50,22 @@ _DATASETS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic,
 }
 
+
+def has_root(kind: str) -> bool:
+    """Whether a kind of data set lies in a folder, its ``root``.
+
+    Raises:
+        UserError: the kind is unknown.
+    """
+    return "root" in inspect.signature(_maker(kind)).parameters
+
+
+def _maker(kind: object) -> Callable[..., Dataset]:
+    if kind not in _DATASETS:
+        raise UserError(f"unknown dataset {kind!r}; there are {', '.join(_DATASETS)}")
+    return _DATASETS[kind]
+
+
 _CHECKS = ("full", "quick")
 
 
@@ -66,11 +83,9 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
     """
     options = dict(spec)
     kind, check = options.pop("dataset", None), options.pop("check", "full")
-    if kind not in _DATASETS:
-        raise ValueError(f"unknown dataset {kind!r}; there are {', '.join(_DATASETS)}")
+    make = _maker(kind)
     if check not in _CHECKS:
         raise ValueError(f"dataset {kind}: check is {check!r}; expected {' or '.join(_CHECKS)}")
-    make = _DATASETS[kind]
     keys = inspect.signature(make).parameters
     if unknown := [key for key in options if key not in keys]:
         raise ValueError(f"dataset {kind}: unknown key {', '.join(unknown)}; there are {', '.join(keys)}, check")

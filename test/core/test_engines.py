@@ -172,7 +172,7 @@ def test_agreement_at_fp32(val_frame, model, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
     from seg_node.core.engines.torch_engine import graph_weights
     from seg_node.core.network import FrameSegmenter, SegmentationNetwork
-    from seg_training.export import export_graph
+    from seg_training.export_graph import export_graph
 
     shipped = load_bundle(model)
     manifest = shipped.manifest

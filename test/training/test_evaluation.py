@@ -360,7 +360,8 @@ def data(tmp_path_factory):
 
 def test_command(data, tmp_path, capsys):
     plots = tmp_path / "plots"
-    assert main(["evaluate", "fpn_resnet50", "--data", str(data), "--json", "--block", "1", "--plots", str(plots)]) == 0
+    options = ["--split", "val", "--json", "--block", "1", "--plots", str(plots)]
+    assert main(["evaluate", "fpn_resnet50", "--data", str(data), *options]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["images"] == 3
     assert figures["engine"] == "onnxruntime"
@@ -383,7 +384,7 @@ def test_command_on_drives_of_train(data, capsys):
 
 
 def test_command_on_some_images(data, tmp_path, capsys):
-    options = ["--data", str(data), "--every", "2", "--block", "1"]
+    options = ["--data", str(data), "--split", "val", "--every", "2", "--block", "1"]
     assert main(["evaluate", "fpn_resnet50", *options, "--plots", str(tmp_path)]) == 0
     assert "(3 images), one in 2 of them, onnxruntime fp32; percent" in capsys.readouterr().out
     assert len(list(tmp_path.glob("worst_*.jpg"))) == 2
@@ -415,7 +416,7 @@ def test_shipped_metrics(data_dir, model, every, request, capsys):
     """The manifest's figures on CamVid val are those that the documented command prints."""
     if every == 1 and not request.config.getoption("--whole"):
         pytest.skip("all 101 images take minutes: pytest --whole")
-    options = ["--every", str(every), "--block", "1", "--json"]
+    options = ["--split", "val", "--every", str(every), "--block", "1", "--json"]
     assert main(["evaluate", model, "--data", str(data_dir / "camvid"), *options]) == 0
     printed = json.loads(capsys.readouterr().out)
     shipped = load_bundle(model).manifest.metrics["camvid_val"]

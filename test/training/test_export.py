@@ -26,7 +26,7 @@ from seg_training.__main__ import main  # noqa: E402
 from seg_training.config import dump_config, load_config  # noqa: E402
 from seg_training.datasets import open_dataset  # noqa: E402
 from seg_training.provenance import gflops, parse_roots, terms, with_roots  # noqa: E402
-from seg_training.train import averaged_weights  # noqa: E402
+from seg_training.run import averaged_weights  # noqa: E402
 
 CONFIG = str(ROOT / "config" / "training" / "fpn_resnet50.yaml")
 SCENES = {"dataset": "synthetic", "seeds": [0, 6], "size": [72, 96]}

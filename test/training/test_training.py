@@ -299,7 +299,7 @@ def test_train_export_evaluate(data, tmp_path, encoder, capsys):
 def test_run_that_starts_from_another(data, tmp_path, capsys):
     """It begins with the averaged weights of the first run, and the manifest tells of both."""
     from seg_training.__main__ import main
-    from seg_training.train import averaged_weights
+    from seg_training.run import averaged_weights
 
     assert main(["train", BASE_CONFIG, *_overrides(data, tmp_path, steps=1)]) == 0
     first = tmp_path / BASE

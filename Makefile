@@ -32,6 +32,7 @@ endif
 # What a target can be told by a variable. One that no target of this call takes is refused, rather than ignored.
 TAKES_demo := BAG VIDEO MODEL ENGINE OUT
 TAKES_compare := BAG VIDEO MODELS ENGINE OUT
+TAKES_compare-aa := BAG VIDEO MODEL ENGINE OUT
 TAKES_view := BAG VIDEO MODEL ENGINE VIEW_OPTIONS
 TAKES_serve := SERVE_OPTIONS
 TAKES_dashboard := DASHBOARD_OPTIONS
@@ -56,7 +57,7 @@ $(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin 
 	$(error `make $(MAKECMDGOALS)` takes no $(name)=; it takes $(or $(taken),none of these variables))))
 endif
 
-.PHONY: help demo compare view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
+.PHONY: help demo compare compare-aa view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
 	mutation audit lock train-smoke lint clean
 
 help: ## list the targets
@@ -66,9 +67,14 @@ demo: $(VENV)/.runtime ## replay the shipped drive; or BAG=, VIDEO=, with MODEL=
 	$(VENV)/bin/python -m seg_node replay $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),demo_output)"
 
-compare: $(VENV)/.runtime ## which of the two backbones should drive, in eight minutes; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
+compare: $(VENV)/.runtime ## which backbone should drive, in ten minutes; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
+
+compare-aa: $(VENV)/.runtime ## one model against itself: how much of a comparison is chance; MODEL=, BAG=, VIDEO=, ENGINE=, OUT=
+	$(VENV)/bin/python -m seg_node compare --models $(or $(MODEL),fpn_resnet50) $(or $(MODEL),fpn_resnet50) \
+		$(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") $(if $(ENGINE),--engine "$(ENGINE)") \
+		--out "$(or $(OUT),compare_output)"
 
 view: $(VENV)/.runtime ## the same drive in a loop, live on a web page; or BAG=, VIDEO=, MODEL=, ENGINE=, VIEW_OPTIONS="--attach /segmentation"
 	$(VENV)/bin/python -m seg_node view $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") $(if $(MODEL),--model "$(MODEL)") \

@@ -15,7 +15,6 @@ from setting import HD, HERE, isolated, profile_environment, python_path, street
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
-from seg_node.compare.statistics import Samples, quantile_difference
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import create_engine
 from seg_node.rig.bench import Bench
@@ -37,7 +36,6 @@ BESIDE_BARE = ("sustained", *OVERLOADS)
 """Runs that bare inference is timed right before and after, for the speed of a machine wanders."""
 ROUNDS = 6
 """Of each of ``BESIDE_BARE``, bare inference before and after it: the machine may change its speed within seconds."""
-_BLOCK_S = 1.0
 """Frames of so much time are one draw of the bootstrap."""
 
 
@@ -79,7 +77,6 @@ class Played:
     """From publishing a frame until its mask arrived."""
     age: list[float]
     """From publishing a frame until the node published its mask."""
-    block: list[int]
     frame: list[int]
     """Index of the frame in the drive."""
     masks_per_s: float
@@ -248,7 +245,6 @@ def played(name: str, hz: float, run: Run) -> Played:
         masked=masked,
         latency=[(frame.mask.arrived - frame.sent) / 1e6 for frame in seen],
         age=[(frame.mask.published - frame.sent) / 1e6 for frame in seen if frame.mask.published is not None],
-        block=[int(frame.index / hz / _BLOCK_S) for frame in seen],
         frame=[frame.frame for frame in seen],
         masks_per_s=(len(arrivals) - 1) / (max(arrivals) - min(arrivals)) if len(arrivals) > 1 else 0.0,
         cpu_s_per_1000=1000 * cpu / masked if cpu is not None and masked else None,
@@ -262,7 +258,7 @@ def together(rounds: Sequence[Played]) -> Played:
     first = rounds[0]
     if len(rounds) == 1:
         return first
-    lists = ("latency", "age", "block", "frame", "inference")
+    lists = ("latency", "age", "frame", "inference")
     costs = [one.cpu_s_per_1000 for one in rounds if one.cpu_s_per_1000 is not None]
     return replace(
         first,
@@ -274,38 +270,20 @@ def together(rounds: Sequence[Played]) -> Played:
     )
 
 
-def ratio(slow: Sequence[Played], fast: Sequence[Played], q: float, resamples: int = 2000) -> dict[str, float]:
-    """How many times longer a quantile of the latency is, with its bootstrap interval.
-
-    The quantile of a logarithm is the logarithm of the quantile, so that the ratio is a difference.
+def ratio(slow: Sequence[Played], fast: Sequence[Played], q: float) -> dict[str, float]:
+    """How many times longer a quantile of the latency is.
 
     Args:
-        slow: runs of one node, one per repetition.
+        slow: runs of one node, one per repetition, each in a process of its own.
         fast: runs of the other, at the same times.
         q: 0..1.
-        resamples: draws of the bootstrap.
 
     Returns:
-        ``value``, ``low`` and ``high`` at the confidence of ``seg_node.compare.statistics.LEVEL``.
+        ``value``, the geometric mean over the repetitions; ``low`` and ``high``, the least and the greatest of them:
+        so few processes give no interval.
     """
-    from seg_node.compare.statistics import Draws
-
-    blocks = 1 + max(max(run.block) for run in (*slow, *fast))
-    draws = Draws(max(2, blocks), len(slow), resamples)
-    interval = quantile_difference(_samples(fast), _samples(slow), q, draws)
-    return {
-        name: float(np.exp(getattr(interval, key)))
-        for name, key in (("value", "estimate"), ("low", "low"), ("high", "high"))
-    }
-
-
-def _samples(runs: Sequence[Played]) -> Samples:
-    return Samples(
-        np.log(np.concatenate([run.latency for run in runs])),
-        np.concatenate([run.frame for run in runs]),
-        np.concatenate([run.block for run in runs]),
-        np.concatenate([np.full(len(run.latency), i) for i, run in enumerate(runs)]),
-    )
+    ratios = [np.quantile(a.latency, q) / np.quantile(b.latency, q) for a, b in zip(slow, fast, strict=True)]
+    return {"value": float(np.exp(np.mean(np.log(ratios)))), "low": float(min(ratios)), "high": float(max(ratios))}
 
 
 def agreement(a: Measured, b: Measured) -> float:

@@ -1,19 +1,22 @@
-"""``python -m seg_node compare``: which of two backbones should drive, on this machine, on this drive."""
+"""``python -m seg_node compare``: which backbone should drive, on this machine, on this drive."""
 
 import argparse
 import dataclasses
 import datetime
 import hashlib
+import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.reader import BagError, bag_hash
 from seg_node.commands.options import (
+    SHIPPED_DRIVE,
     add_drive,
     add_engine,
     add_threads,
@@ -27,11 +30,17 @@ from seg_node.commands.options import (
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
 from seg_node.compare.page import to_html
 from seg_node.compare.text import to_text
-from seg_node.compare.verdict import judge
-from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
-from seg_node.core.machine import busy_cores, machine
+from seg_node.compare.verdict import judge, undecided
+from seg_node.core.bundle import DEFAULT_MODEL, Bundle, BundleError, load_bundle, shipped_bundles
+from seg_node.core.machine import busy_cores, setting
+from seg_node.core.share import shared_path
 
 _SELF_TEST_HZ = (60.0, 200.0)
+_MOST = 16
+_SEED = 20200824
+"""Seed of the order in which processes run: any will do, and the same one makes a comparison repeatable."""
+_STEP = 2
+"""Processes of each backbone that ``--until-decided`` adds at a time: a turn and its reverse."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from", type=Path, dest="source", metavar="JSON", help="make the page of a comparison anew")
     nodes = parser.add_mutually_exclusive_group()
     nodes.add_argument(
-        "--models", nargs=2, metavar="BUNDLE", help="shipped bundles, or paths of some (default: the two shipped)"
+        "--models",
+        nargs="+",
+        metavar="BUNDLE",
+        help="two or more shipped bundles, or paths of some; one twice shows how much is chance (default: all shipped)",
     )
     nodes.add_argument(
         "--attach", nargs=2, metavar="NODE", help="active nodes that somebody else started, such as /a/segmentation"
     )
     add_engine(parser)
     add_threads(parser)
-    parser.add_argument("--repetitions", type=_count, help="fresh processes of each backbone (default: 2)")
+    parser.add_argument("--repetitions", type=_count, help="fresh processes of each backbone (default: 6)")
+    parser.add_argument(
+        "--until-decided",
+        type=_count,
+        nargs="?",
+        const=_MOST,
+        metavar="MOST",
+        help=f"then add processes, two at a time, until the questions that they can answer have a winner or there are"
+        f" MOST (default: {_MOST}); intervals are widened for the looks",
+    )
     parser.add_argument("--rates", type=_hz, nargs="+", metavar="HZ", help="fixed rates (default: 10 20 30)")
     parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
     parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
@@ -82,7 +103,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
     from seg_node.bags.images import frame_size
     from seg_node.compare.measure import measure_process
     from seg_node.compare.offline import evaluate_offline, segment_offline
-    from seg_node.compare.plan import QUICK, Plan
+    from seg_node.compare.plan import QUICK, Plan, turns
     from seg_node.rig.bench import AttachedNode
     from seg_node.rig.loopback import self_test
     from seg_node.rig.plan_bar import PlanBar
@@ -94,7 +115,9 @@ def _compare(options: argparse.Namespace) -> Comparison:
     for name in options.attach or ():
         if not name.startswith("/"):
             raise ComparisonError(f"--attach needs the nodes' full names, such as /a/segmentation, not {name!r}")
-    bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped_pair()]
+    if options.models and len(options.models) < 2:
+        raise ComparisonError(f"--models names {options.models[0]} alone; name at least two, one twice to see chance")
+    bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped()]
     drive, masks, truth_source = _load(options)
     size = frame_size(drive)
     truth = TruthByFrame(drive, masks)
@@ -102,32 +125,35 @@ def _compare(options: argparse.Namespace) -> Comparison:
     plan = QUICK if options.quick else Plan()
     given = {"repetitions": options.repetitions, "rates": options.rates and tuple(options.rates)}
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
+    models = _told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach])
+    most = max(options.until_decided or 0, plan.repetitions)
+    order = turns(len(models), most, _SEED)
     comparison = Comparison(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        machine=machine() | {"busy_cores": busy_cores()},
+        machine=setting() | {"busy_cores": busy_cores()},
         versions=versions(),
         configuration={
             "engine": options.engine,
             "threads": options.threads,
             "attached": options.attach,
             "quick": options.quick,
+            "looks": 1 + math.ceil((most - plan.repetitions) / _STEP),
             "plan": dataclasses.asdict(plan),
         },
         harness={},
         drive=_facts(drive, size, options, truth_source if truth else "", len(truth)),
-        models=_told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach]),
+        models=models,
     )
     if drive.rate <= 0:
         raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")
 
     exit_on_sigterm()
     steps = plan.seconds(drive)
-    with PlanBar(plan.total(drive) + (0 if options.attach else steps["offline"])) as bar:
-        with bar.step("self-test of the harness", steps["self-test"]):
-            comparison.harness = self_test(size, _SELF_TEST_HZ[: 1 if options.quick else None])
-        for repetition in range(plan.repetitions):
-            for model in (0, 1):
-                log = options.out / "logs" / f"{'ab'[model]}{repetition + 1}"
+    with PlanBar(plan.total(drive, len(models)) + (0 if options.attach else steps["offline"])) as bar:
+
+        def repeat(repetition: int) -> None:
+            for model in order[repetition]:
+                log = options.out / "logs" / f"{ascii_lowercase[model]}{repetition + 1}"
                 if options.attach:
                     target = AttachedNode(options.attach[model])
                 else:
@@ -141,21 +167,31 @@ def _compare(options: argparse.Namespace) -> Comparison:
                         autostart=True,
                     )
                 measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar)
+
+        with bar.step("self-test of the harness", steps["self-test"]):
+            comparison.harness = self_test(size, _SELF_TEST_HZ[: 1 if options.quick else None])
+        for repetition in range(plan.repetitions):
+            repeat(repetition)
         if bundles:
-            with bar.step("both backbones offline", steps["offline"]):
+            with bar.step("all backbones offline", steps["offline"]):
                 found = segment_offline(bundles, drive, plan.offline_s, options.engine, options.threads)
                 evaluate_offline(comparison, drive, truth, found)
-    comparison.verdicts, comparison.decision = judge(comparison)
+        comparison.verdicts, comparison.decision = judge(comparison)
+        while comparison.repetitions < most and undecided(comparison.verdicts):
+            for repetition in range(comparison.repetitions, min(comparison.repetitions + _STEP, most)):
+                repeat(repetition)
+            comparison.verdicts, comparison.decision = judge(comparison)
+    comparison.configuration["order"] = order[: comparison.repetitions]
     comparison.duration_s = round(time.monotonic() - started, 1)
     return comparison
 
 
-def _shipped_pair() -> list[str]:
+def _shipped() -> list[str]:
+    """All shipped bundles, the incumbent first."""
     names = list(shipped_bundles())
-    if len(names) != 2:
+    if len(names) < 2:
         raise BundleError(f"{len(names)} bundles are shipped ({', '.join(names)}); name two with --models")
-    # The incumbent first.
-    return sorted(names, key=lambda name: "resnet50" not in name)
+    return sorted(names, key=lambda name: not name.startswith(DEFAULT_MODEL))
 
 
 def _backbone(bundle: Bundle) -> Backbone:
@@ -171,9 +207,13 @@ def _backbone(bundle: Bundle) -> Backbone:
 
 def _told_apart(models: list[Backbone]) -> list[Backbone]:
     """With numbers where somebody compares a backbone with itself, to see how much is chance."""
-    if models[0].name == models[1].name:
-        return [dataclasses.replace(model, name=f"{model.name} ({i})") for i, model in enumerate(models, 1)]
-    return models
+    names = [model.name for model in models]
+    return [
+        dataclasses.replace(model, name=f"{model.name} ({names[: i + 1].count(model.name)})")
+        if names.count(model.name) > 1
+        else model
+        for i, model in enumerate(models)
+    ]
 
 
 def _load(options: argparse.Namespace) -> tuple[Drive, Mapping[int, np.ndarray], str]:
@@ -193,10 +233,12 @@ def _facts(
     drive: Drive, size: tuple[int, int], options: argparse.Namespace, truth: str, truth_frames: int
 ) -> DriveFacts:
     first = drive.frames[0].log_time
+    content = hashlib.sha256(options.video.read_bytes()).hexdigest() if options.video else bag_hash(drive.path)
+    shipped = shared_path(SHIPPED_DRIVE)
     return DriveFacts(
         path=_shown(drive.path),
         topic=drive.topic,
-        hash=hashlib.sha256(options.video.read_bytes()).hexdigest() if options.video else bag_hash(drive.path),
+        hash=content,
         width=size[1],
         height=size[0],
         rate_hz=round(drive.rate, 3),
@@ -204,6 +246,7 @@ def _facts(
         truth=truth,
         truth_frames=truth_frames,
         times_s=[round((frame.log_time - first) / 1e9, 4) for frame in drive.frames],
+        made_up=content == (shipped and bag_hash(shipped)),
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seg_node.rig.node_process import NodeProcess
     from seg_node.ros.remote import Remote
 
-_SHIPPED_DRIVE = "rosbags/synthetic_drive"
+SHIPPED_DRIVE = "rosbags/synthetic_drive"
 
 
 def add_ros_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -86,9 +86,9 @@ def load_drive(
             made = Path(folder) / "drive"
             from_video(options.video, made, raw=raw, progress=True)
             return dataclasses.replace(open_drive(made), path=options.video)
-    bag = options.bag or shared_path(_SHIPPED_DRIVE)
+    bag = options.bag or shared_path(SHIPPED_DRIVE)
     if bag is None:
-        raise UserError(f"the shipped drive {_SHIPPED_DRIVE} is missing; give one with --bag or --video")
+        raise UserError(f"the shipped drive {SHIPPED_DRIVE} is missing; give one with --bag or --video")
     return open_drive(bag, topic, mask_topic, start, duration)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_node.compare.statistics import LEVEL, mean_iou
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
 from seg_node.core.taxonomy import SCORED_CATEGORIES
@@ -32,7 +33,7 @@ class DriveFacts:
     path: str
     topic: str
     hash: str
-    """See ``replay.bag.bag_hash``."""
+    """See ``bags.reader.bag_hash``."""
     width: int
     height: int
     rate_hz: float
@@ -44,11 +45,13 @@ class DriveFacts:
     """Frames with ground truth."""
     times_s: list[float]
     """When each frame was recorded, from the first one on."""
+    made_up: bool = False
+    """Whether it was drawn by the generator whose scenes the shipped models were trained on, too."""
 
 
 @dataclass
 class Backbone:
-    """One of the two compared models."""
+    """One of the compared models."""
 
     name: str
     """Name of the bundle, with a number where both are the same; name of the node where it was attached."""
@@ -111,7 +114,8 @@ class Measured:
     repetition: int
     """From 0."""
     purpose: str
-    """``recorded``, ``fixed`` (a rate in Hz) or ``overload`` (a multiple of the sustained rate)."""
+    """``recorded``, ``fixed`` (a rate in Hz), ``overload`` (a multiple of the sustained rate) or ``saturation`` (a
+    multiple of what the process can do)."""
     rate: str
     """For people, such as ``10 Hz`` or ``1.5x sustained``."""
     hz: float
@@ -130,6 +134,10 @@ class Measured:
     """Standard deviation of the time between masks."""
     usage: dict[str, float | None] | None = None
     """See ``scoring.summarise_usage``; None where the process is not known."""
+    age_mean_ms: float | None = None
+    """Mean age of the newest mask's frame; see ``scoring.age_of_information``."""
+    age_peak_ms: float | None = None
+    """Mean of that age just before each newer mask."""
 
     @property
     def settled(self) -> slice:
@@ -153,7 +161,11 @@ class Measured:
 
 @dataclass
 class Sustained:
-    """One search for the highest rate at which at most ``max_dropped`` of the frames get no mask."""
+    """How many frames per second one process keeps up with.
+
+    ``hz`` and ``ceiling`` bracket the highest rate at which at most ``max_dropped`` of the frames get no mask; one
+    search is a bracket, which decides nothing. ``saturated_hz`` is measured in every process, and decides.
+    """
 
     model: int
     repetition: int
@@ -164,7 +176,10 @@ class Sustained:
     max_dropped: float
     """0..1."""
     probes: list[dict[str, Any]]
-    """Each rate that was tried: ``rate``, ``achieved``, ``sent``, ``received``, ``masked``, ``passed``."""
+    """Each rate that was tried: ``rate``, ``achieved``, ``sent``, ``received``, ``masked``, ``passed``; none in those
+    processes in which nothing was searched."""
+    saturated_hz: float | None = None
+    """Masks per second while more frames come than can be masked; None where it was not measured."""
 
 
 @dataclass
@@ -186,9 +201,19 @@ class Scored:
     """Per frame, pixels of each scored category (flat to vehicle) that were found."""
     unions: list[list[int]]
     """Per frame, pixels of each scored category in truth or prediction."""
+    across_seam: int = 0
+    """Instants that are not scored, because the drive had begun anew and the newest mask was still of its end."""
 
     @classmethod
-    def of(cls, model: int, repetition: int, frames: list[int], confusions: list[np.ndarray], unanswered: int = 0):
+    def of(
+        cls,
+        model: int,
+        repetition: int,
+        frames: list[int],
+        confusions: list[np.ndarray],
+        unanswered: int = 0,
+        across_seam: int = 0,
+    ) -> "Scored":
         """Summarise confusion matrices, one per frame, each [8, 8] or [8, 9]; at least one."""
         total = scores(sum(confusions[1:], confusions[0]))
         columns = list(SCORED_CATEGORIES)
@@ -201,18 +226,16 @@ class Scored:
             unions.append(union.tolist())
         # Not a number where nothing is labelled.
         miou_7, miou_8 = (value if math.isfinite(value) else None for value in (total["miou_7"], total["miou_8"]))
-        return cls(model, repetition, miou_7, miou_8, total["iou"], unanswered, frames, hits, unions)
+        return cls(model, repetition, miou_7, miou_8, total["iou"], unanswered, frames, hits, unions, across_seam)
 
     def per_frame(self) -> np.ndarray:
         """``miou_7`` of each frame alone, float [N], NaN where nothing was labelled."""
-        from seg_node.compare.statistics import mean_iou
-
         return mean_iou(np.array(self.hits), np.array(self.unions))
 
 
 @dataclass
 class FlickerColumns:
-    """Change between the masks of consecutive frames; see ``replay.consistency.Flicker``. In percent."""
+    """Change between the masks of consecutive frames; see ``compare.consistency.Flicker``. In percent."""
 
     model: int
     frame: list[int]
@@ -224,7 +247,7 @@ class FlickerColumns:
 
 @dataclass
 class Disagreement:
-    """Share of pixels to which the two backbones give different categories, in percent."""
+    """Share of pixels to which backbones give different categories, in percent."""
 
     frame: list[int]
     """Index in the drive."""
@@ -262,16 +285,22 @@ class Verdict:
     unit: str
     lower_is_better: bool
     values: list[float | None]
-    """Values of the two backbones."""
+    """Means over the processes of the two backbones."""
     difference: Difference | None
     """None where the question could not be asked."""
     winner: int | None
-    """Index of the backbone; None where no winner is named."""
+    """Place of the backbone in ``Comparison.models``; None where no winner is named."""
     reason: str
     """One sentence."""
     paired: Difference | None = None
     """Median difference of the latencies of those frames that both masked."""
     paired_frames: int = 0
+    models: list[int] = field(default_factory=lambda: [0, 1])
+    """The two backbones, as places in ``Comparison.models``."""
+    level: float = LEVEL
+    """Confidence of this interval, after the corrections for several pairs of backbones and several looks."""
+    block_s: float | None = None
+    """Length of the blocks of the drive in seconds; None where the scene does not enter."""
 
 
 @dataclass
@@ -287,7 +316,7 @@ class Decision:
 
 @dataclass
 class Comparison:
-    """Two backbones on one drive on one machine."""
+    """Two or more backbones on one drive on one machine."""
 
     created: str
     """ISO 8601, UTC."""
@@ -313,8 +342,13 @@ class Comparison:
 
     @property
     def repetitions(self) -> int:
-        """Runs of each backbone at the recorded rate."""
+        """Runs of each backbone at the recorded rate, each in a process of its own."""
         return 1 + max((run.repetition for run in self.runs), default=0)
+
+    @property
+    def level(self) -> float:
+        """Confidence of each question: that of all looks together, shared out among them (Bonferroni)."""
+        return 1 - (1 - LEVEL) / self.configuration.get("looks", 1)
 
     @property
     def faults(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What can be said of masks without ground truth: how they flicker, and where two backbones disagree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,6 +57,6 @@ def flicker(before: np.ndarray, now: np.ndarray, mask_before: np.ndarray, mask_n
     )
 
 
-def disagreement(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of pixels to which two masks, uint8 [H, W], give different categories, in percent."""
-    return 100 * float((a != b).mean())
+def disagreement(masks: Sequence[np.ndarray]) -> float:
+    """Share of pixels to which masks of one frame, uint8 [H, W] each, give different categories, in percent."""
+    return 100 * float(np.any([mask != masks[0] for mask in masks[1:]], axis=0).mean())

@@ -1,10 +1,10 @@
-"""Both backbones over the frames of a drive without any hurry: accuracy, flicker, disagreement, pictures."""
+"""All backbones over the frames of a drive without any hurry: accuracy, flicker, disagreement, pictures."""
 
 import base64
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,13 +30,13 @@ _DIFFERENT_BGR = (0, 159, 230)
 
 @dataclass
 class OfflineMasks:
-    """Masks of both backbones of the chosen frames, compressed."""
+    """Masks of all backbones of the chosen frames, compressed."""
 
     frames: list[int]
     """Index in the drive of each chosen frame that can be decoded."""
     shape: tuple[int, int]
-    data: list[dict[int, bytes]] = field(default_factory=lambda: [{}, {}])
-    """Encoded masks by backbone and frame."""
+    data: list[dict[int, bytes]]
+    """zlib-compressed mask by backbone and frame."""
 
     def get(self, model: int, frame: int) -> np.ndarray:
         """Mask, uint8 [H, W]."""
@@ -55,10 +55,10 @@ def choose_frames(count: int, affordable: int) -> list[int]:
 def segment_offline(
     bundles: Sequence[Bundle], drive: Drive, seconds: float, engine: str = "auto", threads: int = 0
 ) -> OfflineMasks:
-    """Mask frames with both backbones, the same engine that the nodes have, in this process.
+    """Mask frames with all backbones, the same engine that the nodes have, in this process.
 
     Args:
-        bundles: two.
+        bundles: one of each backbone.
         drive: whose images.
         seconds: about so long; decides how many frames there are.
         engine, threads: see ``create_engine``.
@@ -83,7 +83,7 @@ def segment_offline(
         each.infer(first)
         cost += time.monotonic() - since
     chosen = choose_frames(len(drive.frames), int(seconds / max(cost, 1e-6)))
-    masks = OfflineMasks([i for i in chosen if image(i) is not None], first.shape[:2])
+    masks = OfflineMasks([i for i in chosen if image(i) is not None], first.shape[:2], [{} for _ in bundles])
     for frame in masks.frames:
         for model, each in enumerate(engines):
             masks.data[model][frame] = zlib.compress(each.infer(image(frame))[0].tobytes(), 1)
@@ -102,16 +102,17 @@ def evaluate_offline(
         masks: of ``segment_offline``.
     """
     scored = [frame for frame in masks.frames if frame in truth]
-    for model in (0, 1):
+    models = range(len(comparison.models))
+    for model in models:
         if scored:
             confusions = [confusion_matrix(truth[frame], masks.get(model, frame)) for frame in scored]
             comparison.offline.append(Scored.of(model, 0, scored, confusions))
         comparison.flicker.append(_flicker(model, drive, masks))
-    shares = [disagreement(masks.get(0, frame), masks.get(1, frame)) for frame in masks.frames]
+    shares = [disagreement([masks.get(model, frame) for model in models]) for frame in masks.frames]
     comparison.disagreement = Disagreement(masks.frames, [round(share, 3) for share in shares])
     names = [model.name for model in comparison.models]
     for frame, why in worst_frames(comparison):
-        panels = _panels(drive, frame, truth.get(frame), [masks.get(model, frame) for model in (0, 1)], names)
+        panels = _panels(drive, frame, truth.get(frame), [masks.get(model, frame) for model in models], names)
         comparison.pictures.append(Picture(frame, comparison.drive.times_s[frame], why, panels))
 
 
@@ -177,7 +178,7 @@ def _panels(
     for name, mask in zip(names, masks, strict=True):
         panels[name] = paint(bgr, mask, _ALPHA)
     grey = cv2.cvtColor(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    differs = masks[0] != masks[1]
+    differs = np.any([mask != masks[0] for mask in masks[1:]], axis=0)
     grey[differs] = (0.25 * grey[differs] + 0.75 * np.array(_DIFFERENT_BGR)).astype(np.uint8)
     panels["where they disagree"] = grey
     return {title: _jpeg(picture) for title, picture in panels.items()}

@@ -40,9 +40,10 @@ def to_html(comparison: Comparison) -> str:
         *(f"<p class=fault>{html.escape(fault)}</p>" for fault in (*comparison.faults, *text.caution(comparison))),
         "<h2>The questions</h2>",
         html_table(tables.verdicts(comparison)),
+        html_table(pairs) if (pairs := tables.pairs(comparison)) else "",
         "<ul>"
         + "".join(
-            f"<li><b>{html.escape(v.title)}.</b> {html.escape(v.reason)}{html.escape(text.paired(v))}</li>"
+            f"<li><b>{html.escape(text.heading(comparison, v))}.</b> {html.escape(v.reason + text.paired(v))}</li>"
             for v in comparison.verdicts
         )
         + "</ul>",

@@ -1,6 +1,7 @@
 """Figures of a comparison, see ``core.report.charts``."""
 
 from collections.abc import Callable
+from string import ascii_uppercase
 
 import matplotlib
 import numpy as np
@@ -49,7 +50,7 @@ def figures(comparison: Comparison) -> list[Figure]:
     makers: list[Callable[[Comparison], Figure | None]] = [
         _latency_distribution,
         _stages,
-        _latency_over_time,
+        _processes,
         _fates,
         _accuracy_against_latency,
         _categories,
@@ -68,7 +69,7 @@ def _latencies(comparison: Comparison, model: int) -> np.ndarray:
 
 
 def _latency_distribution(comparison: Comparison) -> Figure | None:
-    values = [_latencies(comparison, model) for model in (0, 1)]
+    values = [_latencies(comparison, model) for model in range(len(comparison.models))]
     if not all(v.size for v in values):
         return None
     fig, ax = _axes()
@@ -88,10 +89,10 @@ def _latency_distribution(comparison: Comparison) -> Figure | None:
 
 
 def _stages(comparison: Comparison) -> Figure | None:
-    means = [_mean_stages(comparison, model) for model in (0, 1)]
+    means = [_mean_stages(comparison, model) for model in range(len(comparison.models))]
     if not all(means):
         return None
-    fig, ax = _axes(2.1)
+    fig, ax = _axes(1.3 + 0.4 * len(means))
     for i, of_model in enumerate(means):
         left = 0.0
         for name, value in of_model.items():
@@ -99,7 +100,7 @@ def _stages(comparison: Comparison) -> Figure | None:
             ax.barh(1 - i, value, 0.55, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=None if i else name)
             left += value
         ax.annotate(f"{left:.0f} ms", (left, 1 - i), (3, 0), textcoords="offset points", va="center", fontsize=9)
-    _name_rows(ax, [1, 0], [model.name for model in comparison.models])
+    _name_rows(ax, [1 - i for i in range(len(means))], [model.name for model in comparison.models])
     ax.set(xlabel="mean per masked frame, ms", title="Where the time goes")
     ax.margins(x=0.12)
     fig.legend(ncols=3, loc="outside lower center")
@@ -125,31 +126,29 @@ def _mean_stages(comparison: Comparison, model: int) -> dict[str, float]:
     return dict(zip(_STAGES, np.mean(rows, 0).clip(0).tolist(), strict=True)) if rows else {}
 
 
-def _latency_over_time(comparison: Comparison) -> Figure | None:
+def _processes(comparison: Comparison) -> Figure | None:
+    """The unit of the verdicts: what one process did."""
     fig, ax = _axes()
     said = []
     for i, model in enumerate(comparison.models):
-        for run in _recorded(comparison, i):
-            columns = run.frames
-            points = [
-                (sent / 1e3, mask)
-                for sent, mask in zip(columns.sent[run.settled], columns.mask[run.settled], strict=True)
-                if mask is not None
-            ]
-            if not points:
-                continue
-            x, y = np.array(points[:: max(1, len(points) // _MOST_POINTS)]).T
-            face = COLOURS[i] if run.repetition == 0 else "none"
-            label = model.name if run.repetition == 0 else None
-            ax.plot(x, y, MARKERS[i], ms=3, mec=COLOURS[i], mfc=face, mew=0.7, label=label)
-            said.append(f"{model.name}, run {run.repetition + 1}: {np.min(y):.0f} to {np.max(y):.0f} ms")
+        medians = {
+            run.repetition + 1: float(np.median(latencies))
+            for run in _recorded(comparison, i)
+            if (latencies := run.latencies()[0]).size
+        }
+        if medians:
+            ax.plot(*zip(*sorted(medians.items()), strict=True), MARKERS[i], color=COLOURS[i], ms=6, label=model.name)
+            said.append(f"{model.name}: " + ", ".join(f"{value:.0f}" for _, value in sorted(medians.items())) + " ms")
     if not said:
         return None
-    ax.set(xlabel="seconds since the start of the run", ylabel="camera to mask, ms", title="Latency over time")
+    ax.set(xlabel="pair of processes", ylabel="median camera to mask, ms", title="Latency of each process")
+    ax.set_xticks(range(1, comparison.repetitions + 1))
     ax.set_ylim(bottom=0)
     fig.legend(ncols=2, loc="outside lower center")
     return Figure(
-        to_svg(fig), "Each mask of the runs at the recorded rate; first runs filled, later ones hollow.", _said(said)
+        to_svg(fig),
+        "Median latency of each process at the recorded rate; processes above one another ran one after the other.",
+        _said(said),
     )
 
 
@@ -157,7 +156,8 @@ def _fates(comparison: Comparison) -> Figure | None:
     rates = list(dict.fromkeys(run.rate for run in comparison.runs))
     if not rates:
         return None
-    fig, ax = _axes(0.9 + 0.42 * len(rates))
+    models = len(comparison.models)
+    fig, ax = _axes(0.9 + 0.21 * models * len(rates))
     said = []
     used: dict[str, None] = {}
     places, names = [], []
@@ -167,24 +167,26 @@ def _fates(comparison: Comparison) -> Figure | None:
             sent = sum(run.counts["sent"] for run in runs)
             if not sent:
                 continue
-            place, left = -row + 0.2 - 0.4 * i, 0.0
+            place, left = -row + 0.4 * (1 - 2 * i / (models - 1)) * (models - 1) / models, 0.0
             for fate, (colour, hatch) in _FATES.items():
                 share = 100 * sum(run.counts.get(fate, 0) for run in runs) / sent
                 if not share:
                     continue
                 label = None if fate in used else fate
                 used[fate] = None
-                ax.barh(place, share, 0.34, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=label)
+                ax.barh(place, share, 0.68 / models, left, color=colour, hatch=hatch, ec="white", lw=0.5, label=label)
                 left += share
             masked = 100 * sum(run.counts["masked"] for run in runs) / sent
-            ax.annotate("AB"[i], (101, place), va="center", fontsize=8, color=COLOURS[i], annotation_clip=False)
+            ax.annotate(
+                ascii_uppercase[i], (101, place), va="center", fontsize=8, color=COLOURS[i], annotation_clip=False
+            )
             said.append(f"{rate}, {model.name}: {masked:.0f} % masked")
         places.append(-row)
         names.append(rate.replace(" sustained", "\nsustained"))
     ax.set_yticks(places, names)
     ax.grid(axis="y", visible=False)
-    a, b = (model.name for model in comparison.models)
-    ax.set(xlabel=f"frames sent, %     A {a}, B {b}", xlim=(0, 100), title="What became of the frames at each rate")
+    key = ", ".join(f"{letter} {model.name}" for letter, model in zip(ascii_uppercase, comparison.models, strict=False))
+    ax.set(xlabel=f"frames sent, %     {key}", xlim=(0, 100), title="What became of the frames at each rate")
     fig.legend(ncols=3, loc="outside lower center")
     return Figure(to_svg(fig), "All frames of all runs, warm-up included, by what became of them.", _said(said))
 
@@ -236,7 +238,7 @@ def _categories(comparison: Comparison) -> Figure | None:
             scored = [s for s in all_scored if s.model == i]
             means = [mean_known(s.iou.get(name) for s in scored) for name in SCORED_NAMES]
             of_kind[kind] = [np.nan if mean is None else mean for mean in means]
-        rows = -np.arange(len(SCORED_NAMES)) + 0.17 - 0.34 * i
+        rows = -np.arange(len(SCORED_NAMES)) + 0.17 - 0.34 * i / max(len(comparison.models) - 1, 1)
         ax.hlines(rows, of_kind["streaming"], of_kind["offline"], color=COLOURS[i], lw=1)
         options = {"ls": "none", "marker": MARKERS[i], "ms": 5, "mec": COLOURS[i]}
         ax.plot(of_kind["offline"], rows, mfc="white", label=f"{model.name}, offline", **options)

@@ -1,27 +1,30 @@
-"""How sure a difference between two backbones is: a paired bootstrap over blocks of the drive and over repetitions.
+"""How sure a difference between two backbones is: Student's interval over the units that are independent.
 
-Neighbouring frames show nearly the same scene to a machine in nearly the same state, so a bootstrap that draws single
-frames takes 300 looks at one street for 300 streets, and its intervals are far too short. Here the drive is cut into
-blocks of contiguous frames and whole blocks are drawn (Carlstein, "The use of subseries values for estimating the
-variance of a general statistic from a stationary sequence", Annals of Statistics 14, 1986; Lahiri, "Resampling Methods
-for Dependent Data", 2003, chapter 2). Repetitions are drawn independently of the blocks, because they cross them (Owen,
-"The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007). Each draw serves both backbones: what a hard stretch
-of road or a slow minute of the machine does to both cancels in their difference.
+What a latency, a rate of masks or a streaming score varies with is the process: where its memory lies, which threads
+met which cores, what else the machine did in that half minute. Frames of one process have all that in common, so that
+thousands of them are one look at it. The unit is therefore the pair of processes, one of each backbone, that ran one
+after the other; pairs run in turned orders (see ``plan.turns``), and a drift of the machine cancels.
+
+What depends on the scene alone is cut into blocks of the drive, because neighbouring frames show nearly the same street
+(Künsch, "The jackknife and the bootstrap for general stationary observations", Annals of Statistics 17, 1989). A mean
+IoU is no mean over blocks, so each block stands in by its pseudo-value: what the figure changes by when the block is
+left out (Tukey 1958; Miller, "The jackknife: a review", Biometrika 61, 1974).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from seg_node.core.statistics import expanded_tail
+from seg_node.core.statistics import student_interval
 
 LEVEL = 0.99
-"""Confidence of every interval: five questions are asked, which together shall mislead at most once in twenty times."""
+"""Confidence of every question: five are asked, which together shall mislead at most once in twenty times."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference, second backbone minus first, and the interval in which it lies at ``LEVEL`` confidence."""
+    """A difference, second backbone minus first, and the interval in which it lies."""
 
     estimate: float
     low: float
@@ -33,54 +36,32 @@ class Interval:
         return int(self.low > 0) - int(self.high < 0)
 
 
-class Draws:
-    """Resamples of a drive's blocks and of the repetitions, the same for both backbones.
+@dataclass(frozen=True)
+class Units:
+    """Values of independent units whose mean is a difference, and perhaps those of another kind of unit.
 
-    Args:
-        blocks: number of blocks, at least 2.
-        repetitions: runs of each backbone; run i of one is paired with run i of the other.
-        resamples: number of draws.
-        seed: of the random generator: the same data give the same interval.
+    A streaming score varies with the process and with the scene: its interval is the wider one of the two.
     """
 
-    def __init__(self, blocks: int, repetitions: int = 1, resamples: int = 10000, seed: int = 0):
-        rng = np.random.default_rng(seed)
-        self.blocks = blocks
-        self.repetitions = repetitions
-        self.of_blocks = rng.multinomial(blocks, np.full(blocks, 1 / blocks), resamples)
-        """int [resamples, blocks], how often each draw holds a block."""
-        self.of_repetitions = rng.multinomial(repetitions, np.full(repetitions, 1 / repetitions), resamples)
-        """int [resamples, repetitions]."""
-
-    def interval(self, estimate: float, resampled: np.ndarray) -> Interval:
-        """Percentile interval of a statistic, widened for the small number of blocks, see ``expanded_tail``.
-
-        Args:
-            estimate: the statistic of the data itself.
-            resampled: float [resamples], of each draw; NaN where a draw has no samples.
-        """
-        tail = expanded_tail(LEVEL, self.blocks)
-        low, high = np.nanquantile(resampled, [tail, 1 - tail])
-        return Interval(float(estimate), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Durations with their places in the experiment, all [N]."""
-
     values: np.ndarray
-    """float, milliseconds."""
-    frame: np.ndarray
-    """int, index of the frame in the drive."""
-    block: np.ndarray
-    """int, see ``blocks_of``."""
-    repetition: np.ndarray
-    """int, from 0."""
+    """float [N], N at least 2."""
+    others: np.ndarray | None = None
+    """float [M], M at least 2."""
+
+    def interval(self, level: float) -> Interval:
+        """Student's interval around the mean of ``values``."""
+        estimate = float(np.mean(self.values))
+        halves = []
+        for values in (self.values, self.others):
+            if values is not None:
+                low, high = student_interval(values, level)
+                halves.append((high - low) / 2)
+        return Interval(estimate, estimate - max(halves), estimate + max(halves))
 
 
 @dataclass(frozen=True)
 class IouCounts:
-    """Pixels per frame and category from which IoU is made, with their places in the experiment."""
+    """Pixels per frame and category from which IoU is made, with the block of each frame."""
 
     hits: np.ndarray
     """int [N, C], pixels of a category that were found."""
@@ -88,8 +69,83 @@ class IouCounts:
     """int [N, C], pixels that are of the category in truth or prediction."""
     block: np.ndarray
     """int [N]."""
-    repetition: np.ndarray
-    """int [N]."""
+
+    def by_block(self, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Hits and unions of each block, int [blocks, C]."""
+        sums = np.zeros((2, blocks, self.hits.shape[1]), np.int64)
+        np.add.at(sums[0], self.block, self.hits)
+        np.add.at(sums[1], self.block, self.unions)
+        return sums[0], sums[1]
+
+
+def decided(differences: Sequence[Units], level: float) -> list[tuple[Interval, float]]:
+    """Intervals of a family of differences after Holm, and the confidence of each.
+
+    Those whose interval leaves zero out at the level of the whole family's Bonferroni correction are decided, the rest
+    is looked at again as a smaller family (Holm, "A simple sequentially rejective multiple test procedure",
+    Scandinavian Journal of Statistics 6, 1979). One difference has its plain interval.
+
+    Args:
+        differences: of one question, one for each pair of backbones.
+        level: confidence that none of them is decided by chance.
+    """
+    found: dict[int, tuple[Interval, float]] = {}
+    while len(found) < len(differences):
+        each = 1 - (1 - level) / (len(differences) - len(found))
+        looked = {i: (d.interval(each), each) for i, d in enumerate(differences) if i not in found}
+        clear = {i: one for i, one in looked.items() if one[0].sign}
+        found |= clear or looked
+    return [found[i] for i in range(len(differences))]
+
+
+def pseudo_values(whole: float, without: np.ndarray) -> np.ndarray:
+    """Pseudo-values of the jackknife: float [N], whose mean estimates the figure and whose spread its error.
+
+    Args:
+        whole: the figure of everything.
+        without: float [N], the figure without each unit.
+    """
+    return len(without) * whole - (len(without) - 1) * without
+
+
+def quantile_differences(a: Sequence[np.ndarray], b: Sequence[np.ndarray], q: float) -> np.ndarray:
+    """Difference b - a of a quantile in each pair of processes, float [pairs].
+
+    A high quantile of few values lies lower than one of many. Of the process with more values only as many are looked
+    at, evenly over its run, as the other one has, so that neither gains by being slow.
+
+    Args:
+        a, b: values of each process of the two backbones in the order of time, float [..] each, in pairs; none empty.
+        q: 0..1.
+    """
+
+    def of(values: np.ndarray, count: int) -> float:
+        return float(np.quantile(values[np.linspace(0, len(values) - 1, count).round().astype(int)], q))
+
+    counts = [min(map(len, pair)) for pair in zip(a, b, strict=True)]
+    return np.array([of(high, n) - of(low, n) for low, high, n in zip(a, b, counts, strict=True)])
+
+
+def miou_differences(a: IouCounts, b: IouCounts, blocks: int) -> np.ndarray:
+    """The difference b - a of the mean IoU, each from one sum over all frames, by pseudo-values of the blocks.
+
+    Returns:
+        float [blocks], percentage points.
+    """
+    whole, without = 0.0, np.zeros(blocks)
+    for sign, counts in ((-1, a), (1, b)):
+        hits, unions = counts.by_block(blocks)
+        whole += sign * float(mean_iou(hits.sum(0), unions.sum(0)))
+        without += sign * mean_iou(hits.sum(0) - hits, unions.sum(0) - unions)
+    return pseudo_values(whole, without)
+
+
+def mean_iou(hits: np.ndarray, unions: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of hits / unions in percent; categories without a pixel are left out, NaN without any."""
+    present = unions > 0
+    iou = np.where(present, hits / np.maximum(unions, 1), 0.0)
+    count = present.sum(-1)
+    return np.where(count > 0, 100 * iou.sum(-1) / np.maximum(count, 1), np.nan)
 
 
 def blocks_of(times: np.ndarray, seconds: float) -> np.ndarray:
@@ -109,69 +165,36 @@ def blocks_of(times: np.ndarray, seconds: float) -> np.ndarray:
     return np.minimum((elapsed / max(whole, 1e-9) * count).astype(int), count - 1)
 
 
-def quantile_difference(a: Samples, b: Samples, q: float, draws: Draws) -> Interval:
-    """Difference b - a of a quantile, linearly interpolated as ``np.quantile`` does it.
+def block_length(series: np.ndarray) -> float:
+    """Number of values that a block should hold, from the autocorrelation of a series.
 
-    All samples count, also of frames that only one backbone has masked: under overload the two rarely mask the same
-    frame, and the blocks are what pairs them.
-    """
-    resampled = _quantiles(b, q, draws) - _quantiles(a, q, draws)
-    return draws.interval(np.quantile(b.values, q) - np.quantile(a.values, q), resampled)
+    Politis and White, "Automatic block-length selection for the dependent bootstrap", Econometric Reviews 23, 2004,
+    corrected by Patton, Politis and White, Econometric Reviews 28, 2009: their rule for blocks of fixed length, with
+    the flat-top window and their choice of its bandwidth.
 
-
-def paired_difference(a: Samples, b: Samples, draws: Draws) -> tuple[Interval, int] | None:
-    """Median over frames of b - a, each averaged over the repetitions, of the frames that both have masked.
+    Args:
+        series: float [N], evenly spaced in time.
 
     Returns:
-        The interval and the number of frames; None where no frame was masked by both.
+        At least 1; 1 for a series that is constant or shorter than ten values.
     """
-    frames = np.intersect1d(a.frame, b.frame)
-    if not frames.size:
-        return None
-    mean_a, mean_b = (
-        np.array([samples.values[samples.frame == frame].mean() for frame in frames]) for samples in (a, b)
-    )
-    block_of = dict(zip(a.frame.tolist(), a.block.tolist(), strict=True))
-    block = np.array([block_of[frame] for frame in frames.tolist()])
-    # The average has used the repetitions up.
-    draws = Draws(draws.blocks, resamples=len(draws.of_blocks))
-    pairs = Samples(mean_b - mean_a, frames, block, np.zeros(len(frames), int))
-    return draws.interval(np.median(pairs.values), _quantiles(pairs, 0.5, draws)), len(frames)
-
-
-def _quantiles(samples: Samples, q: float, draws: Draws) -> np.ndarray:
-    order = np.argsort(samples.values)
-    values, block, repetition = samples.values[order], samples.block[order], samples.repetition[order]
-    found = np.full(len(draws.of_blocks), np.nan)
-    for i, (blocks, repetitions) in enumerate(zip(draws.of_blocks, draws.of_repetitions, strict=True)):
-        # Each sample as often as its block and its repetition were drawn, without making the copies.
-        cumulative = np.cumsum(blocks[block] * repetitions[repetition])
-        if total := cumulative[-1]:
-            place = q * (total - 1)
-            ranks = [int(place), min(int(place) + 1, total - 1)]
-            below, above = values[np.searchsorted(cumulative, ranks, side="right")]
-            found[i] = below + (above - below) * (place - int(place))
-    return found
-
-
-def miou_difference(a: IouCounts, b: IouCounts, draws: Draws) -> Interval:
-    """Difference b - a of the mean IoU over categories, each of one sum over all frames, in percentage points."""
-    estimate = mean_iou(b.hits.sum(0), b.unions.sum(0)) - mean_iou(a.hits.sum(0), a.unions.sum(0))
-    return draws.interval(float(estimate), _mean_ious(b, draws) - _mean_ious(a, draws))
-
-
-def _mean_ious(counts: IouCounts, draws: Draws) -> np.ndarray:
-    def drawn(pixels: np.ndarray) -> np.ndarray:
-        sums = np.zeros((draws.blocks, draws.repetitions, pixels.shape[1]))
-        np.add.at(sums, (counts.block, counts.repetition), pixels)
-        return np.einsum("sb,sr,brc->sc", draws.of_blocks, draws.of_repetitions, sums, optimize=True)
-
-    return mean_iou(drawn(counts.hits), drawn(counts.unions))
-
-
-def mean_iou(hits: np.ndarray, unions: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of hits / unions in percent; categories without a pixel are left out, NaN without any."""
-    present = unions > 0
-    iou = np.where(present, hits / np.maximum(unions, 1), 0.0)
-    count = present.sum(-1)
-    return np.where(count > 0, 100 * iou.sum(-1) / np.maximum(count, 1), np.nan)
+    count = len(series)
+    centred = series - series.mean()
+    if count < 10 or not centred.any():
+        return 1.0
+    quiet = max(5, round(np.sqrt(np.log10(count))))
+    most = min(count - 1, int(np.ceil(np.sqrt(count))) + quiet)
+    covariance = np.array([centred[: count - k] @ centred[k:] for k in range(most + 1)]) / count
+    significant = np.abs(covariance[1:] / covariance[0]) >= 2 * np.sqrt(np.log10(count) / count)
+    # The first lag after which so many in a row are not significant; else the last one that is.
+    after = next((m for m in range(most - quiet + 1) if not significant[m : m + quiet].any()), None)
+    last = after if after is not None else int(np.flatnonzero(significant)[-1]) + 1
+    bandwidth = min(2 * max(last, 1), most)
+    lags = np.arange(1, bandwidth + 1)
+    window = np.clip(2 * (1 - lags / bandwidth), 0, 1)
+    spread = covariance[0] + 2 * (window @ covariance[lags])
+    slope = 2 * (window @ (lags * covariance[lags]))
+    if spread <= 0:
+        return 1.0
+    best = (2 * slope**2 / (4 / 3 * spread**2) * count) ** (1 / 3)
+    return float(np.clip(best, 1.0, min(3 * np.sqrt(count), count / 3)))

@@ -8,20 +8,47 @@ from seg_node.core.report.tables import NONE, Table, interval, number
 from seg_node.core.statistics import mean_known
 from seg_node.core.timing import DROPS
 
+NO_WINNER = "no clear winner"
+_INTERVAL = f"difference, {100 * LEVEL:.0f} % interval"
+
 
 def verdicts(comparison: Comparison) -> Table:
-    """One row for each question that a comparison asked."""
+    """One row for each question, with the differences where there are but two backbones; see ``pairs``."""
     names = [model.name for model in comparison.models]
+    rows = []
+    for question in dict.fromkeys(verdict.question for verdict in comparison.verdicts):
+        asked = [verdict for verdict in comparison.verdicts if verdict.question == question]
+        values = {model: value for v in asked for model, value in zip(v.models, v.values, strict=True)}
+        clear = [f"{names[v.winner]}{_over(names, v)}" for v in asked if v.winner is not None]
+        cells = [
+            NONE if values.get(model) is None else number(values[model]) + _unit(asked[0])
+            for model in range(len(names))
+        ]
+        between = [difference(asked[0].difference)] if len(names) == 2 else []
+        rows.append([asked[0].title, *cells, *between, ", ".join(clear) or NO_WINNER])
+    return ["", *names, *([_INTERVAL] if len(names) == 2 else []), "better"], rows
+
+
+def pairs(comparison: Comparison) -> Table | None:
+    """One row for each question and two backbones; None where there are but two."""
+    names = [model.name for model in comparison.models]
+    if len(names) == 2:
+        return None
     rows = [
         [
             verdict.title,
-            *(NONE if value is None else number(value) + _unit(verdict) for value in verdict.values),
+            " minus ".join(names[model] for model in reversed(verdict.models)),
             difference(verdict.difference),
-            "no winner" if verdict.winner is None else names[verdict.winner],
+            NO_WINNER if verdict.winner is None else names[verdict.winner],
         ]
         for verdict in comparison.verdicts
     ]
-    return ["", *names, f"difference, {100 * LEVEL:.0f} % interval", "better"], rows
+    return ["", "backbones", _INTERVAL, "better"], rows
+
+
+def _over(names: list[str], verdict: Verdict) -> str:
+    """Whom the winner is ahead of, where there is more than one other."""
+    return "" if len(names) == 2 else f" over {names[next(m for m in verdict.models if m != verdict.winner)]}"
 
 
 def difference(found: Difference | None) -> str:
@@ -37,7 +64,19 @@ def rates(comparison: Comparison) -> Table:
     """One row per rate and backbone; reasons for which no frame was dropped have no column."""
     reasons = [r for r in ("lost", *(d.value for d in DROPS)) if any(run.counts.get(r) for run in comparison.runs)]
     counted = ["sent", "masked", *reasons]
-    header = ["rate", "backbone", "Hz", *counted, "masks/s", "p50 ms", "p99 ms", "max ms", "blind ms"]
+    header = [
+        "rate",
+        "backbone",
+        "Hz",
+        *counted,
+        "masks/s",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "blind ms",
+        "age ms",
+        "peak age ms",
+    ]
     rows = []
     for rate in dict.fromkeys(run.rate for run in comparison.runs):
         for i, model in enumerate(comparison.models):
@@ -56,6 +95,10 @@ def rates(comparison: Comparison) -> Table:
                     number(mean_known(run.masks_per_second for run in runs)),
                     *(number(value, 0) for value in percentiles),
                     number(max(run.longest_blind_ms or 0.0 for run in runs), 0),
+                    *(
+                        number(mean_known(getattr(run, age) for run in runs), 0)
+                        for age in ("age_mean_ms", "age_peak_ms")
+                    ),
                 ]
             )
     return header, rows
@@ -65,13 +108,13 @@ def setup(comparison: Comparison) -> Table:
     """What was compared, on what, with which options."""
     rows = [["drive", comparison.drive.path], ["drive hash", comparison.drive.hash], ["topic", comparison.drive.topic]]
     rows += [["ground truth", comparison.drive.truth or "none"]]
+    rows += [["drawn by the generator that also trained", "yes" if comparison.drive.made_up else "no"]]
     for model in comparison.models:
         facts = [model.backbone, model.precision, model.engine, model.device, model.training, model.sha256[:12]]
         rows.append([model.name, ", ".join(fact for fact in facts if fact)])
     rows += [[key, str(value)] for key, value in comparison.machine.items()]
     rows.append(["versions", ", ".join(f"{key} {value}" for key, value in comparison.versions.items())])
     for key, value in comparison.configuration.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        rows.append([key, text])
+        rows.append([key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)])
     rows += [["created", comparison.created], ["took", f"{comparison.duration_s / 60:.1f} minutes"]]
     return ["", ""], rows

@@ -3,9 +3,10 @@
 import numpy as np
 
 from seg_node.compare import tables
-from seg_node.compare.comparison import Comparison, Verdict
+from seg_node.compare.comparison import Comparison, Sustained, Verdict
 from seg_node.compare.statistics import LEVEL
-from seg_node.core.report.tables import aligned, number
+from seg_node.compare.verdict import estimated_block_seconds
+from seg_node.core.report.tables import aligned, number, origin
 from seg_node.core.statistics import mean_known
 
 _BUSY = 0.25
@@ -18,13 +19,20 @@ def to_text(comparison: Comparison) -> str:
     parts = [
         "\n".join(_caption(comparison)),
         aligned(tables.verdicts(comparison)),
-        "\n".join(f"{verdict.title}: {verdict.reason}" for verdict in comparison.verdicts),
+        aligned(pairs) if (pairs := tables.pairs(comparison)) else "",
+        "\n".join(f"{heading(comparison, verdict)}: {verdict.reason}" for verdict in comparison.verdicts),
         aligned(tables.rates(comparison)),
         "\n".join(notes(comparison)),
         f"Which backbone should drive, on this machine, on this drive?\n{comparison.decision.sentence}",
         *caution(comparison),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def heading(comparison: Comparison, verdict: Verdict) -> str:
+    """The question, and of which two backbones where there are more."""
+    names = [comparison.models[model].name for model in verdict.models]
+    return verdict.title if len(comparison.models) == 2 else f"{verdict.title}, {' and '.join(names)}"
 
 
 def caution(comparison: Comparison) -> list[str]:
@@ -47,19 +55,29 @@ def _caption(comparison: Comparison) -> list[str]:
 
 
 def drive(comparison: Comparison) -> str:
+    """What was played, and whether it can surprise the models."""
     drive = comparison.drive
     truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
     return (
         f"{drive.path}, {len(drive.times_s)} frames {drive.width}x{drive.height} {drive.transport} at"
-        f" {drive.rate_hz:.1f} Hz, {truth}"
+        f" {drive.rate_hz:.1f} Hz, {truth}{made_up(comparison)}"
     )
+
+
+def made_up(comparison: Comparison) -> str:
+    """A clause on a drive that is of the same making as images that the models were trained on; else empty."""
+    if not comparison.drive.made_up:
+        return ""
+    trained = [model.name for model in comparison.models if "made-up" in model.training]
+    if not trained:
+        return ", made up"
+    return f", made up by the generator of images that {' and '.join(trained)} were trained on, from another seed"
 
 
 def machine(comparison: Comparison) -> str:
+    """On what it was measured, and of which commit."""
     engines = " and ".join(dict.fromkeys(model.engine for model in comparison.models if model.engine))
-    return f"{comparison.machine.get('cpu')}, {comparison.machine.get('cores')} cores" + (
-        f", engine {engines}" if engines else ""
-    )
+    return origin(comparison.machine) + (f", engine {engines}" if engines else "")
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -79,9 +97,12 @@ def notes(comparison: Comparison) -> list[str]:
                 f"flicker {np.mean(flicker.changed):.2f} % of the pixels between neighbouring frames,"
                 f" {number(mean_known(flicker.unexplained), 2)} % where they are first moved along the optical flow"
             )
-        unanswered = sum(s.unanswered for s in comparison.streaming if s.model == i)
-        if unanswered:
+        parts += _ages(comparison, i)
+        if unanswered := sum(s.unanswered for s in comparison.streaming if s.model == i):
             parts.append(f"{unanswered} frames before the first mask, scored as wrong")
+        if across := sum(s.across_seam for s in comparison.streaming if s.model == i):
+            parts.append(f"{across} frames after the drive had begun anew and before a mask of that round, not scored")
+        parts += [_bracket(found) for found in comparison.sustained if found.model == i and found.probes]
         if parts:
             notes.append(f"{model.name}: {'; '.join(parts)}.")
     if comparison.disagreement and comparison.disagreement.share:
@@ -97,39 +118,83 @@ def notes(comparison: Comparison) -> list[str]:
     return notes
 
 
+def _ages(comparison: Comparison, model: int) -> list[str]:
+    runs = [run for run in comparison.runs if run.model == model and run.purpose == "recorded"]
+    mean, peak = (mean_known(getattr(run, age) for run in runs) for age in ("age_mean_ms", "age_peak_ms"))
+    if mean is None:
+        return []
+    return [f"what the newest mask shows is {mean:.0f} ms old on average, {peak:.0f} ms just before the next one"]
+
+
+def _bracket(found: Sustained) -> str:
+    """Between which rates the first frames were dropped; one search, which decides nothing."""
+    if found.hz is None:
+        return f"at {min(probe['rate'] for probe in found.probes):.1f} Hz more than 1 % of the frames were dropped"
+    above = "" if found.ceiling is None else f", more at {found.ceiling:.1f} Hz"
+    return f"at most 1 % of the frames dropped at {found.hz:.1f} Hz{above} (a bracket of one search)"
+
+
 def _echo(comparison: Comparison) -> str:
     sustained = [p for p in comparison.harness.get("probes", []) if p["rate"] == comparison.harness["sustained_hz"]]
     return f" (median {sustained[0]['p50_ms']:.1f} ms)" if sustained else ""
 
 
 def method(comparison: Comparison) -> str:
+    """How it was measured and judged, in a paragraph."""
     plan = comparison.configuration.get("plan", {})
     offline = len(comparison.disagreement.frame) if comparison.disagreement else 0
-    attached = comparison.configuration.get("attached")
     how = (
-        "The nodes were running already, so their processes are not fresh."
-        if attached
-        else f"Each backbone ran {comparison.repetitions} times in a fresh node process, alternately (A B A B)."
+        "The nodes were running already, so their processes are not fresh, and there is one of each."
+        if comparison.configuration.get("attached")
+        else f"Each backbone ran in {comparison.repetitions} fresh node processes, in orders that are turned from one"
+        " repetition to the next, so that a machine that grows slower favours none."
     )
     return (
-        f"{how} Every process got the same frames at the same times: first none, then a search for the sustained rate,"
-        f" the highest at which at most 1 % of {plan.get('probe_frames', '?')} or more frames get no mask, then the"
-        " fixed rates, multiples of its own sustained rate, and the drive at its recorded rate. The first"
-        f" {plan.get('warm_up_s', '?')} s of each run are counted but are in no latency and no accuracy; nor is the"
-        " latency of a run's last frame, which nothing supersedes. Latency is camera to mask, from publishing a frame"
-        " until its mask has arrived at a monitor process, on a steady clock. Streaming accuracy compares ground truth"
-        " at the moment of each frame with the newest mask that had arrived by then (Li, Wang and Ramanan, ECCV 2020);"
-        f" before the first mask there is no answer, which is wrong everywhere. Offline accuracy compares {offline} of"
-        f" {len(comparison.drive.times_s)} frames with their own masks."
-        " miou_7 is the mean IoU of seven categories, each from one sum over all frames; void is not scored. Intervals"
-        f" are {_LEVEL} paired bootstrap intervals over blocks of one second, because neighbouring frames are not"
-        " independent, and over repetitions; both backbones get the same draws. The interval of the sustained rate is"
-        " what the searches leave open. No winner is named where an interval includes zero or where there is too little"
-        " data."
+        f"{how} Every process got the drive at its recorded rate, and then {plan.get('saturation', '?')} times as many"
+        " frames as it can mask: masks per second are those that came while it was saturated. The first process of"
+        " each also got no frame at all, a search for the highest rate at which at most 1 % of"
+        f" {plan.get('probe_frames', '?')} or more frames get no mask, fixed rates, and multiples of the rate that was"
+        f" found; these are shown and decide nothing. The first {plan.get('warm_up_s', '?')} s of each run are counted"
+        " but are in no latency and no accuracy; nor is the latency of a run's last frame, which nothing supersedes."
+        " Latency is camera to mask, from publishing a frame until its mask has arrived at a monitor process, on a"
+        " steady clock; a figure is the mean over the processes of the quantile of each, and of a process with more"
+        " masks only as many enter a difference as the other one has. Streaming accuracy compares ground truth at the"
+        " moment of each frame with the newest mask that had arrived by then (Li, Wang and Ramanan, ECCV 2020; Courdier"
+        " and Fleuret, ACCV 2020); before the first mask there is no answer, which is wrong everywhere, and where a"
+        " drive begins anew nothing is scored until a mask of the new round has come. Offline accuracy compares"
+        f" {offline} of {len(comparison.drive.times_s)} frames with their own masks. miou_7 is the mean IoU of seven"
+        " categories, each from one sum over all frames; void is not scored."
+        f" Intervals are Student's, at {_LEVEL} for each question: over pairs of processes for what varies from one"
+        " process to the next, over blocks of the drive for offline accuracy, the wider of both for streaming."
+        f"{_blocks(comparison)}{_corrections(comparison)} No winner is named where an interval includes zero or where"
+        " there is too little data."
     )
+
+
+def _blocks(comparison: Comparison) -> str:
+    used = next((verdict.block_s for verdict in comparison.verdicts if verdict.block_s), None)
+    if used is None:
+        return ""
+    asked = estimated_block_seconds(comparison)
+    why = (
+        ""
+        if asked is None
+        else f"; the autocorrelation of the difference asks for {asked:.1f} s (Politis and White, 2004)"
+    )
+    return f" Blocks last {used:.1f} s{why}."
+
+
+def _corrections(comparison: Comparison) -> str:
+    parts = []
+    if len(comparison.models) > 2:
+        parts.append("for the pairs of backbones by Holm")
+    if (looks := comparison.configuration.get("looks", 1)) > 1:
+        parts.append(f"for {looks} possible looks at the growing data by Bonferroni")
+    return f" They are corrected {' and '.join(parts)}, and so wider." if parts else ""
 
 
 def paired(verdict: Verdict) -> str:
+    """A sentence on the frames that both masked; empty where nothing is known of them."""
     if verdict.paired is None:
         return ""
     median = tables.difference(verdict.paired)

@@ -1,17 +1,77 @@
 """What this runs on, for reports and manifests."""
 
+import functools
 import os
 import platform
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+_TELLING = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+"""Instructions that decide how fast a network runs."""
+_SIDE = 1024
+"""Rows and columns of the matrices of ``gflops``."""
+
 
 def machine() -> dict[str, Any]:
-    """Processor and system that this runs on."""
+    """Processor and system that this runs on, with those of its instructions that matter here."""
     model = _cpuinfo("model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": model, "cores": cores, "system": platform.platform()}
+    present = set(instructions())
+    return {
+        "cpu": model,
+        "cores": cores,
+        "system": platform.platform(),
+        "instructions": [name for name in _TELLING if name in present],
+    }
+
+
+def setting() -> dict[str, Any]:
+    """What every result file says of where its figures come from.
+
+    Returns:
+        ``machine()``; ``gflops``, the speed of the machine while it measured; ``commit`` and ``dirty`` of the code.
+    """
+    return machine() | {"gflops": gflops()} | commit()
+
+
+def gflops(repetitions: int = 5) -> float:
+    """Billions of operations per second of a float32 product of two small matrices, the best of a few.
+
+    One processor's name is sold at many speeds, and a virtual machine shares it with others: this is what there was.
+    """
+    a = np.random.default_rng(0).standard_normal((_SIDE, _SIDE), np.float32)
+    a @ a
+    times = []
+    for _ in range(repetitions):
+        since = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - since)
+    return round(2 * _SIDE**3 / min(times) / 1e9, 1)
+
+
+def commit() -> dict[str, Any]:
+    """``commit`` of the checkout that this code lies in, shortened, and whether it is ``dirty``; None where it is none.
+
+    Files that git does not track do not count: results are among them.
+    """
+    folder = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(folder)]
+        run = functools.partial(subprocess.run, capture_output=True, text=True, check=True, timeout=10)
+        head = run([*git, "rev-parse", "--short=9", "HEAD"]).stdout.strip()
+        # An installed copy may lie below a repository that has nothing to do with it.
+        run([*git, "ls-files", "--error-unmatch", Path(__file__).name])
+        changed = run([*git, "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(changed)}
 
 
 def instructions() -> list[str]:

@@ -1,4 +1,4 @@
-"""The highest rate that a node keeps up with."""
+"""The highest rate that a node keeps up with, and the rate of its masks when it cannot keep up."""
 
 import math
 from collections.abc import Callable
@@ -45,6 +45,12 @@ class HighestRate:
     """Share of dropped frames that still passes, 0..1."""
     probes: list[Probe]
     """In the order in which they were made."""
+
+    @property
+    def ceiling(self) -> float | None:
+        """Lowest rate above ``hz`` that failed; None where none did."""
+        failed = [probe.rate for probe in self.probes if not probe.passed and probe.rate > (self.hz or 0.0)]
+        return min(failed, default=None)
 
 
 def highest_rate(
@@ -112,3 +118,19 @@ def service_rate(run: Run) -> float:
         if frame.record is not None and frame.record.outcome is Outcome.MASKED
     )
     return 1e3 / max(times[len(times) // 2], 0.1) if times else 5.0
+
+
+def saturated_rate(run: Run) -> float | None:
+    """Masks per second of a run in which more frames came than could be masked, from the time between masks.
+
+    Masks of the warm-up are left out, and those that came after the last frame was sent: without frames to come the
+    node is not saturated any more.
+
+    Returns:
+        None with fewer than three masks.
+    """
+    end = run.frames[-1].sent
+    arrived = sorted(f.mask.arrived for f in run.frames[run.warm_up :] if f.mask and f.mask.arrived <= end)
+    if len(arrived) < 3:
+        return None
+    return (len(arrived) - 1) / ((arrived[-1] - arrived[0]) / 1e9)

@@ -84,6 +84,10 @@ class Result:
     """99th percentile less minimum of ``camera_to_mask``: the packet delay variation of RFC 5481, section 4.2."""
     longest_blind: float | None = None
     """Longest time, while frames were being sent, in which no mask of a newer frame arrived."""
+    age_mean: float | None = None
+    """Mean age of information, see ``age_of_information``."""
+    age_peak: float | None = None
+    """Mean peak of the age of information."""
     masks_per_second: float | None = None
     """Masks arrived per second of sending."""
     usage: dict[str, float | None] | None = None
@@ -118,6 +122,7 @@ def summarise(run: Run, accuracy: dict[str, Any] | None = None) -> Result:
     latencies = [(frame.mask.arrived - frame.sent) / 1e6 for frame in seen]
     intervals = np.diff(sorted(frame.mask.arrived for frame in seen)) / 1e6
     sending = (counted[-1].sent - counted[0].sent) / 1e9 if counted else 0.0
+    age_mean, age_peak = age_of_information(run)
     return Result(
         setup=run.setup,
         sent=len(run.frames),
@@ -137,6 +142,8 @@ def summarise(run: Run, accuracy: dict[str, Any] | None = None) -> Result:
         jitter=float(np.std(intervals)) if intervals.size else None,
         delay_variation=float(np.percentile(latencies, 99) - min(latencies)) if latencies else None,
         longest_blind=longest_blind(counted),
+        age_mean=age_mean,
+        age_peak=age_peak,
         # The last frame, too, takes a period.
         masks_per_second=len(seen) * (len(counted) - 1) / len(counted) / sending if sending > 0 else None,
         usage=summarise_usage(run),
@@ -192,6 +199,38 @@ def longest_blind(frames: Sequence[FrameObservation]) -> float | None:
             newest = index
             instants.append(arrived)
     return float(max(np.diff([*instants, end]), default=0)) / 1e6
+
+
+def age_of_information(run: Run) -> tuple[float | None, float | None]:
+    """How old what a decision module knows is: the time since the frame of the newest mask that has arrived was sent.
+
+    That age grows with time and falls with each mask of a newer frame (Kaul, Yates and Gruteser, "Real-time status: How
+    often should one update?", INFOCOM 2012). It is looked at from the first frame after the warm-up, or the first mask
+    if that comes later, to the last frame sent; it needs no ground truth.
+
+    Returns:
+        Mean over that time, and mean of the peaks just before each newer mask (Costa, Codreanu and Ephremides, "Age of
+        information with packet management", ISIT 2014), in milliseconds; None where no newer mask arrived in it.
+    """
+    counted = run.frames[run.warm_up :]
+    if not counted:
+        return None, None
+    begin, end = counted[0].sent, counted[-1].sent
+    newest, since, at, area, peaks = None, begin, begin, 0.0, []
+    for arrived, index, sent in sorted((f.mask.arrived, f.index, f.sent) for f in run.frames if f.mask):
+        if arrived > end or (newest is not None and index <= newest[0]):
+            continue
+        if newest is None:
+            since = at = max(begin, arrived)
+        elif arrived > begin:
+            area += (arrived - at) * ((arrived + at) / 2 - newest[1])
+            peaks.append(arrived - newest[1])
+            at = arrived
+        newest = index, sent
+    if not peaks:
+        return None, None
+    area += (end - at) * ((end + at) / 2 - newest[1])
+    return area / (end - since) / 1e6, float(np.mean(peaks)) / 1e6
 
 
 def summarise_usage(run: Run) -> dict[str, float | None] | None:

@@ -2,8 +2,12 @@
 
 After Li, Wang and Ramanan, "Towards Streaming Perception", ECCV 2020, with segmentation in place of boxes: a mask that
 arrives late is compared with the scene that has moved on, so one figure (``miou_7`` over all instants) holds accuracy
-and latency. The instants are those at which the camera published its frames. Courdier and Fleuret, "Real-Time
-Segmentation Networks should be Latency Aware" (arXiv 2004.02574), score segmentation in the same way.
+and latency. Courdier and Fleuret, "Real-Time Segmentation Networks should be Latency Aware", ACCV 2020, ask the same of
+segmentation, at the instants at which a mask is finished; here the instants are those at which the camera published its
+frames, so that frames which are dropped cost something, too.
+
+A drive that is looped has a seam, at which no road goes on. From there to the first mask of the new round nothing is
+scored.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,6 +31,8 @@ class Instant:
     """The frame that was published: the world as it is."""
     newest: FrameObservation | None
     """The latest frame whose mask had arrived by then; None before the first mask."""
+    across_seam: bool = False
+    """Whether the drive has begun anew since that frame: the end of a drive says nothing about its beginning."""
 
 
 def instants(run: Run) -> Iterator[Instant]:
@@ -36,18 +42,31 @@ def instants(run: Run) -> Iterator[Instant]:
     not replace it. Masks of warm-up frames count as masks: they are what there was.
     """
     arrivals = sorted((frame.mask.arrived, frame.index) for frame in run.frames if frame.mask)
+    ordered = sorted(run.frames, key=lambda frame: frame.index)
+    rounds = _rounds([frame.frame for frame in ordered])
     newest, arrived = -1, 0
-    for now in sorted(run.frames, key=lambda frame: frame.index)[run.warm_up :]:
+    for now in ordered[run.warm_up :]:
         while arrived < len(arrivals) and arrivals[arrived][0] <= now.sent:
             newest = max(newest, arrivals[arrived][1])
             arrived += 1
-        yield Instant(now, run.frames[newest] if newest >= 0 else None)
+        if newest < 0:
+            yield Instant(now, None)
+        else:
+            yield Instant(now, ordered[newest], rounds[newest] < rounds[now.index])
+
+
+def _rounds(frames: list[int]) -> list[int]:
+    """How often the drive had begun anew when each frame was published, by their places in the drive."""
+    begun = [0]
+    for before, now in zip(frames, frames[1:], strict=False):
+        begun.append(begun[-1] + (now <= before))
+    return begun
 
 
 def streaming_confusions(
     run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
 ) -> Iterator[tuple[Instant, np.ndarray]]:
-    """Score every instant whose frame has ground truth.
+    """Score every instant whose frame has ground truth and whose newest mask is of the same round of the drive.
 
     Args:
         run: what was seen.
@@ -58,7 +77,7 @@ def streaming_confusions(
     """
     held: tuple[int, np.ndarray] | None = None
     for instant in instants(run):
-        truth = truth_of(instant.now)
+        truth = None if instant.across_seam else truth_of(instant.now)
         if truth is None:
             continue
         newest = instant.newest
@@ -101,9 +120,10 @@ def now_instants(run: Run) -> Iterator[NowInstant]:
 def now_confusions(
     run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
 ) -> Iterator[tuple[NowInstant, np.ndarray]]:
-    """What ``streaming_confusions`` gives, of the masks of now."""
+    """What ``streaming_confusions`` gives, of the masks of now and at the same instants."""
+    across_seam = {instant.now.index for instant in instants(run) if instant.across_seam}
     for instant in now_instants(run):
-        truth = truth_of(instant.now)
+        truth = None if instant.now.index in across_seam else truth_of(instant.now)
         if truth is not None:
             newest = instant.newest
             mask = newest.mask.decode() if newest else np.full_like(truth, NO_LABEL)

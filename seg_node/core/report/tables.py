@@ -34,6 +34,21 @@ def interval(estimate: float, low: float | None, high: float | None) -> str:
     return f"{signed(estimate)} ({signed(low)} to {signed(high)})"
 
 
+def origin(machine: Mapping[str, Any]) -> str:
+    """On which machine and of which commit figures are, in a few words; see ``core.machine.setting``.
+
+    Result files that are older than these notes lack some of them, and that is said.
+    """
+    parts = [f"{machine.get('cpu')}, {machine.get('cores')} cores"]
+    if "instructions" in machine:
+        parts.append("/".join(machine["instructions"]) or "no vector instructions")
+    if machine.get("gflops"):
+        parts.append(f"{machine['gflops']:.0f} GFLOP/s")
+    commit = machine.get("commit")
+    parts.append(f"commit {commit}{' with changes' * bool(machine.get('dirty'))}" if commit else "commit not recorded")
+    return ", ".join(parts)
+
+
 def aligned(table: Table, texts: int = 1) -> str:
     """Lay a table out in columns: the first ``texts`` to the left, the others, which are numbers, to the right."""
     header, rows = table

@@ -188,4 +188,7 @@ def test_a_still_scene_does_not_flicker(moving_scene):
 def test_disagreement_is_a_share_of_pixels():
     a, b = np.zeros((2, 5), np.uint8), np.zeros((2, 5), np.uint8)
     b[0, :3] = SKY
-    assert disagreement(a, b) == pytest.approx(30.0)
+    assert disagreement([a, b]) == pytest.approx(30.0)
+    c = a.copy()
+    c[1, :2] = SKY
+    assert disagreement([a, b, c]) == pytest.approx(50.0), "pixels on which any two differ"

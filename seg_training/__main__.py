@@ -10,6 +10,7 @@ COMMANDS = {
     "inspect": ("seg_training.inspect", "look at the data of a configuration: shares, samples, augmentation"),
     "train": ("seg_training.train", "train a network, or resume a run that was stopped"),
     "export": ("seg_training.export", "make a bundle of a finished run, or another one of a bundle"),
+    "card": ("seg_training.model_card", "write the model card of a bundle from its manifest"),
     "evaluate": ("seg_training.evaluate", "score a bundle: IoU, F1, borders, calibration, with intervals"),
     "reproduce": ("seg_training.reproduce", "train the recipe of a bundle again"),
     "study": ("seg_training.study", "train a grid of variants and seeds, and compare them"),

@@ -218,14 +218,25 @@ def test_worst_frames_are_apart_and_named(ros, found):
 
 
 def test_real_nodes_are_compared(ros, tmp_path):
-    arguments = ["--quick", "--frames", "12", "--rates", "8", "--out", str(tmp_path)]
+    arguments = [
+        "--quick",
+        "--frames",
+        "12",
+        "--rates",
+        "8",
+        "--models",
+        "fpn_resnet50",
+        "fpn_lite",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "seg_node", "compare", *arguments], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
     result = load_comparison(tmp_path / "comparison.json")
-    assert [model.name for model in result.models] == ["fpn_resnet50", "fpn_convnextv2"]
+    assert [model.name for model in result.models] == ["fpn_resnet50", "fpn_lite"]
     assert result.faults == []
     assert [(run.model, run.purpose) for run in result.runs] == [
         (model, purpose) for model in (0, 1) for purpose in ("recorded", "saturation", "fixed")
@@ -241,7 +252,7 @@ def test_real_nodes_are_compared(ros, tmp_path):
     assert all(verdict.winner is None for verdict in result.verdicts), "so little data decides nothing"
     assert result.drive.truth_frames == 12 and len(result.drive.hash) == 64
     assert result.pictures and set(result.pictures[0].panels) == {
-        "camera", "ground truth", "fpn_resnet50", "fpn_convnextv2", "where they disagree"
+        "camera", "ground truth", "fpn_resnet50", "fpn_lite", "where they disagree"
     }  # fmt: skip
     assert "Which backbone should drive" in done.stdout and result.decision.sentence in done.stdout
     assert result.decision.sentence in (tmp_path / "comparison.html").read_text()

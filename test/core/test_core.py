@@ -543,7 +543,7 @@ def test_bundle_refuses_links(bundle_copy, tmp_path):
 
 @pytest.mark.parametrize("name", ["", "nothing", "/nowhere", ".", "x" * 5000, "a\0b"])
 def test_missing_bundle_names_those_there_are(name):
-    with pytest.raises(BundleError, match="there are: fpn_convnextv2, fpn_resnet50"):
+    with pytest.raises(BundleError, match="there are: fpn_convnextv2, fpn_lite, fpn_resnet50"):
         find_bundle(name)
 
 
@@ -579,7 +579,7 @@ def test_bundle_is_read_back_as_it_was_written(tmp_path, ranges):
 
 
 def test_shipped_bundles_are_whole():
-    assert list(shipped_bundles()) == ["fpn_convnextv2", "fpn_resnet50"]
+    assert list(shipped_bundles()) == ["fpn_convnextv2", "fpn_lite", "fpn_resnet50"]
     for name in shipped_bundles():
         manifest = load_bundle(name).manifest
         assert manifest.name == name

@@ -12,7 +12,7 @@ import pytest
 from seg_node.core.bundle import Bundle, Manifest, load_bundle, shipped_bundles, write_bundle
 from seg_node.core.engines import ENGINES, EngineError, create_engine, present_engines
 
-SHIPPED = ["fpn_convnextv2", "fpn_resnet50"]
+SHIPPED = ["fpn_convnextv2", "fpn_lite", "fpn_resnet50"]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,8 @@ def test_agreement_at_fp32(val_frame, model, tmp_path):
 
     shipped = load_bundle(model)
     manifest = shipped.manifest
-    network = SegmentationNetwork(manifest.backbone, decoder=manifest.decoder_options).eval()
+    normalisation = (manifest.mean, manifest.std)
+    network = SegmentationNetwork(manifest.backbone, *normalisation, decoder=manifest.decoder_options).eval()
     network.fpn.load_state_dict(graph_weights(shipped.graph, network.fpn))
     # Weights that fp16 cannot hold, so that stored precision would show.
     with torch.no_grad():

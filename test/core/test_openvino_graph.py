@@ -103,7 +103,7 @@ def test_what_no_product_reads_is_not_rounded():
     assert "FakeQuantize" in _kinds(product)
 
 
-@pytest.mark.parametrize("model", ["fpn_convnextv2", "fpn_resnet50"])
+@pytest.mark.parametrize("model", ["fpn_convnextv2", "fpn_lite", "fpn_resnet50"])
 def test_nothing_is_left_to_rewrite(model):
     """The rewriting finds what it is for in the graphs that are exported here."""
     if "onnxruntime" not in present_engines():

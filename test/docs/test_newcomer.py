@@ -19,6 +19,7 @@ import pytest
 from helpers.paths import ROOT
 
 from seg_node.bags.drive import open_drive
+from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.taxonomy import CATEGORY_NAMES
 
 TRAIN_ID = {1: 0, 2: 2, 3: 5, 4: 8, 5: 10, 6: 11, 7: 13, 0: 255}
@@ -203,7 +204,7 @@ def test_from_a_video_to_masks(clone, video):
     execute(commands("From your own video to masks"), clone)
     assert {"report.html", "overlay.mp4", "contact_sheet.png"} <= {file.name for file in (clone / "my_masks").iterdir()}
     result = json.loads((clone / "my_masks" / "result.json").read_text())
-    assert result["setup"]["model"] == "fpn_resnet50" and result["masked"] > 0
+    assert result["setup"]["model"] == DEFAULT_MODEL and result["masked"] > 0
     frames = open_drive(clone / "my_drive").frames
     labelled = open_drive(clone / "labelled" / "my_drive", mask_topic="/camera/segmentation/mask/compressed")
     assert len(frames) == len(labelled.masks) == 8

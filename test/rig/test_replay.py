@@ -13,6 +13,7 @@ from helpers.paths import ROOT
 from seg_node.__main__ import main
 from seg_node.bags.drive import Drive, Frame, Masks
 from seg_node.commands import replay as command
+from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.images import EncodedPixels, RawPixels
 from seg_node.core.taxonomy import PALETTE_RGB, Category
 from seg_node.core.timing import DROPS, FrameRecord, Outcome, Stage
@@ -325,7 +326,7 @@ def test_replay_into_a_node_that_runs_already(node_process, tmp_path):
 
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["faults"], result["sent"], result["usage"]) == ([], 4, None)
-    assert result["masked"] > 0 and result["setup"]["model"] == "fpn_resnet50" and result["setup"]["attached"]
+    assert result["masked"] > 0 and result["setup"]["model"] == DEFAULT_MODEL and result["setup"]["attached"]
     assert process.exit_code is None
 
     raw = subprocess.run([*replay, "--image-transport", "raw"], cwd=ROOT, capture_output=True, text=True)

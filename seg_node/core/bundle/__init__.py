@@ -23,7 +23,7 @@ SCHEMA = 1
 MANIFEST = "manifest.yaml"
 GRAPH = "model.onnx"
 RANGES = "int8.json"
-DEFAULT_MODEL = "fpn_resnet50"
+DEFAULT_MODEL = "fpn_lite"
 STORED_PRECISIONS = ("fp32", "fp16")
 """Values that ``Manifest.precision`` may have."""
 

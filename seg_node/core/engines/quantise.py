@@ -22,6 +22,8 @@ METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and m
 OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
 """Operators that are quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet,
 so that its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
+SMALL_KERNEL = 5
+"""Width of the largest depthwise kernel that stays float, in pixels."""
 CLASSIFIER = "segmentation_head."
 """Tensors of the last convolution, which stays float: it has a thousandth of the multiplications, and its rounding
 would move pixels from one category to another."""
@@ -145,13 +147,23 @@ def _quantise(network: ModelProto, ranges: Path, images: _Images | None) -> Grap
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,
-            nodes_to_exclude=[
-                node.name for node in model.graph.node if any(name.startswith(CLASSIFIER) for name in node.input)
-            ],
+            nodes_to_exclude=[node.name for node in model.graph.node if _stays_float(node)],
             calibrate_method=CalibrationMethod.MinMax,
             calibration_cache_path=ranges,
         )
         return onnx.load(quantised).graph
+
+
+def _stays_float(node: NodeProto) -> bool:
+    """Whether a node is left as it is: the classifier, and depthwise convolutions with small kernels.
+
+    Those have a few per cent of a network's multiplications, and the maps between them and their neighbours lose most
+    of what int8 costs an EfficientNet.
+    """
+    if any(name.startswith(CLASSIFIER) for name in node.input):
+        return True
+    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return node.op_type == "Conv" and values.get("group", 1) > 1 and max(values["kernel_shape"]) <= SMALL_KERNEL
 
 
 def _with_float_weights(graph: GraphProto) -> tuple[list[NodeProto], list[TensorProto]]:

@@ -69,6 +69,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "matplotlib",
+        "mcap",
         "numpy",
         "onnx",
         "onnxruntime",
@@ -78,6 +79,7 @@ setup(
         "pyyaml",
         "rosbags",
         "tqdm",
+        "zstandard",
     ],
     extras_require={
         # For machines without a ROS 2 installation: one of them, in an environment of its own.

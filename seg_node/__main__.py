@@ -20,7 +20,7 @@ COMMANDS = {
     "serve": ("seg_node.commands.serve", "answer HTTP requests with masks of images and videos"),
     "dashboard": ("seg_node.commands.dashboard", "show masks, training runs and comparisons in a browser"),
     "view": ("seg_node.commands.view", "show a node at work on a web page, without ROS tools"),
-    "bag": ("seg_node.commands.bag", "make a bag from a video or from images, or show what a bag holds"),
+    "bag": ("seg_node.commands.bag", "make a bag from a video or images, write one again, or show what it holds"),
 }
 """Module and summary of each command.
 

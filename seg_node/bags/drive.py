@@ -8,7 +8,16 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, BagError, BagReader, Topic, TopicQos
+from seg_node.bags.reader import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    VIDEO_PACKETS,
+    BagError,
+    BagReader,
+    Topic,
+    TopicQos,
+    video_advice,
+)
 from seg_node.core.images import EncodedPixels, RawPixels
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_node.core.timing import stamp_ns
@@ -100,6 +109,8 @@ class Drive:
     """Ground truth; empty where the bag has none."""
     qos: TopicQos | None = None
     """What the camera's driver offered; None where the bag does not say."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the bag, and what is odd about it, for people."""
 
     @property
     def duration(self) -> float:
@@ -148,24 +159,25 @@ def open_drive(
     if start < 0 or (duration is not None and duration <= 0):
         raise BagError(f"start must be at least 0 s and duration more than 0 s, not {start:g} and {duration}")
     with BagReader(path) as bag:
-        image_topic = bag.topic(image_topic).name if image_topic else only_image_topic(bag)
-        mask_topic = bag.topic(mask_topic).name if mask_topic else _mask_topic(bag.topics, image_topic)
-        info_topic = _camera_info_topic(bag.topics, image_topic)
+        camera = bag.topic(image_topic) if image_topic else only_image_topic(bag)
+        truth_topic = bag.topic(mask_topic) if mask_topic else _mask_topic(bag.topics, camera.name)
+        info_topic = _camera_info_topic(bag.topics, camera.name)
 
         begin = bag.start_time + round(start * 1e9) if start else None
         end = None if duration is None else bag.start_time + round((start + duration) * 1e9)
         frames = [
-            Frame(log_time, stamp_ns(message.header), message.header.frame_id, _image(msgtype, message))
-            for _, msgtype, log_time, message in bag.messages({image_topic}, begin, end)
+            Frame(log_time, stamp_ns(message.header), message.header.frame_id, _image(topic, message))
+            for topic, log_time, message in bag.messages([camera], begin, end)
         ]
-        if not frames and (begin or end):
-            raise bag.error(f"topic {image_topic} has no messages from {start:g} s" + f" for {duration} s" * bool(end))
+        if not frames and camera.count and (begin or end):
+            raise bag.error(f"topic {camera.name} has no messages from {start:g} s" + f" for {duration} s" * bool(end))
         if not frames:
-            raise bag.error(f"topic {image_topic} has no messages")
+            reason = "; ".join(bag.notes)
+            raise bag.error(f"topic {camera.name} has no messages" + f" ({reason})" * bool(reason))
         stamps = Counter(frame.stamp for frame in frames)
         truth: dict[int, RawPixels | EncodedPixels] = {}
         camera_info = None
-        for topic, msgtype, _, message in bag.messages({mask_topic, info_topic} - {None}):
+        for topic, _, message in bag.messages([topic for topic in (truth_topic, info_topic) if topic]):
             if topic == info_topic:
                 camera_info = camera_info or _camera_info(message)
                 continue
@@ -173,11 +185,12 @@ def open_drive(
             if stamp in truth:
                 stamps[stamp] += 1
             if stamps[stamp] == 1:
-                truth[stamp] = _image(msgtype, message)
+                truth[stamp] = _image(topic, message)
         truth = {stamp: image for stamp, image in truth.items() if stamps[stamp] == 1}
-        qos = bag.qos(image_topic)
+        qos = bag.qos(camera.name)
     frames.sort(key=lambda frame: frame.log_time)
-    return Drive(Path(path), image_topic, frames, camera_info, mask_topic, Masks(truth), qos)
+    mask_name = truth_topic.name if truth_topic else None
+    return Drive(Path(path), camera.name, frames, camera_info, mask_name, Masks(truth), qos, tuple(bag.notes))
 
 
 def open_drives(
@@ -187,40 +200,52 @@ def open_drives(
     return [open_drive(path, topic, start=start, duration=duration) for topic in topics]
 
 
-def only_image_topic(bag: BagReader) -> str:
-    """Name of the one camera topic that a bag holds.
+def only_image_topic(bag: BagReader) -> Topic:
+    """The one camera topic that a bag holds; topics without a message do not count where others have some.
 
     Raises:
         BagError: there is none, or there are several.
     """
-    images = [topic.name for topic in bag.topics if topic.is_image and not topic.is_mask and not topic.is_output]
-    if not images:
-        raise bag.error("there is no image topic")
-    if len(images) > 1:
-        raise bag.error(f"there are {len(images)} image topics ({', '.join(images)}), choose one")
-    return images[0]
+    cameras = _cameras(bag.topics)
+    if not cameras:
+        videos = [topic for topic in bag.topics if topic.type in VIDEO_PACKETS]
+        advice = f", but {videos[0].name} {video_advice(videos[0])}" if videos else ""
+        raise bag.error(f"there is no image topic{advice}")
+    if len(cameras) > 1:
+        names = ", ".join(topic.name for topic in cameras)
+        raise bag.error(f"there are {len(cameras)} image topics ({names}), choose one")
+    return cameras[0]
 
 
-def _mask_topic(topics: list[Topic], image_topic: str) -> str | None:
-    masks = [topic.name for topic in topics if topic.is_mask and topic.name != image_topic]
-    cameras = [topic.name for topic in topics if topic.is_image and not topic.is_mask and not topic.is_output]
-    if len(masks) > 1 or len(cameras) > 1:
+def _cameras(topics: list[Topic]) -> list[Topic]:
+    """Image topics of cameras; those without a message only where no other has one.
+
+    A recorder that takes all topics takes those, too, that image_transport announces and nobody has ever asked for.
+    """
+    cameras = [topic for topic in topics if topic.is_image and not topic.is_mask and not topic.is_output]
+    return [topic for topic in cameras if topic.count] or cameras
+
+
+def _mask_topic(topics: list[Topic], image_topic: str) -> Topic | None:
+    masks = [topic for topic in topics if topic.is_mask and topic.count and topic.name != image_topic]
+    if len(masks) > 1 or len(_cameras(topics)) > 1:
         # /left/mask/compressed belongs to /left/image/compressed.
-        masks = [name for name in masks if image_topic.startswith(name.rpartition("/mask")[0] + "/")]
+        masks = [topic for topic in masks if image_topic.startswith(topic.name.rpartition("/mask")[0] + "/")]
     return masks[0] if len(masks) == 1 else None
 
 
-def _camera_info_topic(topics: list[Topic], image_topic: str) -> str | None:
+def _camera_info_topic(topics: list[Topic], image_topic: str) -> Topic | None:
     """The ``camera_info`` beside the image topic, as image_transport places it, or the bag's only one."""
-    names = [topic.name for topic in topics if topic.type == CAMERA_INFO]
+    infos = {topic.name: topic for topic in topics if topic.type == CAMERA_INFO and topic.is_ros}
     beside = [str(parent / "camera_info") for parent in PurePosixPath(image_topic).parents]
-    return next((name for name in beside if name in names), names[0] if len(names) == 1 else None)
+    only = next(iter(infos.values())) if len(infos) == 1 else None
+    return next((infos[name] for name in beside if name in infos), only)
 
 
-def _image(msgtype: str, message: object) -> RawPixels | EncodedPixels:
+def _image(topic: Topic, message: object) -> RawPixels | EncodedPixels:
     # Copies: the arrays that rosbags returns may be views that keep whole chunks of the file in memory.
     data = np.array(message.data, np.uint8)
-    if msgtype == COMPRESSED_IMAGE:
+    if topic.type == COMPRESSED_IMAGE:
         return EncodedPixels(message.format, data)
     m = message
     return RawPixels(m.height, m.width, m.encoding, int(m.is_bigendian), m.step, data)

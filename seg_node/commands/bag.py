@@ -1,8 +1,9 @@
-"""Make a bag from a video or from images, or show what a bag holds."""
+"""Make a bag from a video or from images, write one again, or show what it holds."""
 
 import argparse
 from pathlib import Path
 
+from seg_node.bags.copy import copy_bag
 from seg_node.bags.from_images import LABEL_NAME, from_images
 from seg_node.bags.from_video import from_video
 from seg_node.bags.reader import BagError
@@ -12,7 +13,7 @@ from seg_node.core.label_table import load_label_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the subcommands ``from-video``, ``from-images`` and ``info``."""
+    """Declare the subcommands ``from-video``, ``from-images``, ``copy`` and ``info``."""
     commands = parser.add_subparsers(dest="bag_command", required=True)
 
     video = commands.add_parser(
@@ -56,13 +57,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=int, default=95, help="of images that become JPEG, 1..100 (default: %(default)s)"
     )
 
+    copy = commands.add_parser(
+        "copy",
+        help="write a bag again as a whole rosbag2",
+        description="Write a bag again as a rosbag2 (mcap), and count the messages in and out. Messages of ROS 1 are"
+        " converted; those of other encodings are left out.",
+    )
+    copy.add_argument("path", type=Path, metavar="BAG", help="rosbag2 folder, or a .mcap, .db3 or .bag file")
+    copy.add_argument("out", type=Path, metavar="OUT", help="folder to create")
+    copy.add_argument("--recover", action="store_true", help="take what is whole of one that was cut off or is damaged")
+
     info = commands.add_parser("info", help="show what a bag holds")
     info.add_argument("path", type=Path, metavar="BAG", help="rosbag2 folder, or a .mcap, .db3 or .bag file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; returns the exit status."""
-    command = {"info": _info, "from-video": _from_video, "from-images": _from_images}[options.bag_command]
+    command = {"info": _info, "from-video": _from_video, "from-images": _from_images, "copy": _copy}[
+        options.bag_command
+    ]
     return command(options)
 
 
@@ -101,4 +114,12 @@ def _from_images(options: argparse.Namespace) -> int:
     print(f"{options.out}: {drive.frames} frames{truth}")
     for line in drive.left_out:
         print(f"left out: {line}")
+    return 0
+
+
+def _copy(options: argparse.Namespace) -> int:
+    balance, notes = copy_bag(options.path, options.out, options.recover)
+    print(f"{options.out}: {sum(entry.written for entry in balance)} messages of {len(balance)} topics")
+    for line in (*balance, *notes):
+        print(f"  {line}")
     return 0

@@ -4,19 +4,22 @@ import argparse
 import contextlib
 import importlib.util
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from seg_node.bags.reader import BagError, list_topics
+from seg_node.bags.drive import only_image_topic
+from seg_node.bags.reader import BagError, BagReader
 from seg_node.commands.options import add_engine, add_model, make_folder
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import PRECISIONS, create_engine
 from seg_node.core.errors import UserError
 
 INTERRUPTED = "interrupted; the same command goes on with the bags that are not finished"
+
+UNMASKED_STATUS = 3
+"""Exit status where no bag failed, and of at least one no image became a mask."""
 
 _SHOWN = 10
 """Undecodable images that are named for each bag; its manifest names all."""
@@ -26,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag")
     parser.add_argument("--out", type=Path, required=True, help="folder for the labelled bags, one folder each")
+    parser.add_argument(
+        "--png",
+        type=Path,
+        metavar="FOLDER",
+        help="write the masks as PNG files, too: one folder for each bag, files named by the stamp of their image",
+    )
     add_model(parser)
     add_engine(parser)
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="default: %(default)s")
@@ -50,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Label; returns the exit status: 0, 1 if a bag failed, 2 for wrong input."""
+    """Label; returns the exit status: 0, 1 if a bag failed, 2 for wrong input, 3 if nothing of a bag was masked."""
     _check(options)
     from seg_node.label.labeller import LabelOptions, remove_partial
 
@@ -66,8 +75,20 @@ def run(options: argparse.Namespace) -> int:
     finally:
         for bag in options.bags:
             remove_partial(options.out, bag)
-    print("\n".join(_summary(results)))
-    return 1 if any(result.state == "failed" for result in results) else 0
+    written = [Path(result.out) for result in results if result.out]
+    print("\n".join([*_summary(results), *(f"written: {path}" for path in written)]))
+    if options.png:
+        _write_pngs(written, options.png)
+    states = {result.state for result in results}
+    return 1 if "failed" in states else UNMASKED_STATUS if "nothing masked" in states else 0
+
+
+def _write_pngs(bags: list[Path], folder: Path) -> None:
+    from seg_node.label.png import write_pngs
+
+    for bag in bags:
+        count = write_pngs(bag, folder / bag.name)
+        print(f"written: {folder / bag.name}: {count} masks as PNG; values 0 to 7 look black, they are categories")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -137,8 +158,6 @@ class _Bar:
         if result:
             self._ended += 1
             self._failed += result.state == "failed"
-            if result.state == "failed":
-                self._bar.write(f"failed: {result.reason}", file=sys.stderr)
         self._bar.set_postfix(bags=f"{self._ended}/{self._bags}", failed=self._failed, refresh=False)
         self._bar.update(frames - self._bar.n)
 
@@ -146,23 +165,27 @@ class _Bar:
 def _frames(bag: Path, topics: tuple[str, ...]) -> int:
     """Images to label; 0 for a bag that cannot be read."""
     try:
-        found = [topic for topic in list_topics(bag) if topic.is_image and not topic.is_mask and not topic.is_output]
+        with BagReader(bag) as reader:
+            if not topics:
+                return only_image_topic(reader).count
+            return sum(topic.count for topic in reader.topics if topic.is_image and topic.name in topics)
     except BagError:
         return 0
-    return sum(topic.count for topic in found if not topics or topic.name in topics)
 
 
 def _summary(results: Iterable) -> list[str]:
     rows = [("bag", "frames", "masked", "undecodable", "seconds", "state")]
     for r in results:
         counts = (str(r.frames), str(r.masked), str(len(r.undecodable)), f"{r.seconds:.1f}")
-        rows.append((r.bag, *counts, f"{r.state}: {r.reason}" if r.reason else r.state))
+        rows.append((r.bag, *counts, r.state))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = []
     for bag, *counts, state in rows:
         cells = [bag.ljust(widths[0]), *(count.rjust(width) for count, width in zip(counts, widths[1:], strict=True))]
         lines.append("  ".join([*cells, state]))
     for r in results:
+        lines += [f"{r.state}: {r.bag}: {r.reason}"] * bool(r.reason)
+        lines += [f"  {r.bag}: {line}" for line in (*r.balance, *r.notes)]
         lines += [f"undecodable: {r.bag} {fault}" for fault in r.undecodable[:_SHOWN]]
         if len(r.undecodable) > _SHOWN:
             lines.append(f"undecodable: {r.bag} and {len(r.undecodable) - _SHOWN} more")

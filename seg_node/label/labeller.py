@@ -17,7 +17,7 @@ import numpy as np
 
 from seg_node.bags.copy import BagCopy
 from seg_node.bags.drive import only_image_topic
-from seg_node.bags.reader import COMPRESSED_IMAGE, BagError, BagReader, bag_hash
+from seg_node.bags.reader import COMPRESSED_IMAGE, IMAGE, BagError, BagReader, bag_hash, deserialize
 from seg_node.core.bundle import GRAPH, Bundle
 from seg_node.core.engines import Engine, create_engine
 from seg_node.core.errors import UndecodableError
@@ -27,8 +27,11 @@ from seg_node.core.timing import stamp_ns
 MANIFEST = "label.json"
 SCHEMA = 1
 
-LABELLED, SKIPPED, FAILED = "labelled", "skipped", "failed"
+LABELLED, SKIPPED, UNMASKED, FAILED = "labelled", "skipped", "nothing masked", "failed"
 """States of a bag at the end."""
+
+_COUNTS = ("frames", "masked", "undecodable", "balance", "notes")
+"""Fields of ``BagResult`` that the manifest keeps."""
 
 _AHEAD = 4
 """Images that are decoded, and masks that are encoded, while the engine is at work."""
@@ -63,7 +66,7 @@ class BagResult:
     bag: str
     """Its path as given."""
     state: str = FAILED
-    """One of ``LABELLED``, ``SKIPPED`` and ``FAILED``."""
+    """One of ``LABELLED``, ``SKIPPED``, ``UNMASKED`` and ``FAILED``."""
     frames: int = 0
     """Images of the topics."""
     masked: int = 0
@@ -71,7 +74,17 @@ class BagResult:
     """Topic, stamp and fault of each image that could not be read."""
     seconds: float = 0.0
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or why nothing was masked."""
+    out: str = ""
+    """Path of the labelled copy; empty without one."""
+    balance: list[str] = field(default_factory=list)
+    """Messages of each topic in and out, for people."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out of the bag, and what is odd about it, for people."""
+
+
+class _NothingMaskedError(Exception):
+    """No image became a mask; the message says why."""
 
 
 @dataclass
@@ -81,12 +94,17 @@ class _Image:
     topic: str
     log_time: int
     message: Any
-    """Message as ``rosbags`` reads it."""
+    """Message as ``rosbags`` reads it; None where the bytes are no such message."""
     bgr: np.ndarray | None = None
     """uint8 [H, W, 3]; None where the image could not be decoded, and after inference."""
     fault: str = ""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     """Output of each kind, ``mask`` and ``confidence``: uint8 [H, W], later the PNG's bytes, uint8 [N]."""
+
+    @property
+    def time(self) -> str:
+        """Header stamp in nanoseconds or, where there is no header, the log time."""
+        return f"recorded at {self.log_time}" if self.message is None else str(stamp_ns(self.message.header))
 
 
 class Labeller:
@@ -105,7 +123,8 @@ class Labeller:
     def label(self, source: Path, out: Path, progress: Callable[[int], None] = lambda frames: None) -> BagResult:
         """Write a labelled copy of a bag as ``out/NAME``, or skip it if that was done before.
 
-        Whatever is wrong with the bag is in the result; no bag ends the others.
+        A bag of which no image becomes a mask has no copy. Whatever is wrong with the bag is in the result; no bag ends
+        the others.
 
         Args:
             source: rosbag2 folder, or a .mcap, .db3 or ROS 1 .bag file.
@@ -118,6 +137,9 @@ class Labeller:
         partial = out / f"{_partial(source)}{socket.gethostname()}-{os.getpid()}" / output_name(source)
         try:
             self._label(source, out / output_name(source), partial, result, progress)
+            result.out = str(out / output_name(source))
+        except _NothingMaskedError as error:
+            result.state, result.reason = UNMASKED, str(error)
         except Exception as error:
             # Bags, engines and full disks raise errors of many types.
             result.reason = str(error) if isinstance(error, BagError) else f"{type(error).__name__}: {error}"
@@ -131,7 +153,7 @@ class Labeller:
         self, source: Path, target: Path, partial: Path, result: BagResult, progress: Callable[[int], None]
     ) -> None:
         with BagReader(source) as reader:
-            topics = [reader.topic(name).name for name in self.options.topics] or [only_image_topic(reader)]
+            topics = [reader.topic(name).name for name in self.options.topics] or [only_image_topic(reader).name]
             outputs = _output_topics(reader, topics)
             identity = {
                 "schema": SCHEMA,
@@ -150,13 +172,17 @@ class Labeller:
                 for image in _overlapped(pool, _encode, map(self._infer, images)):
                     result.frames += 1
                     if image.fault:
-                        result.undecodable.append(f"{image.topic} {stamp_ns(image.message.header)}: {image.fault}")
+                        result.undecodable.append(f"{image.topic} {image.time}: {image.fault}")
                     else:
                         result.masked += 1
                         for kind, png in image.outputs.items():
                             _write(copy, f"{outputs[image.topic]}/{kind}/compressed", image, png)
                     progress(result.frames)
-        counts = {name: getattr(result, name) for name in ("frames", "masked", "undecodable")}
+            result.notes = reader.notes
+            result.balance = [str(entry) for entry in copy.balance]
+            if not result.masked:
+                raise _NothingMaskedError(_why_nothing(topics, result))
+        counts = {name: getattr(result, name) for name in _COUNTS}
         (partial / MANIFEST).write_text(json.dumps(identity | counts, indent=1) + "\n")
         try:
             partial.rename(target)
@@ -195,13 +221,23 @@ def _partial(source: Path) -> str:
     return f".{output_name(source)}.partial-"
 
 
+def mask_topic(image_topic: str) -> str:
+    """Topic of the masks of an image topic in a labelled bag."""
+    return f"{_node_of(image_topic)}/mask/compressed"
+
+
+def _node_of(topic: str) -> str:
+    """Name of a segmentation node in the namespace of a camera."""
+    path = PurePosixPath(topic)
+    return str((path.parent if path.name == "compressed" else path).parent / "segmentation")
+
+
 def _output_topics(reader: BagReader, topics: list[str]) -> dict[str, str]:
     """Where the masks of each image topic go: where a segmentation node in the camera's namespace publishes them."""
     found: dict[str, str] = {}
     held = {topic.name for topic in reader.topics}
     for topic in topics:
-        path = PurePosixPath(topic)
-        output = str((path.parent if path.name == "compressed" else path).parent / "segmentation")
+        output = _node_of(topic)
         if output in found.values():
             raise reader.error(f"{' and '.join(topics)} would both be labelled as {output}/mask; choose one")
         if f"{output}/mask/compressed" in held or f"{output}/confidence/compressed" in held:
@@ -219,7 +255,7 @@ def _resume(target: Path, identity: dict[str, Any], result: BagResult) -> None:
     try:
         manifest = json.loads((target / MANIFEST).read_text())
         differing = [f"{key} {manifest[key]}, not {value}" for key, value in identity.items() if manifest[key] != value]
-        counts = {name: manifest[name] for name in ("frames", "masked", "undecodable")}
+        counts = {name: manifest[name] for name in _COUNTS}
     except (OSError, ValueError, TypeError, KeyError):
         raise BagError(f"{target} exists and was not made by label; remove it or choose another --out") from None
     if differing:
@@ -244,11 +280,23 @@ def _images(reader: BagReader, copy: BagCopy, topics: list[str]) -> Iterator[_Im
     """Copy all messages, and give those of the image topics."""
     for connection, log_time, data in reader.raw_messages():
         copy.copy(connection, log_time, data)
-        if connection.topic in topics:
-            yield _Image(connection.topic, log_time, reader.deserialize(connection, data))
+        if connection.topic in topics and connection.msgtype in (IMAGE, COMPRESSED_IMAGE):
+            try:
+                yield _Image(connection.topic, log_time, deserialize(connection, data))
+            except BagError as error:
+                yield _Image(connection.topic, log_time, None, fault=str(error))
+
+
+def _why_nothing(topics: list[str], result: BagResult) -> str:
+    names = ", ".join(topics)
+    if not result.frames:
+        return f"{names} has no messages"
+    return f"none of the {result.frames} images of {names} can be decoded, the first: {result.undecodable[0]}"
 
 
 def _decode(image: _Image) -> _Image:
+    if image.message is None:
+        return image
     # By its fields: bags of ROS 1 and ROS 2 have different classes, alike in all that is read here.
     try:
         image.bgr = to_bgr(image.message)

@@ -207,7 +207,7 @@ def test_from_a_video_to_masks(clone, video):
     assert result["setup"]["model"] == DEFAULT_MODEL and result["masked"] > 0
     frames = open_drive(clone / "my_drive").frames
     labelled = open_drive(clone / "labelled" / "my_drive", mask_topic="/camera/segmentation/mask/compressed")
-    assert len(frames) == len(labelled.masks) == 8
+    assert len(frames) == len(labelled.masks) == len(list((clone / "my_pngs" / "my_drive").glob("*.png"))) == 8
     for frame in frames:
         mask = labelled.masks[frame.stamp]
         assert mask.shape == (90, 160)

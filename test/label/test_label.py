@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 pytest.importorskip("sensor_msgs", reason="the message packages of ROS 2 are missing")
 
+from helpers.bags import as_ros1  # noqa: E402
 from helpers.paths import DRIVE
 
 from seg_node.__main__ import main  # noqa: E402
@@ -111,8 +112,6 @@ def test_labels_are_neither_camera_nor_ground_truth(tmp_path):
 
 
 def test_ros1_and_both_storages_give_the_same_masks(tmp_path):
-    from test_bag import as_ros1
-
     bags = [cut(tmp_path / "mcap", 40, 2), cut(tmp_path / "sqlite", 40, 2, "SQLITE3")]
     bags.append(as_ros1(bags[0], tmp_path / "old.bag"))
 
@@ -178,10 +177,15 @@ def test_bad_bag_is_named_and_the_others_are_labelled(tmp_path, capsys):
     assert label(*bags, "--out", tmp_path / "out") == 1
 
     assert sorted(os.listdir(tmp_path / "out")) == ["first", "last"]
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith(str(tmp_path))]
     assert [row[5].rstrip(":") for row in rows] == ["labelled", "failed", "failed", "labelled"]
-    assert "cut off" in " ".join(rows[1])
-    assert "does not exist" in " ".join(rows[2])
+    (cut_off,) = (line for line in out.splitlines() if line.startswith(f"failed: {broken}: "))
+    assert "cut off" in cut_off
+    assert f"failed: {tmp_path / 'missing'}: {tmp_path / 'missing'} does not exist" in out
+    assert [line for line in out.splitlines() if line.startswith("written: ")] == [
+        f"written: {tmp_path / 'out' / name}" for name in ("first", "last")
+    ]
 
 
 def test_finished_bags_are_skipped_and_half_written_ones_done_again(tmp_path, capsys):
@@ -215,7 +219,7 @@ def test_what_lies_in_the_way_is_kept(tmp_path, capsys):
     assert label(bag, "--out", other, "--confidence") == 1
     assert "a was labelled with confidence False, not True" in capsys.readouterr().out
     assert label(bag, "--out", other, "--model", "fpn_convnextv2") == 1
-    assert "bundle fpn_resnet50, not fpn_convnextv2" in capsys.readouterr().out
+    assert f"bundle {DEFAULT_MODEL}, not fpn_convnextv2" in capsys.readouterr().out
     assert (other / "a" / "label.json").read_text() == manifest
 
 

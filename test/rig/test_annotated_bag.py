@@ -16,7 +16,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from std_msgs.msg import Header  # noqa: E402
 
 from seg_node.bags.drive import open_drive  # noqa: E402
-from seg_node.bags.reader import BagError, BagReader  # noqa: E402
+from seg_node.bags.reader import BagError, BagReader, deserialize  # noqa: E402
 from seg_node.core.taxonomy import PALETTE_RGB, Category  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.rig.annotated import (  # noqa: E402
@@ -71,7 +71,7 @@ def read(path: Path, topic: str) -> list[tuple[int, object]]:
     with BagReader(path) as bag:
         first = min(log_time for _, log_time, _ in bag.raw_messages())
         return [
-            ((log_time - first) // MS, bag.deserialize(connection, data))
+            ((log_time - first) // MS, deserialize(connection, data))
             for connection, log_time, data in bag.raw_messages()
             if connection.topic == topic
         ]

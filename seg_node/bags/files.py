@@ -14,6 +14,7 @@ import zstandard
 
 from seg_node.bags import mcap_storage, ros1_storage, sqlite3_storage
 from seg_node.bags.storage import DamagedError
+from seg_node.core.errors import UserError
 
 METADATA = "metadata.yaml"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -23,7 +24,7 @@ _KINDS = {mcap_storage.MAGIC: "mcap", sqlite3_storage.MAGIC: "sqlite3", ros1_sto
 _ENDINGS = (".mcap", ".db3", ".bag")
 
 
-class NoBagError(Exception):
+class NoBagError(UserError):
     """A path that is no bag; the message says what it is and what to do, without the path."""
 
 

@@ -14,13 +14,15 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import parse_qos
 
+from seg_node.core.errors import UserError
+
 Message = tuple[Connection, int, bytes]
 """Connection, log time in nanoseconds and serialised message."""
 
 NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, "")
 
 
-class StorageError(Exception):
+class StorageError(UserError):
     """A file that cannot be read; the message says why, without the file's name."""
 
 

@@ -186,26 +186,28 @@ def test_what_ends_it_is_told_and_the_next_mask_begins_it_anew(watcher, bundle):
         camera.wait(lambda: any(s == stamp and not r.again for s, r in camera.told), "a record")
         return next(record for s, record in camera.told if s == stamp and not record.again)
 
-    assert outcome().outcome is NowOutcome.NO_KEYFRAME
+    def begins(record, why=""):
+        """Nothing is carried over: there is no keyframe, or the engine was faster and it is this very frame's."""
+        if record.outcome is NowOutcome.PROPAGATED:
+            return record.frames == 0 and record.keyframe_age == 0
+        return record.outcome is NowOutcome.NO_KEYFRAME and why in record.detail
+
+    assert begins(outcome())
     assert outcome().outcome is NowOutcome.PROPAGATED
-    smaller = outcome(size=(64, 128))
-    assert smaller.outcome is NowOutcome.NO_KEYFRAME and "size changed from 128x96 to 128x64" in smaller.detail
+    assert begins(outcome(size=(64, 128)), "size changed from 128x96 to 128x64")
     assert outcome(size=(64, 128)).outcome is NowOutcome.PROPAGATED
     outcome()
     assert outcome().outcome is NowOutcome.PROPAGATED
-    back = outcome(stamp=FIRST + 1_000_000)
-    assert back.outcome is NowOutcome.NO_KEYFRAME and "went back" in back.detail
+    assert begins(outcome(stamp=FIRST + 1_000_000), "went back")
     assert outcome(stamp=FIRST + 2_000_000).outcome is NowOutcome.PROPAGATED
     late = outcome(stamp=FIRST + 2_000_000_000)
     assert late.outcome is NowOutcome.EXPIRED and "propagate_max_age_ms is 1000" in late.detail
     assert outcome(stamp=FIRST + 2_033_000_000).outcome is NowOutcome.PROPAGATED
     assert camera.set("model", bundle).successful
-    swapped = outcome(stamp=FIRST + 2_066_000_000)
-    assert swapped.outcome is NowOutcome.NO_KEYFRAME and "the model was swapped" in swapped.detail
+    assert begins(outcome(stamp=FIRST + 2_066_000_000), "the model was swapped")
     assert outcome(stamp=FIRST + 2_099_000_000).outcome is NowOutcome.PROPAGATED
     time.sleep(1.2)
-    silent = outcome(stamp=FIRST + 2_132_000_000)
-    assert silent.outcome is NowOutcome.NO_KEYFRAME and "no frame came for" in silent.detail
+    assert begins(outcome(stamp=FIRST + 2_132_000_000), "no frame came for")
     counts = camera.balanced()
     assert counts["dropped.failed"] == counts["dropped.undecodable"] == 0
 

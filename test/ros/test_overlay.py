@@ -365,7 +365,7 @@ def foxglove_topics() -> set[str]:
 
 @pytest.mark.parametrize("topics", [rviz_topics, foxglove_topics])
 def test_layouts_show_what_the_nodes_publish(topics):
-    sources = [(ROOT / "seg_node" / "ros" / f"{name}_node.py").read_text() for name in ("segmentation", "overlay")]
+    sources = [file.read_text() for file in (ROOT / "seg_node" / "ros").glob("*.py")]
     published = {f"/segmentation/{t}" for t in re.findall(r'"(?:~|segmentation)/(\w+)"', "".join(sources))}
     assert {"/segmentation/overlay", "/segmentation/mask"} <= topics()
     assert topics() <= published | {"/image", "/diagnostics"}

@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 from seg_node.__main__ import main  # noqa: E402
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.writer import BagWriter  # noqa: E402
-from seg_node.core.bundle import load_bundle  # noqa: E402
+from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
 from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
@@ -33,7 +33,7 @@ from seg_node.web.dashboard.maskers import InProcess, MaskError, Remote  # noqa:
 from seg_node.web.dashboard.results import find_results  # noqa: E402
 
 ENGINE = "onnxruntime"
-MODELS = ("fpn_resnet50", "fpn_convnextv2")
+MODELS = (DEFAULT_MODEL, "fpn_convnextv2")
 RESULTS = ROOT / "docs" / "results"
 DECISION = json.loads((RESULTS / "comparison.json").read_text())["decision"]["sentence"]
 TIMEOUT_S = 300
@@ -213,8 +213,8 @@ def test_times_are_written_for_people():
 def test_masks_are_those_of_the_engine(drive, expected, server):
     image, name = drive.frames[1].image.data.tobytes(), MODELS[0]
     here, there = InProcess(engine=ENGINE), Remote(server.url)
-    for masker in (here, there):
-        assert list(masker.models())[0] == name
+    for masker, first in ((here, name), (there, SERVED)):
+        assert list(masker.models())[0] == first
         assert masker.models().keys() >= set(MODELS)
     assert here.models()[name]["metrics"] == there.models()[name]["metrics"]
     one, other = here.mask(image, name), there.mask(image, name)

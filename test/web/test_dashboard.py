@@ -18,6 +18,7 @@ pytest.importorskip("streamlit", reason="streamlit is missing: pip install -e '.
 
 from helpers.browser import Browser  # noqa: E402
 from helpers.paths import ROOT
+from helpers.serving import MODEL as SERVED  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 from seg_node.__main__ import main  # noqa: E402

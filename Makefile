@@ -67,7 +67,7 @@ demo: $(VENV)/.runtime ## replay the shipped drive; or BAG=, VIDEO=, with MODEL=
 	$(VENV)/bin/python -m seg_node replay $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODEL),--model "$(MODEL)") $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),demo_output)"
 
-compare: $(VENV)/.runtime ## which backbone should drive, in ten minutes; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
+compare: $(VENV)/.runtime ## which backbone should drive: about five minutes for each model; or BAG=, VIDEO=, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python -m seg_node compare $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(MODELS),--models $(MODELS)) $(if $(ENGINE),--engine "$(ENGINE)") --out "$(or $(OUT),compare_output)"
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from seg_node.compare.plan import turns
 from seg_node.compare.statistics import LEVEL, Units, quantile_differences
+from seg_node.core.machine import setting
 
 SPREADS = (0.0, 5.0, 10.0, 20.0)
 """Standard deviation of the median latency from process to process, in milliseconds."""
@@ -72,10 +73,10 @@ def found(rng: np.random.Generator, pairs: int, spread: float, drift: Drift, gai
     return {question: Units(values).interval(LEVEL).sign for question, values in units.items()}
 
 
-def shares(trials: int, seed: int = 0, **setting: Any) -> dict[str, float]:
+def shares(trials: int, seed: int = 0, **of_cell: Any) -> dict[str, float]:
     """Percent of made-up comparisons in which a difference is found, by question; see ``found``."""
     rng = np.random.default_rng(seed)
-    signs = [found(rng, **setting) for _ in range(trials)]
+    signs = [found(rng, **of_cell) for _ in range(trials)]
     return {question: 100 * float(np.mean([one[question] != 0 for one in signs])) for question in QUESTIONS}
 
 
@@ -115,6 +116,7 @@ def main() -> None:
             )
     document = {
         "simulated": "verdict",
+        "machine": setting(),
         "level": LEVEL,
         "trials": options.trials,
         "latency_ms": LATENCY_MS,

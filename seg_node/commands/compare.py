@@ -29,6 +29,7 @@ from seg_node.commands.options import (
 )
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
 from seg_node.compare.page import to_html
+from seg_node.compare.plan import QUICK, Plan, turns
 from seg_node.compare.text import to_text
 from seg_node.compare.verdict import judge, undecided
 from seg_node.core.bundle import DEFAULT_MODEL, Bundle, BundleError, load_bundle, shipped_bundles
@@ -40,7 +41,7 @@ _MOST = 16
 _SEED = 20200824
 """Seed of the order in which processes run: any will do, and the same one makes a comparison repeatable."""
 _STEP = 2
-"""Processes of each backbone that ``--until-decided`` adds at a time: a turn and its reverse."""
+"""Processes of each backbone that ``--until-decided`` adds at a time."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser)
     add_threads(parser)
-    parser.add_argument("--repetitions", type=_count, help="fresh processes of each backbone (default: 6)")
+    parser.add_argument(
+        "--repetitions", type=_count, help=f"fresh processes of each backbone (default: {Plan().repetitions})"
+    )
     parser.add_argument(
         "--until-decided",
         type=_count,
@@ -103,7 +106,6 @@ def _compare(options: argparse.Namespace) -> Comparison:
     from seg_node.bags.images import frame_size
     from seg_node.compare.measure import measure_process
     from seg_node.compare.offline import evaluate_offline, segment_offline
-    from seg_node.compare.plan import QUICK, Plan, turns
     from seg_node.rig.bench import AttachedNode
     from seg_node.rig.loopback import self_test
     from seg_node.rig.plan_bar import PlanBar
@@ -127,7 +129,8 @@ def _compare(options: argparse.Namespace) -> Comparison:
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
     models = _told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach])
     most = max(options.until_decided or 0, plan.repetitions)
-    order = turns(len(models), most, _SEED)
+    # Those that may be added later are turned by themselves, so that each part favours no backbone.
+    order = turns(len(models), plan.repetitions, _SEED) + turns(len(models), most - plan.repetitions, _SEED + 1)
     comparison = Comparison(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine=setting() | {"busy_cores": busy_cores()},

@@ -90,6 +90,7 @@ def _view(options: argparse.Namespace) -> None:
             watcher = Watcher(target, live, pictures, starting=process is not None)
         except NameValidationException as error:
             raise UserError(f"{target} is no name of a node: {error}") from error
+        stack.callback(watcher.destroy_node)
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
         stack.callback(server.shutdown)
         print(f"{target} is shown at {server.url}; Ctrl-C ends it", flush=True)

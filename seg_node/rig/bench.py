@@ -153,6 +153,7 @@ class Bench:
             self._node = rclpy.create_node(
                 self._name, namespace=namespace, context=context, start_parameter_services=False
             )
+            self._stack.callback(self._node.destroy_node)
             self._connect(namespace)
         except BaseException:
             self._stack.close()

@@ -69,8 +69,10 @@ def main(arguments: list[str]) -> int:
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     # A background job of a shell would ignore the signal by which it is stopped.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    node = EchoNode()
     with contextlib.suppress(KeyboardInterrupt):
-        rclpy.spin(EchoNode())
+        rclpy.spin(node)
+    node.destroy_node()
     rclpy.try_shutdown()
     return 0
 

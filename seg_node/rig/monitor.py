@@ -236,7 +236,9 @@ def main(arguments: list[str]) -> int:
                 reporter.write("ended")
     except KeyboardInterrupt:
         pass
-    # The parent has what it wants or is gone. Nothing is left to clean up but threads that wait.
+    # The parent has what it wants or is gone. Shared memory would outlive the process; threads that wait do not.
+    monitor.destroy_node()
+    rclpy.try_shutdown()
     sys.stdout.flush()
     os._exit(0)
 

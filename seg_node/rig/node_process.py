@@ -152,7 +152,11 @@ class NodeProcess:
             executor = SingleThreadedExecutor(context=context)
             executor.add_node(node)
             client = node.create_client(GetState, f"{self.full_name}/get_state")
-            self._poll_state(client, GetState.Request(), executor, state, timeout)
+            try:
+                self._poll_state(client, GetState.Request(), executor, state, timeout)
+            finally:
+                executor.shutdown()
+                node.destroy_node()
         finally:
             context.shutdown()
 

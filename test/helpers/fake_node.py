@@ -105,5 +105,7 @@ class FakeNode(Node):
 
 if __name__ == "__main__":
     rclpy.init(args=sys.argv[3:])
+    node = FakeNode(Path(sys.argv[1]), Path(sys.argv[2]))
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(FakeNode(Path(sys.argv[1]), Path(sys.argv[2])))
+        rclpy.spin(node)
+    node.destroy_node()

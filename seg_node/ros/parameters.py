@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -111,7 +112,15 @@ PROPAGATION = {"propagate": "enabled", "propagate_max_age_ms": "max_age", "forec
 
 
 def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> None:
-    """Declare all parameters on a node, with descriptors."""
+    """Declare all parameters on a node, with descriptors.
+
+    A whole number is taken for a parameter that has a point, at start and when it is set: ROS 2 reads ``200`` as an
+    integer, which is no double to it.
+
+    Raises:
+        InvalidParameterTypeException: a value that was given is of another type.
+        InvalidParameterValueException: it is out of range.
+    """
     for name, spec in specs.items():
         constraints = f"One of {', '.join(spec.choices)}." if spec.choices else ""
         descriptor = ParameterDescriptor(
@@ -121,7 +130,29 @@ def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> No
             descriptor.floating_point_range = [FloatingPointRange(from_value=spec.range[0], to_value=spec.range[1])]
         elif spec.range:
             descriptor.integer_range = [IntegerRange(from_value=spec.range[0], to_value=spec.range[1], step=1)]
-        node.declare_parameter(name, spec.default, descriptor)
+        try:
+            node.declare_parameter(name, spec.default, descriptor)
+        except InvalidParameterTypeException:
+            given = _value_given(node, name)
+            if not isinstance(spec.default, float) or type(given) is not int:
+                raise
+            node.declare_parameter(name, float(given), descriptor, ignore_override=True)
+    fractional = {name for name, spec in specs.items() if isinstance(spec.default, float)}
+    node.add_pre_set_parameters_callback(
+        lambda given: [_with_point(one) if one.name in fractional else one for one in given]
+    )
+
+
+def _value_given(node: Node, name: str) -> Any:
+    """What the command line or a file gives for a parameter, of whatever type."""
+    value = node.declare_parameter(name, descriptor=ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(name)
+    return value
+
+
+def _with_point(parameter: Parameter) -> Parameter:
+    whole = parameter.type_ is Parameter.Type.INTEGER
+    return Parameter(parameter.name, value=float(parameter.value)) if whole else parameter
 
 
 def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETERS) -> str:

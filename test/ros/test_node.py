@@ -240,13 +240,14 @@ def test_accounting_under_overload(node_process, camera, picture):
 
 
 def test_stale_frames(node_process, camera, picture):
-    node_process(_parameters(max_age_ms=1000.0))
+    # A whole number, as people write it.
+    node_process(_parameters(max_age_ms=1000))
     source = camera().connect()
     # Stamped in 1970.
     record, _ = source.segment(encode(picture, "bgr8"))
     assert record.status[0].message == "stale"
     assert float(_values(record)["age"]) > 1e9
-    assert source.set("max_age_ms", 0.0).successful
+    assert source.set("max_age_ms", 0).successful
     assert source.segment(encode(picture, "bgr8"))[0].status[0].message == "masked"
 
 

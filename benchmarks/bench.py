@@ -24,7 +24,7 @@ import transport
 
 from seg_node.core.bundle import BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, present_engines
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.rig.plan_bar import PlanBar
 from seg_node.rig.scoring import versions, without_nan
 
@@ -199,7 +199,7 @@ def _write(options: argparse.Namespace, sections: dict[str, list[lines.Line]], d
     about = {
         "schema": SCHEMA,
         "command": " ".join(["python benchmarks/bench.py", *asked]),
-        "machine": machine(),
+        "machine": setting(),
         "versions": versions(),
         "lines": {title: [asdict(line) for line in found] for title, found in sections.items()},
         **data,

@@ -23,7 +23,7 @@ from setting import HD, isolated, percentiles, street
 from seg_node.bags.images import decode
 from seg_node.core.bundle import BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import create_engine
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.rig.scoring import versions
 
 SIZES = (HD, (1024, 2048))
@@ -114,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: torch sees no GPU here", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {"gpu": torch.cuda.get_device_name(), "machine": machine(), "versions": versions(), "rows": [], "nodes": []}
+    gpu = torch.cuda.get_device_name()
+    about = {"gpu": gpu, "machine": setting(gpu), "versions": versions(), "rows": [], "nodes": []}
 
     def keep(part: str, found: dict[str, Any], text: str) -> None:
         print(text, flush=True)

@@ -18,7 +18,7 @@ from engines import bare, masks, miou_7, row_text, with_ranges
 from setting import HD, camvid_root, isolated
 
 from seg_node.core.bundle import BundleError, load_bundle, shipped_bundles
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.rig.scoring import versions
 
 SCALES = (1.0, 0.85, 0.7, 0.5)
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {"machine": machine(), "versions": versions(), "every": options.every, "input_sizes": found}
+    about = {"machine": setting(), "versions": versions(), "every": options.every, "input_sizes": found}
     (options.out / "input_size.json").write_text(json.dumps(about, indent=1) + "\n")
     return 0
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import open_drive
 from seg_node.core.bundle import DEFAULT_MODEL
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.core.statistics import student_interval
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--pairs is {options.pairs}; an interval needs at least 2")
     rows = [measure(bag, options) for bag in options.bag]
     options.out.write_text(
-        json.dumps({"machine": machine(), "model": options.model, "threads": options.threads, "rows": rows}, indent=1)
+        json.dumps({"machine": setting(), "model": options.model, "threads": options.threads, "rows": rows}, indent=1)
     )
     print("\n".join(text(row) for row in rows) + f"\n\nwritten: {options.out}")
     return 0

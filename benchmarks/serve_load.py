@@ -9,7 +9,6 @@ answers; then the server's memory at first and after each tenth of the answers. 
 import argparse
 import asyncio
 import contextlib
-import datetime
 import itertools
 import json
 import random
@@ -30,7 +29,7 @@ from seg_node.bags.drive import open_drive
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import ENGINES, create_engine
 from seg_node.core.images import EncodedPixels, to_bgr
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 
 ROOT = Path(__file__).parents[1]
 MEMORY_SAMPLES = 10
@@ -237,7 +236,7 @@ def main() -> int:
     if options.out:
         settings = {name: getattr(options, name) for name in ("requests", "rounds", "width", "engine", "queue")}
         settings["model"] = load_bundle(options.model).name
-        document = {"created": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(), **settings}
+        document = {"machine": setting(), **settings}
         document |= {"kinds": table, "seconds": round(duration, 1), "memory_mib": [round(m, 1) for m in memory]}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
     return int(any(tally.wrong for tally in tallies.values()))

@@ -8,7 +8,6 @@ and the ratio of the two p99. ``--out`` writes the same as JSON. The exit status
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
 import sys
 import time
@@ -21,7 +20,7 @@ from serve_load import ENGINES, ROOT, Kind, post, server
 from seg_node.bags.drive import open_drive
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import create_engine
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 
 _PAUSE_S = 0.2
 """Time between two bytes of a slow client."""
@@ -115,7 +114,7 @@ def main() -> int:
     if options.out:
         settings = {name: getattr(options, name) for name in ("requests", "phases", "slow_clients", "width", "engine")}
         settings |= {"queue": options.queue, "model": load_bundle(options.model).name}
-        document = {"created": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(), **settings}
+        document = {"machine": setting(), **settings}
         options.out.write_text(json.dumps(document | table | {"ratio_p99": round(ratio, 3)}, indent=1) + "\n")
     return int(sum(right.values()) != 2 * options.requests * options.phases)
 

@@ -90,13 +90,13 @@ def detectable(pairs: int, spread: float, trials: int, power: float = 90.0) -> f
     return high
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Simulate every spread, drift and number of pairs, print them and write them down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000, help="comparisons of each setting; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("verdict_simulation.json"), help="default: %(default)s")
-    options = parser.parse_args()
-    rows = []
+    options = parser.parse_args(arguments)
+    rows, machine = [], setting()
     for pairs in PAIRS:
         for spread in SPREADS:
             false = {
@@ -116,7 +116,7 @@ def main() -> None:
             )
     document = {
         "simulated": "verdict",
-        "machine": setting(),
+        "machine": machine,
         "level": LEVEL,
         "trials": options.trials,
         "latency_ms": LATENCY_MS,

@@ -29,6 +29,8 @@ from surfaces import ACCEPTED, SURFACES
 from tqdm import tqdm
 from worker import IDLE, STATE
 
+from seg_node.core.machine import setting
+
 _WORKER = Path(__file__).with_name("worker.py")
 _KEEP = Path(__file__).with_name("keep.py")
 _BATCH = 250
@@ -251,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = {
         "seed": options.seed,
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "machine": setting(),
         "surfaces": [asdict(result) for result in results],
     }
     (options.out / "fuzz.json").write_text(json.dumps(report, indent=1))

@@ -23,7 +23,7 @@ import system_rows  # noqa: F401
 from rows import FAULTS, Fault, Seen, Skipped, Stage
 from tqdm import tqdm
 
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.rig.node_process import default_environment
 
 _COLUMNS = (("fault", 30), ("expected", 34), ("seen", 44), ("next mask", 9), ("unaccounted", 11))
@@ -105,14 +105,14 @@ def main() -> int:
     os.environ.update(default_environment())
     options.out.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix="logs_", dir=options.out)).resolve()
-    rows = []
+    rows, machine = [], setting()
     with tqdm(options.only or list(FAULTS), unit="fault", dynamic_ncols=True) as bar:
         for name in bar:
             bar.set_description(name)
             folder = logs / name
             folder.mkdir()
             rows.append(play(FAULTS[name], folder, options.quick))
-            result = {"quick": options.quick, "machine": machine(), "rows": rows}
+            result = {"quick": options.quick, "machine": machine, "rows": rows}
             (options.out / "chaos.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "chaos.md").write_text(markdown(rows))
     print(table(rows))

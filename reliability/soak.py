@@ -29,7 +29,7 @@ from supervisor import ACTIVATE, CLEAN_UP, CONFIGURE, DEACTIVATE, Supervisor
 from tqdm import tqdm
 from trend import fifths, slope
 
-from seg_node.core.machine import machine
+from seg_node.core.machine import setting
 from seg_node.rig.node_process import NodeProcess, default_environment
 
 SIZE = (360, 640)
@@ -249,7 +249,7 @@ def report(minutes: float, samples: list[Sample], struck: list[Struck], latency:
         "minutes": minutes,
         "rate": RATE,
         "size": SIZE,
-        "machine": machine(),
+        "machine": setting(),
         "faults": dict(Counter(fault.name for fault in struck)),
         "books": asdict(books) | {"lost": books.lost},
         "trends": trends,

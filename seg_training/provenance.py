@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seg_node.core.bundle import Bundle
 from seg_node.core.errors import UserError
-from seg_node.core.machine import machine
+from seg_node.core.machine import machine, setting
 from seg_node.core.network import STRIDE, SegmentationNetwork
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import has_root
@@ -192,10 +192,19 @@ def pretrained_source(config: TrainingConfig) -> tuple[str, str]:
     )
 
 
+def training_setting() -> dict[str, Any]:
+    """Machine, time and code of a training, as every result file says them; see ``core.machine.setting``."""
+    return setting(_gpu())
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def hardware() -> str:
     """What this process computes on, for people."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if gpu := _gpu():
+        return gpu
     here = machine()
     return f"{here['cpu']}, {here['cores']} core{'s' * (here['cores'] != 1)}"
 

@@ -9,6 +9,7 @@ import yaml
 
 from seg_node.core.bundle import Bundle, load_bundle
 from seg_node.core.errors import UserError
+from seg_node.core.machine import commit
 from seg_training.config import TrainingConfig, load_config
 from seg_training.provenance import parse_roots, with_roots
 
@@ -91,10 +92,9 @@ def configurations(
 def differences(bundle: Bundle) -> list[str]:
     """What is not as it was when the bundle's weights were trained, a line each."""
     from seg_training.provenance import hardware
-    from seg_training.run import git_commit
 
     training = bundle.manifest.training
-    pairs = {"commit": (training.get("commit"), git_commit()), "machine": (training.get("machine"), hardware())}
+    pairs = {"commit": (training.get("commit"), commit()["commit"]), "machine": (training.get("machine"), hardware())}
     for name, version in training.get("versions", {}).items():
         try:
             pairs[name] = (version, importlib.metadata.version(name))

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from seg_node.core.network import SegmentationNetwork
 from seg_training.config import TrainingConfig, dump_config, load_config
 from seg_training.datasets.folder import label_file
 from seg_training.encoder_weights import normalisation
-from seg_training.provenance import hardware
+from seg_training.provenance import hardware, training_setting
 
 
 def run_folder(config: TrainingConfig) -> Path:
@@ -44,8 +43,9 @@ def prepare_folder(config: TrainingConfig, data: list[str]) -> Path:
     written.write_text(dump_config(config))
     names = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "accelerate", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
-    environment = {"data": data, "versions": versions, "commit": git_commit(), "machine": hardware()}
-    environment["label_tables"] = _label_tables(config)
+    where = training_setting()
+    environment = {"data": data, "versions": versions, "commit": where["commit"], "machine": hardware()}
+    environment |= {"setting": where, "label_tables": _label_tables(config)}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2))
     return folder
 
@@ -85,14 +85,3 @@ def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
 def network_of(config: TrainingConfig) -> SegmentationNetwork:
     """The network that a configuration describes, for weights that are loaded into it afterwards."""
     return SegmentationNetwork(config.encoder, *normalisation(config.encoder), decoder=config.decoder)
-
-
-def git_commit() -> str | None:
-    """Commit of the code that runs, None outside a git checkout."""
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

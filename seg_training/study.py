@@ -20,8 +20,8 @@ from seg_node.core.metrics import scores
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import Sample, evaluate, predictor
-from seg_training.provenance import hardware, parse_roots, with_roots
-from seg_training.run import averaged_weights, git_commit, network_of, run_folder
+from seg_training.provenance import parse_roots, training_setting, with_roots
+from seg_training.run import averaged_weights, network_of, run_folder
 from seg_training.study_report import console_table, summarise, write_report
 from seg_training.train import train
 
@@ -182,8 +182,6 @@ def run_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> dict[st
     about = {
         "study": out.name,
         "question": study.question,
-        "machine": hardware(),
-        "commit": git_commit(),
         "base": study.base,
         "overrides": list(overrides),
         "variants": study.variants,
@@ -224,6 +222,7 @@ def _finish(cell: Cell, sets: Mapping[str, list[Sample]]) -> None:
     result = {
         "variant": cell.variant,
         "seed": cell.seed,
+        "machine": training_setting(),
         "config": dataclasses.asdict(cell.config),
         "seconds": round(sum(record["seconds"] for record in log), 1),
         "figures": {

@@ -1,6 +1,7 @@
 """What came out of a study: figures with their spread over the seeds, a table and plots."""
 
 import json
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from seg_node.core.report.charts import STYLE, canvas, study_canvas
-from seg_node.core.report.tables import aligned, markdown, number, study
-from seg_node.core.statistics import mean_known, student_interval
+from seg_node.core.report.tables import aligned, markdown, number, study, study_correction
+from seg_node.core.statistics import holm, mean_known, student_interval
 from seg_node.core.taxonomy import SCORED_NAMES
 
 LEVEL = 0.95
-"""Confidence of the intervals."""
+"""Confidence that no difference of a study is told from chance by chance."""
+_OF_A_MACHINE = ("gpu", "cpu", "cores", "instructions", "commit", "dirty")
+"""Fields of a cell's setting in which those of one machine and one code agree."""
 
 
 def summarise(cells: list[dict[str, Any]], variants: list[str], sets: list[str]) -> dict[str, Any]:
@@ -27,45 +30,69 @@ def summarise(cells: list[dict[str, Any]], variants: list[str], sets: list[str])
         sets: names of the data sets.
 
     Returns:
-        ``cells``, and ``summary`` by data set and variant: ``miou_7`` with ``mean``, ``sd`` (None with one seed) and
-        ``values`` by seed; ``iou``, the mean over seeds by category, percent; ``difference`` of ``miou_7`` to the first
-        variant over the seeds that both have, with ``low`` and ``high``, see ``paired_difference``, None for the first.
-        Variants without a finished cell are left out.
+        ``cells``; ``machines``, a setting of each machine and code that trained cells; what ``with_differences`` adds;
+        and ``summary`` by data set and variant: ``miou_7`` with ``mean``, ``sd`` (None with one seed) and ``values`` by
+        seed; ``iou``, the mean over seeds by category, percent. Variants without a finished cell are left out.
     """
     summary: dict[str, dict[str, Any]] = {name: {} for name in sets}
     for name in sets:
         values = {variant: {} for variant in variants}
         for cell in cells:
             values[cell["variant"]][cell["seed"]] = cell["figures"][name]
-        first = values[variants[0]]
         for variant, by_seed in values.items():
             if by_seed:
                 miou = {seed: figures["miou_7"] for seed, figures in by_seed.items()}
-                common = [(miou[seed], first[seed]["miou_7"]) for seed in miou if seed in first]
                 summary[name][variant] = {
                     "miou_7": {"mean": mean(miou.values()), "sd": _sd(list(miou.values())), "values": miou},
                     "iou": {
                         category: mean_known(figures["iou"][category] for figures in by_seed.values())
                         for category in SCORED_NAMES
                     },
-                    "difference": paired_difference(common) if common and variant != variants[0] else None,
                 }
-    return {"cells": cells, "level": LEVEL, "summary": summary}
+    settings = [cell["machine"] for cell in cells if "machine" in cell]
+    machines = {repr([setting.get(key) for key in _OF_A_MACHINE]): setting for setting in settings}
+    return with_differences({"cells": cells, "machines": list(machines.values()), "summary": summary}, variants[0])
 
 
-def paired_difference(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
-    """Mean difference of pairs, first minus second, with Student's interval; a seed's luck with the order of the
-    samples is common to both members of its pair.
+def with_differences(results: dict[str, Any], first: str) -> dict[str, Any]:
+    """Results of a study with the differences of all variants to one of them, on all data sets.
+
+    Each is a mean over the seeds that both variants have, with Student's interval: a seed's luck with the order of the
+    samples is common to both members of its pair. The more differences a study has, the likelier one of them is large
+    by chance, so they are one family, corrected by Holm.
+
+    Args:
+        results: with ``summary``; it is not changed.
+        first: name of the variant that the others are held against.
 
     Returns:
-        ``mean``, ``low`` and ``high``; the last two are None with one pair.
+        ``results`` with ``level``; ``differences``, how many the family has; and in each row of ``summary``
+        ``difference``: ``mean``, ``low`` and ``high`` (None with one seed in common), ``level`` of this interval. It is
+        None for the first variant, and where no seed is in common.
     """
-    differences = [one - other for one, other in pairs]
-    middle = mean(differences)
-    if len(differences) < 2:
-        return {"mean": middle, "low": None, "high": None}
-    low, high = student_interval(differences, LEVEL)
-    return {"mean": middle, "low": low, "high": high}
+    gains: dict[tuple[str, str], list[float]] = {}
+    for data, rows in results["summary"].items():
+        values = {variant: row["miou_7"]["values"] for variant, row in rows.items()}
+        for variant in values.keys() - {first}:
+            common = values[variant].keys() & values.get(first, {}).keys()
+            gains[data, variant] = [values[variant][seed] - values[first][seed] for seed in sorted(common)]
+    family = [key for key, gain in gains.items() if len(gain) > 1]
+    intervals = holm(
+        [partial(student_interval, gains[key]) for key in family], lambda ends: ends[0] * ends[1] > 0, LEVEL
+    )
+    bounds = dict(zip(family, intervals, strict=True))
+
+    def difference(data: str, variant: str) -> dict[str, float | None] | None:
+        if not (gain := gains.get((data, variant))):
+            return None
+        (low, high), level = bounds.get((data, variant), ((None, None), None))
+        return {"mean": mean(gain), "low": low, "high": high, "level": level}
+
+    summary = {
+        data: {variant: row | {"difference": difference(data, variant)} for variant, row in rows.items()}
+        for data, rows in results["summary"].items()
+    }
+    return results | {"level": LEVEL, "differences": len(family), "summary": summary}
 
 
 def write_report(out: Path, results: dict[str, Any]) -> None:
@@ -86,8 +113,8 @@ def markdown_table(results: dict[str, Any]) -> str:
     """The summary as Markdown: a table for each data set."""
     lines = [f"# {results['question']}", ""]
     lines += [
-        f"Mean ± standard deviation over {len(results['seeds'])} seeds; in brackets the {LEVEL:.0%} interval of the"
-        " paired difference to the first row. Percent IoU.",
+        f"Mean ± standard deviation over {len(results['seeds'])} seeds; in brackets Student's {LEVEL:.0%} interval of"
+        f" the paired difference to the first row, {study_correction(results)}. Percent IoU.",
         "",
     ]
     for name in results["summary"]:

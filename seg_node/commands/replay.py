@@ -25,6 +25,7 @@ from seg_node.commands.options import (
 )
 from seg_node.core.bundle import load_bundle
 from seg_node.core.errors import UserError
+from seg_node.core.machine import setting
 from seg_node.rig.monitor_process import Seen
 from seg_node.rig.schedule import RECORDED, Rate, make_schedule
 
@@ -164,6 +165,7 @@ def run(options: argparse.Namespace) -> int:
 
     scored = [frame for frame in run.frames if frame.mask and frame.stamp in drive.masks]
     result = summarise(run, score_masks((drive.masks[f.stamp], f.mask.decode()) for f in scored))
+    result.machine = setting()
     result.streaming = score_streaming(run, lambda frame: drive.masks.get(frame.stamp))
     if now := summarise_now(run):
         result.now = dataclasses.asdict(now)

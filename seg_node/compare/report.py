@@ -15,7 +15,7 @@ from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
 from seg_node.compare.page import filled, html_table, legend
 from seg_node.core.overlay import paint
-from seg_node.core.report.tables import Table, aligned, number
+from seg_node.core.report.tables import Table, aligned, number, origin
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.rig.frames import ArrivedMask
 from seg_node.rig.scoring import Result
@@ -181,7 +181,7 @@ def caption(result: Result) -> list[str]:
         f"drive    {setup['drive']}, {setup['frames']} frames {setup['width']}x{setup['height']} {setup['transport']},"
         f" {setup['rate_hz']:.1f} Hz ({setup['rate']})",
         f"model    {setup['model']} on {setup['engine']}",
-        f"machine  {result.machine['cpu']}, {result.machine['cores']} cores",
+        f"machine  {origin(result.machine)}",
     ]
 
 
@@ -313,7 +313,7 @@ def to_html(result: Result, sheet: np.ndarray | None, files: Sequence[Path] = ()
     lines = [
         f"{drive}: {setup['frames']} frames of {setup['width']}x{setup['height']} pixels, {setup['transport']}, at"
         f" {setup['rate_hz']:.1f} Hz ({setup['rate']}).",
-        f"{setup['model']} on {setup['engine']}; {result.machine['cpu']}, {result.machine['cores']} cores.",
+        f"{setup['model']} on {setup['engine']}; {origin(result.machine)}.",
     ]
     body = [f"<p>{html.escape(line)}</p>" for line in lines]
     body += [f'<p class="fault">{html.escape(fault)}</p>' for fault in result.faults]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_node.core.statistics import student_interval
+from seg_node.core.statistics import holm, student_interval
 
 LEVEL = 0.99
 """Confidence of every question: five are asked, which together shall mislead at most once in twenty times."""
@@ -79,23 +79,13 @@ class IouCounts:
 
 
 def decided(differences: Sequence[Units], level: float) -> list[tuple[Interval, float]]:
-    """Intervals of a family of differences after Holm, and the confidence of each.
-
-    Those whose interval leaves zero out at the level of the whole family's Bonferroni correction are decided, the rest
-    is looked at again as a smaller family (Holm, "A simple sequentially rejective multiple test procedure",
-    Scandinavian Journal of Statistics 6, 1979). One difference has its plain interval.
+    """Intervals of a family of differences after Holm, and the confidence of each; see ``core.statistics.holm``.
 
     Args:
         differences: of one question, one for each pair of backbones.
         level: confidence that none of them is decided by chance.
     """
-    found: dict[int, tuple[Interval, float]] = {}
-    while len(found) < len(differences):
-        each = 1 - (1 - level) / (len(differences) - len(found))
-        looked = {i: (d.interval(each), each) for i, d in enumerate(differences) if i not in found}
-        clear = {i: one for i, one in looked.items() if one[0].sign}
-        found |= clear or looked
-    return [found[i] for i in range(len(differences))]
+    return holm([difference.interval for difference in differences], lambda found: found.sign != 0, level)
 
 
 def pseudo_values(whole: float, without: np.ndarray) -> np.ndarray:

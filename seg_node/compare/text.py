@@ -77,7 +77,7 @@ def made_up(comparison: Comparison) -> str:
 def machine(comparison: Comparison) -> str:
     """On what it was measured, and of which commit."""
     engines = " and ".join(dict.fromkeys(model.engine for model in comparison.models if model.engine))
-    return origin(comparison.machine) + (f", engine {engines}" if engines else "")
+    return origin({"measured": comparison.created} | comparison.machine) + (f", engine {engines}" if engines else "")
 
 
 def notes(comparison: Comparison) -> list[str]:

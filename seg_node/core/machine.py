@@ -1,5 +1,6 @@
 """What this runs on, for reports and manifests."""
 
+import datetime
 import functools
 import os
 import platform
@@ -32,13 +33,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def setting() -> dict[str, Any]:
-    """What every result file says of where its figures come from.
+def setting(gpu: str = "") -> dict[str, Any]:
+    """What every result file says of where its figures come from; a tool calls this while it measures.
+
+    Args:
+        gpu: name of the accelerator that computed, empty where the processor did.
 
     Returns:
-        ``machine()``; ``gflops``, the speed of the machine while it measured; ``commit`` and ``dirty`` of the code.
+        ``machine()``; ``gflops``, the speed of the machine while it measured; ``measured``, the time, ISO 8601, UTC;
+        ``commit`` and ``dirty`` of the code; ``gpu`` where there is one.
     """
-    return machine() | {"gflops": gflops()} | commit()
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return machine() | {"gflops": gflops(), "measured": now} | commit() | ({"gpu": gpu} if gpu else {})
 
 
 def gflops(repetitions: int = 5) -> float:
@@ -57,7 +63,7 @@ def gflops(repetitions: int = 5) -> float:
 
 
 def commit() -> dict[str, Any]:
-    """``commit`` of the checkout that this code lies in, shortened, and whether it is ``dirty``; None where it is none.
+    """``commit`` of the checkout that this code lies in, and whether it is ``dirty``; both None where it is none.
 
     Files that git does not track do not count: results are among them.
     """
@@ -65,7 +71,7 @@ def commit() -> dict[str, Any]:
     try:
         git = ["git", "-C", str(folder)]
         run = functools.partial(subprocess.run, capture_output=True, text=True, check=True, timeout=10)
-        head = run([*git, "rev-parse", "--short=9", "HEAD"]).stdout.strip()
+        head = run([*git, "rev-parse", "HEAD"]).stdout.strip()
         # An installed copy may lie below a repository that has nothing to do with it.
         run([*git, "ls-files", "--error-unmatch", Path(__file__).name])
         changed = run([*git, "status", "--porcelain", "--untracked-files=no"]).stdout.strip()

@@ -2,10 +2,13 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
+
+Found = TypeVar("Found")
 
 
 @functools.cache
@@ -51,6 +54,28 @@ def student_interval(values: Sequence[float], level: float) -> tuple[float, floa
     count, middle = len(values), float(np.mean(values))
     half = student_quantile((1 + level) / 2, count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
     return middle - half, middle + half
+
+
+def holm(
+    intervals: Sequence[Callable[[float], Found]], decides: Callable[[Found], bool], level: float
+) -> list[tuple[Found, float]]:
+    """Intervals of a family of differences after Holm, and the confidence of each.
+
+    Those that decide at the level of the whole family's Bonferroni correction are decided, the rest is looked at again
+    as a smaller family (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6, 1979). One difference has its plain interval.
+
+    Args:
+        intervals: for each difference, its interval at a confidence.
+        decides: whether an interval decides: whether it leaves zero out.
+        level: confidence that none of them is decided by chance.
+    """
+    found: dict[int, tuple[Found, float]] = {}
+    while len(found) < len(intervals):
+        each = 1 - (1 - level) / (len(intervals) - len(found))
+        looked = {i: (interval(each), each) for i, interval in enumerate(intervals) if i not in found}
+        found |= {i: one for i, one in looked.items() if decides(one[0])} or looked
+    return [found[i] for i in range(len(intervals))]
 
 
 def expanded_tail(level: float, count: int) -> float:

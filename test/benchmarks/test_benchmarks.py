@@ -1,5 +1,7 @@
 """The benchmark's parts at tiny sizes, with real processes, and its arithmetic by hand."""
 
+import json
+
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
@@ -15,6 +17,8 @@ import receiving  # noqa: E402
 import rewrites  # noqa: E402
 import roofline  # noqa: E402
 import transport  # noqa: E402
+from helpers.paths import ROOT  # noqa: E402
+from helpers.settings import assert_says_where_it_is_of  # noqa: E402
 from setting import isolated  # noqa: E402
 
 from seg_node.core.bundle import load_bundle  # noqa: E402
@@ -99,6 +103,26 @@ def test_limits_of_the_machine():
 def test_the_floor_on_a_gpu_is_what_takes_longest(slow, expected):
     peak = dict.fromkeys(("bf16", "memory", "to_gpu", "from_gpu"), 1e12) | {slow: 1.0}
     assert roofline.floor_ms("fpn_resnet50", (48, 64), "bf16", peak) == pytest.approx(expected(), rel=1e-3)
+
+
+TOOLS = [path for folder in ("benchmarks", "reliability", "fuzz") for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("tool", [t for t in TOOLS if "json.dumps" in t.read_text() and "--out" in t.read_text()])
+def test_tools_that_write_results_say_where_they_are_of(tool):
+    text = tool.read_text()
+    assert "from seg_node.core.machine import setting" in text and '"machine": ' in text, tool.name
+
+
+def test_a_simulation_says_where_it_is_of(tmp_path, monkeypatch, capsys):
+    import verdict_simulation
+
+    monkeypatch.setattr(verdict_simulation, "PAIRS", (5,))
+    monkeypatch.setattr(verdict_simulation, "SPREADS", (5.0,))
+    verdict_simulation.main(["--trials", "5", "--out", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert_says_where_it_is_of(found)
+    assert [row["pairs"] for row in found["rows"]] == [5] and "5 pairs, 5 ms" in capsys.readouterr().out
 
 
 def test_profile_adds_up():

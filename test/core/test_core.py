@@ -1,10 +1,13 @@
 """The core without ROS: metrics, slot, accounting, the path of a frame, bundles."""
 
+import ast
 import ctypes
 import dataclasses
+import datetime
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -628,6 +631,52 @@ def test_busy_cores_counts_what_other_programs_use():
         finally:
             spinning.kill()
     assert 0.5 < busy <= os.cpu_count() + 0.1
+
+
+def test_a_setting_says_machine_speed_time_and_commit():
+    from seg_node.core.machine import setting
+    from seg_node.core.report.tables import origin
+
+    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    found = setting()
+    assert found["cpu"] and found["cores"] >= 1 and isinstance(found["instructions"], list)
+    assert before <= datetime.datetime.fromisoformat(found["measured"]) <= datetime.datetime.now(datetime.timezone.utc)
+    # A core of any year does more than a tenth of a GFLOP/s, and no machine does a million.
+    assert 0.1 < found["gflops"] < 1e6
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    assert found["commit"] == (git.stdout.strip() if git.returncode == 0 else None)
+    assert "gpu" not in found and setting("a card")["gpu"] == "a card"
+    words = origin(found)
+    assert found["measured"][:10] in words and f"{found['gflops']:.0f} GFLOP/s" in words
+    assert origin({"cpu": "a", "cores": 2}) == (
+        "a, 2 cores, instructions not recorded, date not recorded, commit not recorded"
+    )
+
+
+def test_the_code_of_a_checkout_is_told_from_that_of_another(tmp_path):
+    """A copy that is installed below a repository which does not hold it has no commit; a changed one is dirty."""
+    code = "from machine import commit; print(commit())"
+    shutil.copy(ROOT / "seg_node" / "core" / "machine.py", tmp_path)
+
+    def told() -> dict:
+        said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return ast.literal_eval(said.stdout)
+
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        done = subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "other").touch()
+    git("add", "other")
+    git("commit", "-qm", "first")
+    assert told() == {"commit": None, "dirty": None}
+    git("add", "machine.py")
+    git("commit", "-qm", "second")
+    assert told() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "other").write_text("changed")
+    assert told()["dirty"] is True
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="only Linux names them")

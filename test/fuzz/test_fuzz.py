@@ -13,6 +13,7 @@ import pytest
 st = pytest.importorskip("hypothesis.strategies", reason="hypothesis is missing: pip install -e '.[test]'")
 from cases import CORPUS, read_case, write_case  # noqa: E402
 from helpers.paths import ROOT  # noqa: E402
+from helpers.settings import assert_says_where_it_is_of  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from image_surfaces import (  # noqa: E402
     CompressedSurface,
@@ -322,4 +323,5 @@ def test_report(tmp_path, monkeypatch, capsys):
     assert fuzz.main(["--surface", "image", "--inputs", "50", "--limit", "60"]) == 0
     report = json.loads((tmp_path / "fuzz_output" / "fuzz.json").read_text())
     assert [(s["surface"], s["inputs"]) for s in report["surfaces"]] == [("image", 50)]
+    assert_says_where_it_is_of(report)
     assert "UndecodableError" in capsys.readouterr().out

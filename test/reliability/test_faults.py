@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.settings import assert_says_where_it_is_of
 
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import EngineError, create_engine, present_engines
@@ -387,6 +388,7 @@ def test_command(ros, script, options, file, tmp_path):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert (tmp_path / file).is_file(), done.stdout + done.stderr
     result = json.loads((tmp_path / file).read_text())
+    assert_says_where_it_is_of(result)
     for row in result["rows"] if script == "chaos.py" else [result]:
         for books in row["books"] if script == "chaos.py" else [row["books"]]:
             assert books["unaccounted"] == 0 and books["masks"] > 0, books

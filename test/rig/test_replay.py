@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.settings import assert_says_where_it_is_of
 
 from seg_node.__main__ import main
 from seg_node.bags.drive import Drive, Frame, Masks
@@ -281,6 +282,7 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
     assert run.returncode == 0, run.stdout + run.stderr
 
     result = json.loads((tmp_path / "result.json").read_text())
+    assert_says_where_it_is_of(result)
     assert result["faults"] == []
     assert result["sent"] == sent == result["received"] + result["lost"]
     assert result["received"] == result["masked"] + sum(result["dropped"].values())

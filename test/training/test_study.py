@@ -18,7 +18,7 @@ from seg_node.core.report.tables import signed  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.study import SHIPPED, cells, load_study, run_study  # noqa: E402
-from seg_training.study_report import markdown_table, paired_difference, summarise  # noqa: E402
+from seg_training.study_report import markdown_table, summarise, with_differences  # noqa: E402
 
 SCENES = {"dataset": "synthetic", "size": [64, 96]}
 
@@ -94,8 +94,9 @@ def test_killed_and_resumed(tmp_path):
         gain = np.subtract(miou["fast"], miou["slow"])
         found = results["summary"][name]["fast"]["difference"]
         assert found["mean"] == pytest.approx(gain.mean())
-        # 12.706: Student's 97.5 % quantile with one degree of freedom.
-        assert found["high"] - found["mean"] == pytest.approx(12.706 * gain.std(ddof=1) / np.sqrt(2), rel=1e-3)
+        # Student's quantiles with one degree of freedom; of two differences the second one to be decided has 95 %.
+        quantile = {0.975: 25.452, 0.95: 12.706}[round(found["level"], 3)]
+        assert found["high"] - found["mean"] == pytest.approx(quantile * gain.std(ddof=1) / np.sqrt(2), rel=1e-3)
         expected = (
             f"| fast | {np.mean(miou['fast']):.1f} ± {np.std(miou['fast'], ddof=1):.1f} | {signed(gain.mean())} ("
         )
@@ -151,11 +152,63 @@ def test_errors(tmp_path, capsys, changes, options, message):
     assert message in capsys.readouterr().err
 
 
-def test_paired_difference_of_a_hand_computed_case():
+def _summary(**variants):
+    """A summary of one data set, with the scores of each variant by seed."""
+    return {"summary": {"val": {name: {"miou_7": {"values": dict(enumerate(v))}} for name, v in variants.items()}}}
+
+
+def test_a_difference_of_a_hand_computed_case():
     # Differences 1, 3: mean 2, standard deviation sqrt 2, so the half width is 12.706 * sqrt(2) / sqrt(2).
-    found = paired_difference([(11.0, 10.0), (8.0, 5.0)])
-    assert (found["mean"], found["high"] - 2, 2 - found["low"]) == pytest.approx((2, 12.706, 12.706), rel=1e-4)
-    assert paired_difference([(2.0, 1.0)]) == {"mean": 1.0, "low": None, "high": None}
+    found = with_differences(_summary(a=(10.0, 5.0), b=(11.0, 8.0)), "a")
+    row = found["summary"]["val"]["b"]["difference"]
+    assert (row["mean"], row["high"] - 2, 2 - row["low"]) == pytest.approx((2, 12.706, 12.706), rel=1e-4)
+    assert (found["differences"], row["level"], found["summary"]["val"]["a"]["difference"]) == (1, 0.95, None)
+    alone = with_differences(_summary(a=(1.0,), b=(2.0,)), "a")
+    assert alone["summary"]["val"]["b"]["difference"] == {"mean": 1.0, "low": None, "high": None, "level": None}
+    assert alone["differences"] == 0
+
+
+def test_the_best_of_many_differences_is_held_against_all_of_them():
+    """Six variants, two sets: what is clear as one difference is not as the best of twelve."""
+    plain, better = (33.0, 32.0, 34.5), (37.0, 37.4, 38.4)
+    alone = with_differences(_summary(plain=plain, better=better), "plain")["summary"]["val"]["better"]["difference"]
+    assert alone["low"] > 0
+    others = {f"other {i}": [v + d for v, d in zip(plain, (1.0, -2.0, 0.5), strict=True)] for i in range(5)}
+    rows = _summary(plain=plain, better=better, **others)["summary"]["val"]
+    family = with_differences({"summary": {"val": rows, "other": rows}}, "plain")
+    row = family["summary"]["val"]["better"]["difference"]
+    assert family["differences"] == 12 and row["mean"] == alone["mean"]
+    # Student's quantile of two degrees at 1 - 0.05 / 24 is 15.47, at 97.5 % 4.303.
+    assert row["high"] - row["mean"] == pytest.approx((alone["high"] - alone["mean"]) * 15.47 / 4.303, rel=1e-2)
+    assert row["low"] < 0
+
+
+def test_no_variant_of_equal_ones_is_told_from_chance_more_often_than_promised():
+    """Studies of six equal variants on two sets, three seeds: uncorrected, a third and more of them find something."""
+    rng, found, uncorrected = np.random.default_rng(2), 0, 0
+    for _ in range(200):
+        rows = {d: _summary(**{v: rng.normal(40, 2, 3).tolist() for v in "abcdefg"})["summary"]["val"] for d in "xy"}
+        for data in rows:
+            one = [with_differences({"summary": {data: {v: rows[data][v] for v in ("a", w)}}}, "a") for w in "bcdefg"]
+            if any(_tells(study) for study in one):
+                uncorrected += 1
+                break
+        found += _tells(with_differences({"summary": rows}, "a"))
+    # 200 at 5 %: more than 20 have a probability below 1 in 500.
+    assert found <= 20 and uncorrected > 50
+
+
+def _tells(study):
+    differences = [row["difference"] for rows in study["summary"].values() for row in rows.values()]
+    return any(d and d["low"] * d["high"] > 0 for d in differences)
+
+
+def test_machines_of_a_study_are_those_of_its_cells():
+    figures = {"val": {"miou_7": 50.0, "iou": dict.fromkeys(CATEGORY_NAMES[1:], 50.0)}}
+    here = {"cpu": "a processor", "cores": 2, "instructions": ["avx2"], "commit": "abc", "dirty": False}
+    settings = [here | {"gflops": 1.0}, here | {"gflops": 2.0}, here | {"gpu": "a card"}]
+    made = [{"variant": "a", "seed": i, "figures": figures, "machine": s} for i, s in enumerate(settings)]
+    assert summarise(made, ["a"], ["val"])["machines"] == [settings[1], settings[2]]
 
 
 def test_categories_and_variants_that_are_missing():

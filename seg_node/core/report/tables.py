@@ -35,16 +35,20 @@ def interval(estimate: float, low: float | None, high: float | None) -> str:
 
 
 def origin(machine: Mapping[str, Any]) -> str:
-    """On which machine and of which commit figures are, in a few words; see ``core.machine.setting``.
+    """On which machine, when and of which commit figures are, in a few words; see ``core.machine.setting``.
 
     Result files that are older than these notes lack some of them, and that is said.
     """
-    parts = [f"{machine.get('cpu')}, {machine.get('cores')} cores"]
+    parts = [machine["gpu"]] if machine.get("gpu") else []
+    parts.append(f"{machine.get('cpu')}, {machine.get('cores')} cores")
     if "instructions" in machine:
         parts.append("/".join(machine["instructions"]) or "no vector instructions")
+    else:
+        parts.append("instructions not recorded")
     if machine.get("gflops"):
         parts.append(f"{machine['gflops']:.0f} GFLOP/s")
-    commit = machine.get("commit")
+    parts.append(machine["measured"][:10] if machine.get("measured") else "date not recorded")
+    commit = (machine.get("commit") or "")[:9]
     parts.append(f"commit {commit}{' with changes' * bool(machine.get('dirty'))}" if commit else "commit not recorded")
     return ", ".join(parts)
 
@@ -88,3 +92,9 @@ def study(results: Mapping[str, Any], data: str) -> Table:
         iou = [number(row["iou"][category]) for category in SCORED_NAMES]
         rows.append([variant, number(miou["mean"]) + spread, between, *iou])
     return ["variant", "miou_7", f"difference, {100 * results['level']:.0f} % interval", *SCORED_NAMES], rows
+
+
+def study_correction(results: Mapping[str, Any]) -> str:
+    """For how many differences the intervals of a study are corrected, in words."""
+    count = results["differences"]
+    return f"corrected by Holm for all {count} differences of the study" if count > 1 else "of one difference"

@@ -5,7 +5,7 @@ import datetime
 
 import streamlit as st
 
-from seg_node.compare import tables
+from seg_node.compare import tables, text
 from seg_node.compare.comparison import ComparisonError, load_comparison
 from seg_node.compare.plots import figures
 from seg_node.web.dashboard.pictures import image_html
@@ -26,12 +26,7 @@ def show(results: Results) -> None:
         return
     if comparison.decision:
         st.subheader(comparison.decision.sentence)
-    drive, machine = comparison.drive, comparison.machine
-    truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
-    st.caption(
-        f"{drive.path}: {len(drive.times_s)} frames of {drive.width}x{drive.height}, {drive.rate_hz:.1f} Hz, {truth};"
-        f" {machine.get('cpu')}, {machine.get('cores')} cores; {_when(comparison.created)}"
-    )
+    st.caption(f"{text.drive(comparison)}; {text.machine(comparison)}; {_when(comparison.created)}")
     for fault in comparison.faults:
         st.error(fault)
     show_table("The questions", tables.verdicts(comparison))

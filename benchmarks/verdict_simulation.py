@@ -32,7 +32,7 @@ DRIFTS: dict[str, Drift] = {
     ),
 }
 """What the machine adds to the latency of each process, in milliseconds, by its place in the order."""
-PAIRS = (5, 6, 8, 12)
+PAIRS = (5, 6, 8)
 LATENCY_MS = 170.0
 _RUN_MS = 9000.0
 _NOISE_MS = 6.0

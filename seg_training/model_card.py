@@ -69,8 +69,8 @@ def model_card(manifest: Manifest) -> str:
             "",
             *_score_table(manifest.metrics),
             "",
-            "IoU in percent. CamVid val is a clip of a drive that training saw other parts of, and flatters; 0001TP is"
-            " a drive at dusk that training never saw, but on which choices were made.",
+            "IoU in percent. CamVid val is a clip of a drive that training saw other parts of, and flatters. 0001TP is"
+            " the development drive, at dusk: training never saw it, but choices were made by its scores.",
             *_quantised(manifest.quantisation),
             "",
             "## Known failures",

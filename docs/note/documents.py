@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from note.origins import APART, apart, origins
 from note.pieces import Pieces
 from note.results import Results
 from seg_node.core.report.charts import Figure
@@ -12,7 +13,7 @@ from seg_node.core.report.charts import Figure
 DOCS = Path("docs")
 README = Path("README.md")
 RESULTS = DOCS / "results.md"
-WITH_PIECES = (README, RESULTS, DOCS / "serving.md")
+WITH_PIECES = (README, RESULTS, DOCS / "serving.md", DOCS / "replay.md")
 """Documents written by hand, in which some parts are made."""
 DOCUMENTS = ("technical_note", "slides")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""
@@ -29,6 +30,17 @@ def filled(root: Path, pieces: Pieces) -> Iterator[tuple[Path, str]]:
     for path in WITH_PIECES:
         text = (root / path).read_text()
         yield path, _REGION.sub(lambda found: f"{found[1]}{pieces.piece(*found[2].split())}\n{found[3]}", text)
+
+
+def mixed(text: str) -> list[str]:
+    """Headings of the sections that set figures of several machines or commits side by side without a word on it.
+
+    Args:
+        text: Markdown whose tables have lines that say where they are of; a slide is a section, too.
+    """
+    sections = re.split(r"^(?=##? |---$)", text, flags=re.MULTILINE)
+    wrong = [section for section in sections if apart(origins(section)) and APART not in section]
+    return [next((line for line in section.splitlines() if line.startswith("#")), "") for section in wrong]
 
 
 def stale(root: Path, results: Results) -> list[str]:

@@ -7,30 +7,25 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from note.origins import manifests, measured, missing, origin_of, together
 from note.results import SOURCES, Results
-from seg_node.compare.comparison import Comparison, Verdict
-from seg_node.compare.statistics import LEVEL
-from seg_node.compare.tables import difference, verdicts
+from note.summaries import DATA, summary
+from seg_node.compare.comparison import Comparison
+from seg_node.compare.plan import Plan
+from seg_node.compare.tables import pairs, verdicts
+from seg_node.compare.text import made_up
 from seg_node.core.report.charts import Figure, study_dots
-from seg_node.core.report.tables import NONE, number, signed
+from seg_node.core.report.tables import NONE, number, signed, study_correction
 from seg_node.core.report.tables import markdown as table
 from seg_node.core.report.tables import study as study_table
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.dashboard import charts, tables
 
-DATA = "camvid_val"
-"""The manifests' scores that the note reports."""
-HELD_OUT = "camvid_0001TP"
-"""The manifests' scores on a drive that was held out of training."""
+DEVELOPMENT = "camvid_0001TP"
+"""The manifests' scores on the development drive: never trained on, but choices were made on it."""
+
 
 _PLACEHOLDER = re.compile(r"\{\{ ([\w ]+) \}\}")
-_QUESTIONS_IN_FRENCH = {
-    "latency_p50": "latence médiane",
-    "latency_p99": "99e centile de la latence",
-    "sustained": "cadence soutenue",
-    "streaming": "miou_7 en flux",
-    "offline": "miou_7 hors ligne",
-}
 
 
 class Pieces:
@@ -76,12 +71,6 @@ class Pieces:
         return f"{images}\n*{captions}*"
 
 
-def missing(name: str) -> str:
-    """Sentence for results that do not exist yet."""
-    source = SOURCES[name]
-    return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
-
-
 def _coded(header: list[str], names: tuple[str, ...]) -> list[str]:
     """A header with some of its names set as code."""
     return [f"`{cell}`" if cell in names else cell for cell in header]
@@ -89,7 +78,9 @@ def _coded(header: list[str], names: tuple[str, ...]) -> list[str]:
 
 def _quality(results: Results) -> str:
     header, rows = tables.quality(results.models, DATA)
-    return table((_coded(header, ("miou_7", "miou_8")), rows), code=(0, 1)) if rows else "*No manifest reports scores.*"
+    if not rows:
+        return "*No manifest reports scores.*"
+    return f"{table((_coded(header, ('miou_7', 'miou_8')), rows), code=(0, 1))}\n\n{manifests(results)}"
 
 
 def _quality_intervals(results: Results) -> str:
@@ -105,7 +96,8 @@ def _quality_intervals(results: Results) -> str:
 
 def _backbones(results: Results) -> str:
     """What each backbone costs and reaches: size, work, ``miou_7`` with intervals."""
-    header = ["bundle", "parameters", "GFLOPs", "`miou_7`, val (95 %)", "`miou_7`, held-out drive (95 %)"]
+    scores = ["`miou_7`, val (95 %)", "`miou_7`, development drive (95 %)", "the same in int8 on OpenVINO"]
+    header = ["bundle", "parameters", "GFLOPs", *scores]
     rows = []
     for name, model in results.models.items():
         size, work = model["parameters"], model["gflops"]
@@ -114,10 +106,19 @@ def _backbones(results: Results) -> str:
                 name,
                 tables.NONE if size is None else f"{size / 1e6:.1f} M",
                 tables.number(work),
-                *(_with_interval(model["metrics"].get(data)) for data in (DATA, HELD_OUT)),
+                *(_with_interval(model["metrics"].get(data)) for data in (DATA, DEVELOPMENT)),
+                " / ".join(number(_in_int8(model, data)) for data in (DATA, DEVELOPMENT)),
             ]
         )
-    return table((header, rows), code=(0,))
+    return f"{table((header, rows), code=(0,))}\n\n{manifests(results)}"
+
+
+def _in_int8(model: dict[str, Any], data: str) -> float | None:
+    """``miou_7`` of a model in int8, in which the node computes on most processors; None where it was not scored."""
+    found = (model["quantisation"] or {}).get("openvino") or {}
+    name = model["metrics"].get(data, {}).get("data")
+    older = {model["quantisation"].get("scored_on"): found} if found else {}
+    return found.get("sets", older).get(name, {}).get("miou_7")
 
 
 def _engines(results: Results) -> str:
@@ -127,10 +128,10 @@ def _engines(results: Results) -> str:
     timed: dict[str, dict[str, float]] = {}
     for row in results.bench["engines"].get("rows", ()):
         timed.setdefault(f"{row['engine']} {row['precision']}", {})[row["model"]] = row["p50_ms"]
-    measured = [name for name in results.models if any(name in times for times in timed.values())]
-    header = ["p50, ms", *(f"`{name}`" for name in measured)]
-    rows = [[engine, *(tables.number(times.get(name)) for name in measured)] for engine, times in timed.items()]
-    return table((header, rows))
+    bundles = [name for name in results.models if any(name in times for times in timed.values())]
+    header = ["p50, ms", *(f"`{name}`" for name in bundles)]
+    rows = [[engine, *(tables.number(times.get(name)) for name in bundles)] for engine, times in timed.items()]
+    return f"{table((header, rows))}\n\n{measured(results, 'bench')}"
 
 
 def _with_interval(figures: dict[str, Any] | None) -> str:
@@ -141,7 +142,8 @@ def _with_interval(figures: dict[str, Any] | None) -> str:
     return f"{figures['miou_7']:.1f}" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
 
 
-def _budgets(results: Results) -> str:
+def _budgets(results: Results, form: str = "") -> str:
+    """On what each bundle was trained; ``bare`` where the line on its origin stands below another table."""
     header = ["bundle", "encoder", "training data", "images seen", "seed", "trained in", "stored size"]
     rows = []
     for name, model in results.models.items():
@@ -159,7 +161,8 @@ def _budgets(results: Results) -> str:
                 f"{model['bytes'] / 2**20:.1f} MiB",
             ]
         )
-    return table((header, rows), code=(0, 1))
+    written = table((header, rows), code=(0, 1))
+    return written if form == "bare" else f"{written}\n\n{manifests(results)}"
 
 
 def _budget_verdict(results: Results) -> str:
@@ -197,15 +200,20 @@ def _categories(_: Results) -> str:
     return table((["value", "category", "colour"], rows))
 
 
-def _verdicts(results: Results, name: str = "comparison") -> str:
+def _verdicts(results: Results, name: str = "comparison", form: str = "") -> str:
+    """One row for each question; with ``pairs`` also the differences of each two, where there are more than two."""
     comparison = getattr(results, name)
     if comparison is None:
         return missing(name)
     header, rows = verdicts(comparison)
     models = tuple(model.name for model in comparison.models)
     rows = [[*row[:-1], f"`{row[-1]}`" if row[-1] in models else row[-1]] for row in rows]
-    rows = [[re.sub(r"\bmiou_7\b", "`miou_7`", row[0]), *row[1:]] for row in rows]
-    return table((_coded(header, models), rows))
+    shown = [(_coded(header, models), rows)]
+    if form == "pairs" and (between := pairs(comparison)):
+        shown.append(between)
+    written = [table((head, [[re.sub(r"\bmiou_7\b", "`miou_7`", row[0]), *row[1:]] for row in rows]))
+               for head, rows in shown]  # fmt: skip
+    return "\n\n".join([*written, measured(results, name)])
 
 
 def _decision(results: Results, name: str = "comparison") -> str:
@@ -217,13 +225,12 @@ def _setting(results: Results, name: str = "comparison") -> str:
     comparison: Comparison | None = getattr(results, name)
     if comparison is None:
         return missing(name)
-    drive, machine = comparison.drive, comparison.machine
+    drive = comparison.drive
     truth = f"ground truth for {drive.truth_frames} of them" if drive.truth else "no ground truth"
     engines = ", ".join(dict.fromkeys(f"{model.engine} on {model.device}" for model in comparison.models))
     return (
         f"{len(drive.times_s)} frames of {drive.width}x{drive.height} ({drive.transport}), {drive.rate_hz:.0f} Hz,"
-        f" {truth}; {machine['cpu']}, {machine['cores']} cores; {engines}; {comparison.repetitions} fresh processes of"
-        f" each backbone; measured {comparison.created[:10]} by `{SOURCES[name].command}`."
+        f" {truth}{made_up(comparison)}; {engines}; {comparison.repetitions} fresh processes of each backbone."
     )
 
 
@@ -248,11 +255,16 @@ def _study(results: Results, name: str) -> str:
     study = getattr(results, f"{name}_study")
     if study is None:
         return missing(f"{name}_study")
-    parts = [f"{study['question']}; {len(study['seeds'])} seeds, {study['machine']}. IoU in percent."]
+    machines = len(results.settings(f"{name}_study"))
+    parts = [
+        f"{study['question']}; {len(study['seeds'])} seeds{f', on {machines} machines or commits' * (machines > 1)}."
+        " IoU in percent; in brackets Student's interval of the difference to the first row,"
+        f" {study_correction(study)}."
+    ]
     for data in study["summary"]:
         header, rows = study_table(study, data)
         parts.append(f"On {data}:\n\n{table((_coded(header, ('miou_7',)), rows), code=(0,))}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, measured(results, f"{name}_study")])
 
 
 def _study_verdict(results: Results, name: str) -> str:
@@ -275,21 +287,20 @@ def _study_verdict(results: Results, name: str) -> str:
         ]
         differ = ", ".join(surely) or "no variant"
         parts.append(f"On {data}, differences to `{first[0]}` that are not chance: {differ}.")
-    return " ".join(parts)
+    return " ".join([*parts, f"The intervals are {study_correction(study)}."])
 
 
 def _bench(results: Results, which: str = "all") -> str:
     """Lines of the benchmark; with ``claims`` only those that say beforehand what is wanted."""
     if results.bench is None:
         return missing("bench")
-    machine = results.bench["machine"]
-    parts = [f"`{results.bench['command']}` on {machine['cores']} cores of {machine['cpu']}."]
+    parts = [f"All of it by `{results.bench['command']}`."]
     for title, lines in results.bench["lines"].items():
         shown = [x for x in lines if which == "all" or x["wanted"]]
         rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in shown]
         if rows:
             parts.append(f"**{title}**\n\n{table((['', '', 'measured', 'wanted', 'holds'], rows))}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, measured(results, "bench")])
 
 
 def _input_sizes(results: Results) -> str:
@@ -306,12 +317,11 @@ def _input_sizes(results: Results) -> str:
         ]
         for row in found["input_sizes"]
     ]
-    first, here = found["input_sizes"][0], found["machine"]
+    first = found["input_sizes"][0]
     images = "all images" if found["every"] == 1 else f"one image in {found['every']}"
     return (
-        f"A 1280x720 frame on {first['engine']} in {first['precision']}, {here['cpu']}, {here['cores']} cores;"
-        f" `miou_7` on {images} of CamVid val; by `{SOURCES['input_size'].command}`.\n\n"
-        f"{table((header, rows), code=(0,))}"
+        f"A 1280x720 frame on {first['engine']} in {first['precision']}; `miou_7` on {images} of CamVid val.\n\n"
+        f"{table((header, rows), code=(0,))}\n\n{measured(results, 'input_size')}"
     )
 
 
@@ -336,11 +346,10 @@ def _load(results: Results) -> str:
     requests = load["requests"] * load["rounds"]
     options = " ".join(f"--{name} {load[name]}" for name in ("requests", "rounds", "width", "model", "engine", "queue"))
     return (
-        f"{load['requests']} requests at once, good and bad, in {_rounds(load['rounds'])};"
-        f" {load['machine']['cpu']}, {load['machine']['cores']} cores; {load['created'][:10]}, by"
-        f" `{SOURCES['serve_load'].command} {options}`. What the queue cannot hold gets 503 with `Retry-After` and is"
-        " sent again, later each time; the times are those of the last try.\n\n"
-        f"{table((header, rows))}\n\n"
+        f"{load['requests']} requests at once, good and bad, in {_rounds(load['rounds'])} (`{options}`). What the queue"
+        " cannot hold gets 503 with `Retry-After` and is sent again, later each time; the times are those of the last"
+        " try.\n\n"
+        f"{table((header, rows))}\n\n{measured(results, 'serve_load')}\n\n"
         f"{requests / load['seconds']:.1f} answers per second. Memory of the server at first and after each tenth of"
         f" the answers: {memory} MiB."
     )
@@ -350,59 +359,49 @@ def _rounds(count: int) -> str:
     return "one round" if count == 1 else f"{count} rounds"
 
 
-def _summary(results: Results, language: str) -> str:
-    """Quality and verdicts in sentences."""
-    scored = {n: m["metrics"][DATA]["miou_7"] for n, m in results.models.items() if DATA in m["metrics"]}
-    write = _SUMMARIES[language]
-    comparison = results.comparison
-    return write(scored, comparison, [] if comparison is None else comparison.verdicts)
+def _worst(row: dict[str, Any], waves: bool) -> float:
+    """Most false winners of a row of the simulation, percent, over its questions and what drifts or waves."""
+    shares = [max(of.values()) for name, of in row["false_percent"].items() if ("wave" in name) == waves]
+    return max(shares)
 
 
-def _summary_en(scored: dict[str, float], comparison: Comparison | None, verdicts: list[Verdict]) -> str:
-    reached = " and ".join(f"`{name}` {value:.1f} %" for name, value in scored.items())
-    said = f"On CamVid val, `miou_7` is: {reached}." if scored else "No scores are reported."
-    if comparison is None:
-        return f"{said} {missing('comparison')}"
-    streaming = next((v for v in verdicts if v.question == "streaming" and v.difference), None)
-    if streaming:
-        a, b = (model.name for model in comparison.models)
-        said += (
-            f" Under load in the real node, streaming `miou_7` is {streaming.values[0]:.1f} % with `{a}` and"
-            f" {streaming.values[1]:.1f} % with `{b}` (difference, {100 * LEVEL:.0f} % interval:"
-            f" {difference(streaming.difference)})."
+def _simulation(results: Results, form: str = "table") -> str:
+    """How often the rule of the verdicts errs, as a table, or the row of ``make compare`` as a ``sentence``."""
+    found = results.verdict_simulation
+    if found is None:
+        return missing("verdict_simulation")
+    claimed = f"{100 - 100 * found['level']:.0f} %"
+    if form == "sentence":
+        rows = [row for row in found["rows"] if row["pairs"] == Plan().repetitions]
+        false = max(_worst(row, waves) for row in rows for waves in (True, False))
+        finds = ", ".join(f"{row['detectable_ms']:.0f} ms" for row in rows)
+        spreads = ", ".join(f"{row['spread_ms']:.0f} ms" for row in rows)
+        return (
+            f"Two equal backbones that run in {rows[0]['pairs']} pairs were simulated {found['trials']} times in each"
+            f" of {len(rows) * len(rows[0]['false_percent'])} cases. A question has a false winner in at most"
+            f" {false:.1f} % of the comparisons of any case, where {claimed} is claimed. Of a median of"
+            f" {found['latency_ms']:.0f} ms a difference of {finds} is found in nine comparisons of ten, where the"
+            f" medians of the processes spread by {spreads}."
         )
-    return f"{said} The comparison's verdict: {comparison.decision.sentence}"
-
-
-def _summary_fr(scored: dict[str, float], comparison: Comparison | None, verdicts: list[Verdict]) -> str:
-    reached = " et ".join(f"`{name}` {_comma(f'{value:.1f}')} %" for name, value in scored.items())
-    said = f"Sur CamVid val, `miou_7` vaut : {reached}." if scored else "Aucun score n'est rapporté."
-    if comparison is None:
-        return f"{said} *La comparaison n'est pas encore mesurée : `{SOURCES['comparison'].command}`.*"
-    a, b = (model.name for model in comparison.models)
-    measured = [
-        f"{_QUESTIONS_IN_FRENCH[v.question]} {_comma(f'{v.values[0]:.1f}')} contre {_comma(f'{v.values[1]:.1f}')}"
-        f" {'' if v.unit == 'points' else v.unit}".rstrip()
-        + (" (différence sûre)" if v.winner is not None else " (différence peut-être due au hasard)")
-        for v in verdicts
-        if None not in v.values
+    header = ["pairs", "spread between processes", "drift, step or walk of the machine", "a wave of 20 ms", "finds"]
+    rows = [
+        [
+            str(row["pairs"]),
+            f"{row['spread_ms']:.0f} ms",
+            *(f"{_worst(row, waves):.1f} %" for waves in (False, True)),
+            f"{row['detectable_ms']:.0f} ms",
+        ]
+        for row in found["rows"]
     ]
-    chosen = comparison.decision.winner
-    ends = (
-        "Le choix est un compromis."
-        if comparison.decision.trade
-        else f"Conclusion de la comparaison : `{comparison.models[chosen].name}` devrait conduire."
-        if chosen is not None
-        else "La comparaison ne désigne aucun des deux."
+    error = 100 * (0.02 * 0.98 / found["trials"]) ** 0.5
+    return (
+        f"Two models that do not differ are simulated {found['trials']} times for each cell. The table has the most"
+        " false winners of three questions (median, 99th percentile, masks per second), at a claimed"
+        f" {claimed}, and the smallest difference of a median of {found['latency_ms']:.0f} ms that is found in nine"
+        " comparisons of ten. Each figure is the greatest of several shares, whose standard error is"
+        f" {error:.1f} points.\n\n{table((header, rows))}\n\n"
+        f"{measured(results, 'verdict_simulation')}"
     )
-    return f"{said} Sous charge, `{a}` contre `{b}` : {', '.join(measured)}. {ends}"
-
-
-def _comma(text: str) -> str:
-    return text.replace(".", ",")
-
-
-_SUMMARIES: dict[str, Callable[..., str]] = {"english": _summary_en, "french": _summary_fr}
 
 
 def _files(results: Results) -> str:
@@ -428,13 +427,16 @@ PIECES: dict[str, Callable[..., str]] = {
     "input_sizes": _input_sizes,
     "load": _load,
     "lost_and_drops": _lost_and_drops,
+    "origin": origin_of,
     "quality": _quality,
     "quality_intervals": _quality_intervals,
     "setting": _setting,
+    "simulation": _simulation,
     "starts": _starts,
     "study": _study,
     "study_verdict": _study_verdict,
-    "summary": _summary,
+    "summary": summary,
+    "together": together,
     "verdicts": _verdicts,
 }
 """Pieces by name; the words after a name in a template are their arguments."""

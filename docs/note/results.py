@@ -3,17 +3,22 @@
 import dataclasses
 import functools
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from seg_node.bags.reader import bag_hash
 from seg_node.compare.comparison import SCHEMA, Comparison, load_comparison
 from seg_node.compare.plots import figures
+from seg_node.compare.verdict import judged
 from seg_node.core.bundle import DEFAULT_MODEL, GRAPH, MANIFEST
 from seg_node.core.report.charts import Figure
+from seg_node.core.share import shared_path
 from seg_node.web.dashboard.results import read_log
+from seg_training.study_report import with_differences
 
 FOLDER = Path("docs", "results")
 MODELS = Path("seg_node", "models")
@@ -48,7 +53,14 @@ SOURCES = {
     "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
     "input_size": Source("input_size.json", "python benchmarks/input_size.py", "bench_output/input_size.json"),
     "serve_load": Source("serve_load.json", "python benchmarks/serve_load.py --out serve_load.json", "serve_load.json"),
+    "gpu": Source("gpu.json", "make bench-gpu", "bench_output/gpu.json"),
+    "verdict_simulation": Source(
+        "verdict_simulation.json",
+        "python benchmarks/verdict_simulation.py --out verdict_simulation.json",
+        "verdict_simulation.json",
+    ),
 }
+SHIPPED_DRIVE = Path("rosbags", "synthetic_drive")
 
 
 @dataclass
@@ -56,8 +68,8 @@ class Results:
     """Everything that was measured; None where a file is not there yet."""
 
     models: dict[str, dict[str, Any]]
-    """Of the shipped bundles by name: ``backbone``, ``parameters``, ``gflops``, ``training``, ``metrics`` and
-    ``encoder_weights`` as their manifests say, and ``bytes`` of the graph."""
+    """Of the shipped bundles by name: ``backbone``, ``parameters``, ``gflops``, ``training``, ``metrics``, ``date``,
+    ``quantisation`` and ``encoder_weights`` as their manifests say, and ``bytes`` of the graph."""
     comparison: Comparison | None = None
     comparison_video: Comparison | None = None
     loss_study: dict[str, Any] | None = None
@@ -66,6 +78,8 @@ class Results:
     bench: dict[str, Any] | None = None
     input_size: dict[str, Any] | None = None
     serve_load: dict[str, Any] | None = None
+    gpu: dict[str, Any] | None = None
+    verdict_simulation: dict[str, Any] | None = None
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -73,6 +87,19 @@ class Results:
     def comparison_figures(self) -> list[Figure]:
         """Of ``comparison``."""
         return figures(self.comparison) if self.comparison else []
+
+    def settings(self, name: str) -> list[dict[str, Any]]:
+        """Where a result file is of, see ``core.machine.setting``; several for a study of several machines.
+
+        Older files have some of it elsewhere, or not at all.
+        """
+        found = getattr(self, name)
+        if isinstance(found, Comparison):
+            return [{"measured": found.created} | found.machine]
+        if name.endswith("_study"):
+            return found.get("machines") or [_read_hardware(found["machine"]) | {"commit": found.get("commit")}]
+        about = {"measured": found.get("created")} | found.get("machine", {})
+        return [about | {"gpu": found["gpu"]}] if "gpu" in found else [about]
 
 
 def load_results(root: Path) -> Results:
@@ -89,11 +116,31 @@ def load_results(root: Path) -> Results:
     for name, source in SOURCES.items():
         path = root / FOLDER / source.file
         if path.exists():
-            setattr(results, name, load_comparison(path) if name.startswith("comparison") else _json(path))
+            setattr(results, name, _load(name, path))
     results.runs = {
         path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
     }
     return results
+
+
+def _load(name: str, path: Path) -> Any:
+    if name.startswith("comparison"):
+        comparison = judged(load_comparison(path))
+        # Older files do not say who drew the drive.
+        shipped = shared_path(SHIPPED_DRIVE)
+        comparison.drive.made_up |= shipped is not None and comparison.drive.hash == bag_hash(shipped)
+        return comparison
+    if name.endswith("_study"):
+        study = _json(path)
+        variants = next((list(rows) for rows in study["summary"].values() if rows), [""])
+        return with_differences(study, variants[0])
+    return _json(path)
+
+
+def _read_hardware(text: str) -> dict[str, Any]:
+    """Processor and cores out of what older studies say of their machine."""
+    found = re.fullmatch(r"(.+), (\d+) cores?", text)
+    return {"cpu": found[1], "cores": int(found[2])} if found else {"cpu": text, "cores": "unknown"}
 
 
 def _place(name: str) -> tuple[bool, str]:
@@ -104,7 +151,7 @@ def _place(name: str) -> tuple[bool, str]:
 def _model(folder: Path) -> dict[str, Any]:
     # Not ``load_bundle``, which hashes the weights: nothing here runs them.
     manifest = yaml.safe_load((folder / MANIFEST).read_text())
-    shown = ("backbone", "parameters", "gflops", "training", "metrics", "encoder_weights")
+    shown = ("backbone", "parameters", "gflops", "training", "metrics", "encoder_weights", "date", "quantisation")
     return {name: manifest.get(name) for name in shown} | {"bytes": (folder / GRAPH).stat().st_size}
 
 
@@ -147,11 +194,16 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES["input_size"].file, document)
     if {"kinds", "memory_mib", "queue"} <= document.keys():
         return _write(root / FOLDER / SOURCES["serve_load"].file, document)
+    if {"gpu", "rows", "nodes"} <= document.keys():
+        return _write(root / FOLDER / SOURCES["gpu"].file, document)
+    if document.get("simulated") == "verdict":
+        return _write(root / FOLDER / SOURCES["verdict_simulation"].file, document)
     raise ValueError(f"{file} is no result of compare, study, train, a benchmark or serve_load")
 
 
 def _take_comparison(comparison: Comparison, root: Path) -> Path:
-    """Without pictures, single frames of scores, and stages of runs that no figure draws."""
+    """Without pictures, single frames of scores, and stages of runs that no figure draws; judged before that."""
+    comparison = judged(comparison)
     name = "comparison" if comparison.drive.truth else "comparison_video"
     source = SOURCES[name]
     if "made_by" not in comparison.configuration:

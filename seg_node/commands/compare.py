@@ -31,7 +31,7 @@ from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, D
 from seg_node.compare.page import to_html
 from seg_node.compare.plan import QUICK, Plan, turns
 from seg_node.compare.text import to_text
-from seg_node.compare.verdict import judge, undecided
+from seg_node.compare.verdict import RULE, judge, judged, undecided
 from seg_node.core.bundle import DEFAULT_MODEL, Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.machine import busy_cores, setting
 from seg_node.core.share import shared_path
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare; returns the exit status: 0, 1 if a node failed or frames are unaccounted for, 2 for wrong input."""
     make_folder(options.out)
-    comparison = load_comparison(options.source) if options.source else _compare(options)
+    comparison = judged(load_comparison(options.source)) if options.source else _compare(options)
     return _report(comparison, options.out)
 
 
@@ -146,6 +146,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
         harness={},
         drive=_facts(drive, size, options, truth_source if truth else "", len(truth)),
         models=models,
+        rule=RULE,
     )
     if drive.rate <= 0:
         raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")

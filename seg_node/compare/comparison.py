@@ -337,6 +337,8 @@ class Comparison:
     pictures: list[Picture] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     decision: Decision | None = None
+    rule: str = ""
+    """Rule by which the verdicts were made, see ``verdict.RULE``; empty in files that are older than its name."""
     duration_s: float = 0.0
     """Seconds that the whole comparison took."""
 

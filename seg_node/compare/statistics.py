@@ -110,7 +110,11 @@ def quantile_differences(a: Sequence[np.ndarray], b: Sequence[np.ndarray], q: fl
     """
 
     def of(values: np.ndarray, count: int) -> float:
-        return float(np.quantile(values[np.linspace(0, len(values) - 1, count).round().astype(int)], q))
+        # np.quantile takes ten times as long for a few values, and the simulation of verdicts asks for millions.
+        looked = np.sort(values[np.linspace(0, len(values) - 1, count).round().astype(int)])
+        place = q * (count - 1)
+        below, above = looked[int(place)], looked[min(int(place) + 1, count - 1)]
+        return float(below + (place - int(place)) * (above - below))
 
     counts = [min(map(len, pair)) for pair in zip(a, b, strict=True)]
     return np.array([of(high, n) - of(low, n) for low, high, n in zip(a, b, counts, strict=True)])

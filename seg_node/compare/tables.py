@@ -9,6 +9,8 @@ from seg_node.core.statistics import mean_known
 from seg_node.core.timing import DROPS
 
 NO_WINNER = "no clear winner"
+NO_VERDICT = "no verdict"
+"""Cell of a question that could not be asked."""
 _INTERVAL = f"difference, {100 * LEVEL:.0f} % interval"
 
 
@@ -25,7 +27,8 @@ def verdicts(comparison: Comparison) -> Table:
             for model in range(len(names))
         ]
         between = [difference(asked[0].difference)] if len(names) == 2 else []
-        rows.append([asked[0].title, *cells, *between, ", ".join(clear) or NO_WINNER])
+        none = NO_WINNER if any(v.difference for v in asked) else NO_VERDICT
+        rows.append([asked[0].title, *cells, *between, ", ".join(clear) or none])
     return ["", *names, *([_INTERVAL] if len(names) == 2 else []), "better"], rows
 
 
@@ -39,7 +42,7 @@ def pairs(comparison: Comparison) -> Table | None:
             verdict.title,
             " minus ".join(names[model] for model in reversed(verdict.models)),
             difference(verdict.difference),
-            NO_WINNER if verdict.winner is None else names[verdict.winner],
+            names[verdict.winner] if verdict.winner is not None else NO_WINNER if verdict.difference else NO_VERDICT,
         ]
         for verdict in comparison.verdicts
     ]

@@ -146,8 +146,8 @@ def method(comparison: Comparison) -> str:
     how = (
         "The nodes were running already, so their processes are not fresh, and there is one of each."
         if comparison.configuration.get("attached")
-        else f"Each backbone ran in {comparison.repetitions} fresh node processes, in orders that are turned from one"
-        " repetition to the next, so that a machine that grows slower favours none."
+        else f"Each backbone ran in {comparison.repetitions} fresh node processes, in pairs and in random orders, so"
+        " that neither a machine that grows slower nor one that swings favours any."
     )
     return (
         f"{how} Every process got the drive at its recorded rate, and then {plan.get('saturation', '?')} times as many"

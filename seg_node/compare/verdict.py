@@ -24,6 +24,8 @@ from seg_node.compare.statistics import (
 from seg_node.core.report.tables import signed
 from seg_node.core.statistics import mean_known
 
+RULE = "Student's interval over at least 5 pairs of processes, Holm"
+"""Name of the rule of this version: verdicts of another one are made anew, see ``judged``."""
 MIN_PAIRS = 5
 """Pairs of processes that a verdict needs: Student's quantile for fewer leaves hardly any difference to be seen."""
 BLOCK_S = 1.0
@@ -74,6 +76,19 @@ def judge(comparison: Comparison, level: float | None = None) -> tuple[list[Verd
     if problem := _too_few_pairs(comparison):
         return verdicts, Decision(None, False, f"No backbone is chosen: {problem}.")
     return verdicts, decide(names, verdicts)
+
+
+def judged(comparison: Comparison) -> Comparison:
+    """The comparison, with verdicts by the rule of this version in place of those of an earlier one."""
+    if comparison.rule != RULE:
+        comparison.verdicts, comparison.decision = judge(comparison)
+        comparison.rule = RULE
+    return comparison
+
+
+def missing_pairs(comparison: Comparison) -> int:
+    """Number of pairs of processes that a verdict lacks; 0 where there are enough."""
+    return max(0, MIN_PAIRS - comparison.repetitions)
 
 
 def undecided(verdicts: list[Verdict]) -> bool:
@@ -220,10 +235,10 @@ def _too_few_pairs(comparison: Comparison) -> str:
     """Why nothing is said that varies between processes; empty where there are enough of them."""
     if comparison.configuration.get("attached"):
         return "nodes that run already are one process each, and latency varies between processes"
-    if (missing := MIN_PAIRS - comparison.repetitions) > 0:
+    if missing := missing_pairs(comparison):
         return (
-            f"{comparison.repetitions} of at least {MIN_PAIRS} pairs of processes were measured; {missing} more are"
-            f" needed (--repetitions {MIN_PAIRS})"
+            f"not enough pairs of processes for a verdict, {comparison.repetitions} of at least {MIN_PAIRS} were"
+            f" measured; {missing} more {'is' if missing == 1 else 'are'} needed (--repetitions {MIN_PAIRS})"
         )
     return ""
 

@@ -5,9 +5,10 @@ import re
 import pytest
 from helpers.made_up import HZ, experiment, simulated_run
 
-from seg_node.compare.comparison import Comparison, FrameColumns
+from seg_node.compare import tables
+from seg_node.compare.comparison import Comparison, FrameColumns, load_comparison
 from seg_node.compare.text import method, to_text
-from seg_node.compare.verdict import judge, undecided
+from seg_node.compare.verdict import RULE, judge, judged, missing_pairs, undecided
 
 
 def winners(comparison: Comparison) -> dict[str, str | None]:
@@ -65,9 +66,27 @@ def test_few_processes_have_figures_and_no_verdict(repetitions):
         "offline": "beta"
     }
     assert all(None not in verdict.values for verdict in found.verdicts)
-    assert f"{5 - repetitions} more are needed (--repetitions 5)" in found.decision.sentence
-    assert found.decision.sentence.startswith(f"No backbone is chosen: {repetitions} of at least 5 pairs")
-    assert "more are needed" in to_text(found)
+    more = f"{5 - repetitions} more {'is' if repetitions == 4 else 'are'} needed (--repetitions 5)"
+    assert found.decision.sentence == (
+        "No backbone is chosen: not enough pairs of processes for a verdict,"
+        f" {repetitions} of at least 5 were measured; {more}."
+    )
+    assert more in to_text(found)
+    assert [row[-1] for row in tables.verdicts(found)[1]] == [tables.NO_VERDICT] * 4 + ["beta"]
+
+
+def test_verdicts_of_an_earlier_rule_are_made_anew(tmp_path):
+    """Two processes of each and a winner, as files of before the rule have it; a file of this rule is left as it is."""
+    old = experiment((300.0, 200.0), (0.5, 0.6), repetitions=2)
+    old.verdicts[2].winner, old.decision.sentence = 1, "beta is faster, with 1.8 Hz higher sustained rate."
+    old.save(tmp_path / "old.json")
+    found = judged(load_comparison(tmp_path / "old.json"))
+    assert found.rule == RULE and missing_pairs(found) == 3
+    assert found.verdicts[2].winner is None and "3 more are needed" in found.decision.sentence
+    assert "1.8 Hz" not in to_text(found)
+    current = experiment((300.0, 200.0), (0.5, 0.6))
+    current.rule, current.decision.sentence = RULE, "as it was judged"
+    assert judged(current).decision.sentence == "as it was judged" and missing_pairs(current) == 0
 
 
 def test_nodes_that_run_already_are_one_process_each():

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.made_up import experiment
 from helpers.paths import ROOT
 from make_note import main  # noqa: E402
-from note.documents import DOCUMENTS, RESULTS, filled  # noqa: E402
+from note.documents import DOCUMENTS, RESULTS, WITH_PIECES, filled, mixed  # noqa: E402
+from note.origins import APART  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
 from note.results import SOURCES, load_results, take  # noqa: E402
 
-from seg_node.compare.comparison import Picture, load_comparison  # noqa: E402
+from seg_node.compare.comparison import Decision, Picture, load_comparison  # noqa: E402
+from seg_node.compare.verdict import RULE, judged  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.study_report import summarise  # noqa: E402
 
@@ -63,7 +66,8 @@ def test_another_score_makes_every_text_stale_that_shows_it(repository, capsys):
 
 def test_a_load_is_taken_and_shown(repository, tmp_path, capsys):
     row = {"right": 7, "wrong": 0, "refused": 2, "p50_ms": 1234.4, "p99_ms": None, "work_ms": None}
-    load = {"created": "2026-01-02T03:04:05", "machine": {"cpu": "a processor", "cores": 3}, "requests": 7, "rounds": 2}
+    machine = {"cpu": "a processor", "cores": 3, "instructions": ["avx2"], "measured": "2026-01-02T03:04:05+00:00"}
+    load = {"machine": machine | {"commit": "a" * 40, "dirty": True}, "requests": 7, "rounds": 2}
     load |= {"width": 320, "model": "m", "engine": "openvino", "queue": 16, "kinds": {"noise": row}, "seconds": 4.0}
     (tmp_path / "load.json").write_text(json.dumps(load | {"memory_mib": [100.2, 101.6, 101.5]}))
     from note.results import take
@@ -73,6 +77,7 @@ def test_a_load_is_taken_and_shown(repository, tmp_path, capsys):
     text = Pieces(load_results(repository)).piece("load")
     assert "| noise | 7 | 0 | 2 | 1234 | - |" in text
     assert "3.5 answers per second" in text and "100, 102, 102 MiB" in text
+    assert "*Measured: a processor, 3 cores, avx2, 2026-01-02, commit aaaaaaaaa with changes; `python bench" in text
 
 
 def test_results_of_another_drive_make_figures_stale(repository, capsys):
@@ -105,22 +110,23 @@ def test_without_results_the_note_says_how_to_get_them(repository):
 
 
 def test_every_piece_and_figure_is_used_and_there_is_no_other():
-    from note.documents import WITH_PIECES
-
     templates = "".join((ROOT / "docs" / "note" / f"{name}.md").read_text() for name in DOCUMENTS)
     used = [found.split() for found in re.findall(r"\{\{ (.+?) \}\}", templates)]
-    assert {name for name, *_ in used} == {"figures", *PIECES}
+    in_documents = set()
     for file in WITH_PIECES:
         text = (ROOT / file).read_text()
         opened = re.findall("<!-- results:(.+?) -->", text)
         assert opened and len(opened) == text.count("<!-- /results -->"), file
-        assert {name.split()[0] for name in opened} <= set(PIECES), file
+        in_documents |= {name.split()[0] for name in opened}
+    assert in_documents <= set(PIECES)
+    assert {name for name, *_ in used} | in_documents == {"figures", *PIECES}
     assert {figure for name, *figures in used if name == "figures" for figure in figures} == set(FIGURES)
 
 
 def test_no_result_is_typed_by_hand():
     for name in DOCUMENTS:
-        template = (ROOT / "docs" / "note" / f"{name}.md").read_text()
+        # The number of a preprint is no result.
+        template = re.sub(r"arXiv:[\d.]+", "", (ROOT / "docs" / "note" / f"{name}.md").read_text())
         assert re.findall(r"(?<![\w-])\d+[.,]\d+", template) == []
 
 
@@ -159,7 +165,10 @@ def test_a_benchmark_is_taken_and_shown_among_the_results(repository, tmp_path):
     file.write_text(json.dumps(document))
     take(file, repository)
     page = dict(filled(repository, Pieces(load_results(repository))))[RESULTS]
-    assert "`bench` on 2 cores of a processor." in page
+    assert "All of it by `bench`." in page
+    assert (
+        "*Measured: a processor, 2 cores, instructions not recorded, date not recorded, commit not recorded; " in page
+    )
     assert "| m | frames lost | 0 of 900 | 0 | yes |" in page
     assert f"{NOT_MEASURED}: `make bench`" not in page
 
@@ -174,8 +183,109 @@ def test_a_comparison_is_taken_without_what_the_note_does_not_show(repository, t
     taken = take(tmp_path / "comparison.json", repository)
     assert taken.stat().st_size < 300_000
     reduced = load_comparison(taken)
+    judged(whole)
     assert (reduced.verdicts, reduced.decision, reduced.pictures) == (whole.verdicts, whole.decision, [])
+    assert reduced.rule == RULE
     assert [run.latencies()[0].tolist() for run in reduced.runs] == [run.latencies()[0].tolist() for run in whole.runs]
+
+
+def test_a_file_of_two_pairs_has_no_verdict_anywhere(repository):
+    """A winner of an earlier rule, with two processes of each, is not repeated."""
+    for name in ("comparison", "comparison_video"):
+        old = experiment((300.0, 200.0), (0.5, 0.6), repetitions=2)
+        old.verdicts[2].winner = 1
+        old.decision = Decision(1, False, "beta should drive: it has 1.8 Hz higher sustained rate.")
+        old.save(repository / "docs" / "results" / f"{name}.json")
+    pages = {str(path): text for path, text in filled(repository, Pieces(load_results(repository)))}
+    for page in ("README.md", "docs/results.md", "docs/technical_note.md", "docs/slides.md"):
+        assert (
+            "not enough pairs of processes for a verdict, 2 of at least 5 were measured; 3 more are needed"
+            in pages[page]
+        )
+        assert "should drive: " not in pages[page] and "no verdict" in pages[page]
+    assert "il en manque 3" in pages["docs/technical_note.md"]
+
+
+def test_a_comparison_of_three_models_is_taken_and_shown(repository, tmp_path, capsys):
+    pytest.importorskip("typst", reason="typst is missing: pip install -e '.[note]'")
+    made = experiment((300.0, 200.0, 301.0), (0.5, 0.6, 0.5), repetitions=8)
+    made.rule = RULE
+    made.drive.made_up, made.models[0].training = True, "made-up drives"
+    made.save(tmp_path / "comparison.json")
+    assert main(["--take", str(tmp_path / "comparison.json"), "--root", str(repository)]) == 0
+    capsys.readouterr()
+    assert _check(repository, capsys) == (0, [])
+    readme, page, note = (
+        (repository / path).read_text() for path in ("README.md", "docs/results.md", "docs/technical_note.md")
+    )
+    for text in (readme, page, note):
+        assert "|  | `alpha` | `beta` | `gamma` | better |" in text and "beta over alpha, beta over gamma" in text
+        assert "> beta should drive: it has" in text
+        assert "made up by the generator of images that alpha were trained on, from another seed" in text
+        assert "8 fresh processes of each backbone" in text and "made-up processor, 2 cores" in text
+    intervals = [line for line in page.splitlines() if line.startswith("| Median latency | gamma minus alpha |")]
+    assert len(intervals) == 1 and intervals[0].endswith("| no clear winner |")
+    assert "latence médiane" in note and "`beta` devrait conduire" in note
+    assert len(readme.splitlines()) <= 220
+    _pages_are_no_more_than_promised(repository / "docs")
+
+
+def _document(*lines):
+    return "\n\n".join(["# A title", "## Speed", *lines, "## Another", "*Measured: c, 8 cores, avx2, commit 3; `z`.*"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wrong"),
+    [
+        (
+            "a, 2 cores, avx2, 90 GFLOP/s, 2026-01-02, commit 1",
+            "a, 2 cores, avx2, 95 GFLOP/s, 2026-01-09, commit 1",
+            False,
+        ),
+        ("a, 2 cores, avx2, 2026-01-02, commit 1", "b, 2 cores, avx2, 2026-01-02, commit 1", True),
+        ("a, 2 cores, avx2, 2026-01-02, commit 1", "a, 4 cores, avx2, 2026-01-02, commit 1", True),
+        ("a, 2 cores, avx2, 2026-01-02, commit 1", "a, 2 cores, avx2/amx_int8, 2026-01-02, commit 1", True),
+        ("a, 2 cores, avx2, 2026-01-02, commit 1", "a, 2 cores, avx2, 2026-01-02, commit 2", True),
+        ("a, 2 cores, avx2, 2026-01-02, commit 1", "a, 2 cores, avx2, 2026-01-02, commit 1 with changes", True),
+        ("a, 2 cores, avx2, 90 GFLOP/s, commit 1", "a, 2 cores, avx2, 200 GFLOP/s, commit 1", True),
+        (
+            "a, 2 cores, avx2, 2026-01-02, commit not recorded",
+            "a, 2 cores, avx2, 2026-01-02, commit not recorded",
+            True,
+        ),
+        ("a, 2 cores, avx2, date not recorded, commit 1", "a, 2 cores, avx2, date not recorded, commit 1", False),
+    ],
+)
+def test_a_section_that_mixes_machines_or_commits_says_so(one, other, wrong):
+    tables = [f"*Measured: {one}; `x`.*", f"*Measured: {other}; `y`.*"]
+    assert mixed(_document(*tables)) == ["## Speed"] * wrong
+    assert mixed(_document(*tables, f"*{APART}: they are of two machines.*")) == []
+    assert mixed(_document(tables[0], tables[0])) == [], "one result file, shown twice"
+
+
+def test_no_committed_section_mixes_machines_or_commits_in_silence():
+    for file in (*WITH_PIECES, *(Path("docs", f"{name}.md") for name in DOCUMENTS)):
+        assert mixed((ROOT / file).read_text()) == [], file
+
+
+def test_every_table_of_results_says_where_it_is_of():
+    """The line below, or that below the last of several tables of one piece."""
+    for file in WITH_PIECES:
+        for name, made in re.findall(
+            r"<!-- results:(.+?) -->\n(.*?)<!-- /results -->", (ROOT / file).read_text(), re.S
+        ):
+            if "\n|---" in f"\n{made}" and NOT_MEASURED not in made:
+                assert re.search(r"^\*(Measured|Manifests): .+\*$", made, re.M), f"{file}: {name}"
+
+
+def test_the_simulation_in_words_is_the_plan_of_compare(repository):
+    results = load_results(repository)
+    for row in results.verdict_simulation["rows"]:
+        row["pairs"], row["false_percent"] = 8, {"none": {"latency_p50": 0.5}, "a wave": {"latency_p50": 1.2}}
+    results.verdict_simulation["rows"][-1]["false_percent"]["a wave"]["latency_p50"] = 3.3
+    pieces = Pieces(results)
+    assert "in at most 3.3 % of the comparisons" in pieces.piece("simulation", "sentence")
+    assert "| 0.5 % | 3.3 % |" in pieces.piece("simulation")
 
 
 @pytest.mark.parametrize(("content", "message"), [("{}", "is no result of"), ("{", "is no JSON"), (None, "not exist")])
@@ -188,10 +298,14 @@ def test_other_files_are_refused(content, message, repository, tmp_path, capsys)
 
 
 def test_pages_are_no_more_than_promised():
+    _pages_are_no_more_than_promised(ROOT / "docs")
+
+
+def _pages_are_no_more_than_promised(docs):
     typeset = pytest.importorskip("note.typeset", reason="typst is missing: pip install -e '.[note]'")
     for name, most in (("technical_note", 10), ("slides", 30)):
-        text = (ROOT / "docs" / f"{name}.md").read_text()
-        pages = typeset.page_count(text, ROOT / "docs", slides=name == "slides")
+        text = (docs / f"{name}.md").read_text()
+        pages = typeset.page_count(text, docs, slides=name == "slides")
         assert pages <= most
         if name == "slides":
             assert pages == 1 + len(re.findall(r"^---$", text, re.MULTILINE)), "a slide runs over its page"

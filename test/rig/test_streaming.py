@@ -1,16 +1,22 @@
 """Streaming accuracy, flicker and disagreement against cases worked by hand and references made here."""
 
+import dataclasses
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from helpers.made_up import experiment
 
+from seg_node.compare import tables
 from seg_node.compare.consistency import disagreement, flicker
+from seg_node.compare.text import to_text
 from seg_node.core.metrics import scores
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, Category
 from seg_node.core.timing import FrameRecord, Outcome
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
+from seg_node.rig.rates import saturated_rate
+from seg_node.rig.scoring import age_of_information
 from seg_node.rig.streaming import confusion_with_misses, instants, streaming_confusions
 
 MS = 10**6
@@ -143,6 +149,100 @@ def test_masks_of_looped_frames_are_told_apart_by_their_order():
         )
 
     assert [instant.newest and instant.newest.index for instant in instants(run)] == [None, 0, 1, 2]
+
+
+def looped(run: Run, frames: int) -> Run:
+    """The same run of a drive that has but so many frames and begins anew after them."""
+    run.frames = [dataclasses.replace(frame, frame=i % frames) for i, frame in enumerate(run.frames)]
+    return run
+
+
+def test_the_seam_of_a_looped_drive_is_not_scored():
+    """Three frames, twice, each mask two periods late: at the beginning of round two the newest mask is of round one.
+
+    The first frame of the drive is all flat, the last all sky. Scored across the seam, masks of the end would be held
+    against the beginning: an error of the loop, not of the driving.
+    """
+    drive = [np.full((2, 2), value, np.uint8) for value in (FLAT, FLAT, SKY)]
+    run = looped(run_of(drive * 2, [100.0 * i + 150.0 for i in range(6)]), 3)
+    truth = dict(enumerate(drive))
+
+    found = list(instants(run))
+    assert [instant.newest and instant.newest.index for instant in found] == [None, None, 0, 1, 2, 3]
+    assert [instant.across_seam for instant in found] == [False, False, False, True, True, False]
+    scored = [instant.now.index for instant, _ in streaming_confusions(run, lambda frame: truth.get(frame.frame))]
+    assert scored == [0, 1, 2, 5]
+    # The third instant of each round is sky, and the mask at hand is flat.
+    total = sum(confusion for _, confusion in streaming_confusions(run, lambda frame: truth.get(frame.frame)))
+    assert total[SKY, FLAT] == 8 and total[FLAT, SKY] == 0
+
+
+def test_seams_are_counted_in_a_comparison():
+    from seg_node.compare.measure import _streaming
+
+    drive = [np.full((2, 2), value, np.uint8) for value in (FLAT, FLAT, SKY)]
+    run = looped(run_of(drive * 2, [100.0 * i + 150.0 for i in range(6)]), 3)
+    scored = _streaming(run, dict(enumerate(drive)), model=0, repetition=0)
+    assert (scored.across_seam, scored.unanswered, scored.frame) == (2, 2, [0, 1, 2, 2])
+
+
+def test_age_of_information_of_a_hand_worked_case():
+    """Frames at 0, 100, ... 500 ms; masks of 0, 1 and 3 arrive at 150, 250 and 450 ms.
+
+    From 150 ms on something is known. Its age grows from 150 to 250 ms, falls to 150 as mask 1 comes, grows to 350,
+    falls to 150 as mask 3 comes at 450 ms, and is 200 at the last frame: 100 ms at 200 on average, 200 ms at 250, 50 ms
+    at 175.
+    """
+    blank = np.zeros((1, 1), np.uint8)
+    run = run_of([blank] * 6, [150.0, 250.0, None, 450.0, None, None])
+    mean, peak = age_of_information(run)
+    assert mean == pytest.approx((100 * 200 + 200 * 250 + 50 * 175) / 350)
+    assert peak == pytest.approx((250 + 350) / 2)
+    # A mask that overtook a newer one, or comes after the end, makes nothing younger.
+    late = run_of([blank] * 6, [150.0, 250.0, 460.0, 450.0, 700.0, None])
+    assert age_of_information(late) == (pytest.approx(mean), pytest.approx(peak))
+    assert age_of_information(run_of([blank] * 3, [10.0, None, None])) == (None, None), "no mask after another"
+    assert age_of_information(run_of([], [])) == (None, None)
+
+
+def test_age_of_information_begins_after_the_warm_up():
+    blank = np.zeros((1, 1), np.uint8)
+    run = run_of([blank] * 4, [50.0, 150.0, 250.0, None], warm_up=1)
+    # From 100 ms on: 100 to 150 (mask 0), 50 to 150 (mask 1), 50 to 100 (mask 2).
+    mean, peak = age_of_information(run)
+    assert mean == pytest.approx((50 * 125 + 100 * 100 + 50 * 75) / 200)
+    assert peak == pytest.approx((150 + 150) / 2)
+
+
+def test_age_stands_beside_the_streaming_score():
+    """In the table of each rate and in the sentences of a comparison."""
+    comparison = experiment((300.0, 200.0))
+    for run in comparison.runs:
+        run.age_mean_ms, run.age_peak_ms = 333.0 + run.model, 444.0 + run.model
+    header, rows = tables.rates(comparison)
+    assert header[-2:] == ["age ms", "peak age ms"] and rows[0][-2:] == ["333", "444"]
+    said = to_text(comparison)
+    assert "what the newest mask shows is 333 ms old on average, 444 ms just before the next one" in said
+    assert "what the newest mask shows is 334 ms old on average, 445 ms just before the next one" in said
+
+
+def test_the_saturated_rate_is_that_of_the_masks_while_frames_come():
+    """Frames at 0, 10, ... 990 ms, a mask every 70 ms from 70 ms on, of which the last come when no frame does."""
+    blank = np.zeros((1, 1), np.uint8)
+    arrivals: list[float | None] = [None] * 100
+    for i in range(16):
+        arrivals[6 * i] = 70.0 * (i + 1)
+    run = run_of([blank] * 100, arrivals, period=10.0)
+    assert saturated_rate(run) == pytest.approx(1000 / 70)
+    # Masks of the warm-up, slower, do not count; nor do those after the last frame.
+    slow = run_of([blank] * 100, [None if a is None else a + (300 if i == 90 else 0) for i, a in enumerate(arrivals)],
+                  period=10.0)  # fmt: skip
+    assert saturated_rate(slow) == pytest.approx(1000 / 70)
+    first = list(arrivals)
+    first[0] = 1.0
+    assert saturated_rate(run_of([blank] * 100, first, period=10.0, warm_up=6)) == pytest.approx(1000 / 70)
+    assert saturated_rate(run_of([blank] * 100, first, period=10.0)) < 1000 / 71
+    assert saturated_rate(run_of([blank] * 3, [5.0, 15.0, None], period=10.0)) is None
 
 
 @pytest.fixture(scope="module")

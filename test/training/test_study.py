@@ -13,6 +13,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="torch is missing: install the training extra")
 
 from helpers.paths import ROOT  # noqa: E402
+from helpers.settings import assert_says_where_it_is_of  # noqa: E402
 
 from seg_node.core.report.tables import signed  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
@@ -72,6 +73,9 @@ def test_killed_and_resumed(tmp_path):
     assert (first / "result.json").stat().st_mtime_ns == before
     assert [json.loads(line)["step"] for line in (second / "log.jsonl").read_text().splitlines()][-1] == 6
     results = json.loads((out / "results.json").read_text())
+    for where in (*results["cells"], {"machine": json.loads((second / "environment.json").read_text())["setting"]}):
+        assert_says_where_it_is_of(where)
+    assert len(results["machines"]) == 1
     assert [(cell["variant"], cell["seed"]) for cell in results["cells"]] == [
         ("slow", 0),
         ("fast", 0),

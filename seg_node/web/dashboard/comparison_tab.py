@@ -8,6 +8,7 @@ import streamlit as st
 from seg_node.compare import tables, text
 from seg_node.compare.comparison import ComparisonError, load_comparison
 from seg_node.compare.plots import figures
+from seg_node.compare.verdict import judged
 from seg_node.web.dashboard.pictures import image_html
 from seg_node.web.dashboard.results import Results
 from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
@@ -20,7 +21,7 @@ def show(results: Results) -> None:
         return
     name = st.selectbox("Comparison", list(results.comparisons))
     try:
-        comparison = load_comparison(results.comparisons[name])
+        comparison = judged(load_comparison(results.comparisons[name]))
     except ComparisonError as error:
         st.error(str(error))
         return

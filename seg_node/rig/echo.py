@@ -22,9 +22,8 @@ from std_msgs.msg import Header
 from seg_node.core.slot import Accounting
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.ros.messages import diagnostics, serialized_record
-from seg_node.ros.transfer.receiver import Receiver
+from seg_node.ros.transfer.path import publish_serialized, receive
 from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8
-from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 # Deep: a frame that waits for its turn is the harness's to count, not to lose.
 _QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -41,7 +40,7 @@ class EchoNode(Node):
         self._masks = self.create_publisher(Image, "~/mask", _QOS)
         self._timing = self.create_publisher(DiagnosticArray, "~/timing", _QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", _QOS)
-        self._receiver = Receiver(self, Image, "image", self._on_image, _CAMERA_QOS)
+        self._receiver = receive(self, Image, "image", self._on_image, _CAMERA_QOS)
         self.create_timer(0.5, self._publish_diagnostics)
 
     def _on_image(self, data: np.ndarray, published: int) -> None:

@@ -32,7 +32,7 @@ from seg_node.rig.recording import Observed
 from seg_node.rig.usage import ProcessUsage
 from seg_node.ros.mask_of_now import now_record
 from seg_node.ros.messages import frame_record
-from seg_node.ros.transfer.receiver import Receiver
+from seg_node.ros.transfer.path import receive
 from seg_node.ros.transfer.serialized_image import SerializedImage
 
 R = TypeVar("R")
@@ -69,15 +69,15 @@ class Monitor(Node):
         # Source timestamps are of the system's clock.
         self._since_epoch = time.time_ns() - time.monotonic_ns()
         self.begin()
-        self._status_receiver = Receiver(self, DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
+        self._status_receiver = receive(self, DiagnosticArray, "/diagnostics", self._on_diagnostics, _LOSSLESS_QOS)
         self._watched = [
-            Receiver(self, Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS),
-            Receiver(self, DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS),
+            receive(self, Image, f"{target}/mask", self._on_mask, _LOSSLESS_QOS),
+            receive(self, DiagnosticArray, f"{target}/timing", self._on_timing, _LOSSLESS_QOS),
         ]
         if now:
             self._watched += [
-                Receiver(self, Image, f"{target}/mask_now", self._on_mask_now, _LOSSLESS_QOS),
-                Receiver(self, DiagnosticArray, f"{target}/timing_now", self._on_timing_now, _LOSSLESS_QOS),
+                receive(self, Image, f"{target}/mask_now", self._on_mask_now, _LOSSLESS_QOS),
+                receive(self, DiagnosticArray, f"{target}/timing_now", self._on_timing_now, _LOSSLESS_QOS),
             ]
 
     def destroy_node(self) -> None:

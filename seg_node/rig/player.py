@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from seg_node.bags.drive import Drive, Frame
 from seg_node.rig.schedule import Schedule
-from seg_node.ros.transfer.serialized_transfer import publish_serialized
+from seg_node.ros.transfer.path import choose, publish_serialized
 
 _DEPTH = 5
 _CLOCK_S = 0.025
@@ -62,6 +62,7 @@ class Player:
         clock: bool = False,
         alongside: Sequence[tuple[Drive, str]] = (),
     ):
+        choose(node)
         self.drive = drive
         self.qos = publisher_qos(drive, qos)
         """Profile of the publisher."""

@@ -15,8 +15,8 @@ from seg_node.core.propagation.worker import NowPort, PropagationWorker
 from seg_node.ros.messages import serialized_diagnostics
 from seg_node.ros.outputs import MASK_QOS, TIMING_QOS
 from seg_node.ros.parameters import PROPAGATION
+from seg_node.ros.transfer.path import publish_serialized
 from seg_node.ros.transfer.serialized_image import SerializedImage, header_at, serialized_mono8
-from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 
 class MaskOfNow(NowPort[SerializedImage]):

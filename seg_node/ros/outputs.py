@@ -8,8 +8,8 @@ from sensor_msgs.msg import Image
 
 from seg_node.core.timing import FrameRecord
 from seg_node.ros.messages import serialized_record
+from seg_node.ros.transfer.path import publish_serialized
 from seg_node.ros.transfer.serialized_image import serialized_mono8
-from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 MASK_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 TIMING_QOS = QoSProfile(depth=100, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)

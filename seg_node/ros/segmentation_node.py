@@ -24,8 +24,8 @@ from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
 from seg_node.ros.reporter import Reporter
-from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, refuse_impossible_transitions
-from seg_node.ros.transfer.receiver import Receiver
+from seg_node.ros.transfer.path import choose, receive, state_reader
+from seg_node.ros.transfer.plain import Receiving
 from seg_node.ros.transfer.serialized_image import SerializedImage
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -41,7 +41,7 @@ class SegmentationNode(LifecycleNode, FramePort):
     """Masks a camera topic; see the README for topics and parameters."""
 
     # Of the class: rclpy destroys a node whose constructor has raised, too.
-    _receiver: Receiver | None = None
+    _receiver: Receiving | None = None
     _segmenter: Segmenter | None = None
     _outputs: Outputs | None = None
     _now: MaskOfNow | None = None
@@ -61,7 +61,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         if problems := [problem for problem in initial if problem]:
             raise ValueError("; ".join(problems))
         self.add_on_set_parameters_callback(self._on_parameters)
-        refuse_impossible_transitions(self)
+        self._state_reader = state_reader(self)
         if self._value("autostart"):
             self._autostart = self.create_timer(0.0, self._start, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -70,7 +70,7 @@ class SegmentationNode(LifecycleNode, FramePort):
 
     @property
     def _state(self) -> str:
-        return lifecycle_state(self)
+        return self._state_reader()
 
     def _start(self) -> None:
         self._autostart.cancel()
@@ -101,7 +101,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._compressed = self._value("image_transport") == "compressed"
         self._now.start(self._compressed)
         kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
-        self._receiver = Receiver(self, kind, topic, self._on_image, CAMERA_QOS)
+        self._receiver = receive(self, kind, topic, self._on_image, CAMERA_QOS)
         self._topic, self._activated = self._receiver.topic, time.monotonic()
         self.get_logger().info(f"active on {self._topic}")
         return TransitionCallbackReturn.SUCCESS
@@ -236,7 +236,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._gave_up.trigger()
 
     def _signs(self) -> tuple[Signs, Expected]:
-        segmenter, camera = self._segmenter, self._camera
+        segmenter, camera, plain = self._segmenter, self._camera, choose(self)
         expected = Expected(
             camera_timeout=self._value("camera_timeout_ms") / 1e3,
             rate=self._value("expected_rate_hz"),
@@ -248,7 +248,10 @@ class SegmentationNode(LifecycleNode, FramePort):
         clock = self.get_clock()
         signs = Signs(
             self._state,
-            values={"model": segmenter.engine.bundle.name} | segmenter.status() | camera.status() | self._now.status(),
+            values={"model": segmenter.engine.bundle.name, "transfer": f"plain rclpy: {plain}" if plain else "fast"}
+            | segmenter.status()
+            | camera.status()
+            | self._now.status(),
             trouble=segmenter.trouble,
             hardware=camera.frame_id or self._topic,
             topic=self._topic,

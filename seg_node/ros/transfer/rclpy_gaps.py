@@ -67,6 +67,25 @@ def message_of(address: int = 0, size: int = 0) -> SerializedMessage:
     return SerializedMessage(address, size, size, _ALLOCATOR)
 
 
+def check_layout() -> None:
+    """Try the structs on memory of the C library: a layout that has changed shows where rcl writes its fields.
+
+    Raises:
+        RuntimeError: a field is not where it is looked for.
+    """
+    message, sizes = message_of(), (24, 96)
+    allocator = ctypes.byref(_ALLOCATOR)
+    status = _rcutils.rcutils_uint8_array_init(ctypes.byref(message), ctypes.c_size_t(sizes[0]), allocator)
+    _check(status, "make a message")
+    found = [message.capacity]
+    status = _rcutils.rcutils_uint8_array_resize(ctypes.byref(message), ctypes.c_size_t(sizes[1]))
+    _check(status, "resize a message")
+    found += [message.capacity]
+    if tuple(found) != sizes or message.length or not message.buffer:
+        raise RuntimeError(f"messages of rcl are laid out otherwise: capacities {found} instead of {list(sizes)}")
+    _check(free_message(message), "free a message")
+
+
 def take_message(subscription: Subscription, message: SerializedMessage) -> int | None:
     """Take the next message of a subscription.
 

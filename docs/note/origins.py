@@ -66,5 +66,5 @@ def manifests(results: Results) -> str:
         commit = (training.get("commit") or "")[:9]
         parts = (training.get("machine") or "machine not recorded", model["date"], f"commit {commit or 'not recorded'}")
         trained.setdefault(", ".join(parts), []).append(f"`{name}`")
-    parts = [f"{' and '.join(names)} of {where}" for where, names in trained.items()]
+    parts = [f"{' and '.join(names)} trained on {where}" for where, names in trained.items()]
     return f"*Manifests: {'; '.join(parts)}.*"

@@ -3,7 +3,7 @@
 What a latency, a rate of masks or a streaming score varies with is the process: where its memory lies, which threads
 met which cores, what else the machine did in that half minute. Frames of one process have all that in common, so that
 thousands of them are one look at it. The unit is therefore the pair of processes, one of each backbone, that ran one
-after the other; pairs run in turned orders (see ``plan.turns``), and a drift of the machine cancels.
+after the other, in an order that chance decides (see ``plan.turns``), so that what the machine does favours neither.
 
 What depends on the scene alone is cut into blocks of the drive, because neighbouring frames show nearly the same street
 (Künsch, "The jackknife and the bootstrap for general stationary observations", Annals of Statistics 17, 1989). A mean

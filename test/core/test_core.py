@@ -651,6 +651,7 @@ def test_a_setting_says_machine_speed_time_and_commit():
     assert origin({"cpu": "a", "cores": 2}) == (
         "a, 2 cores, instructions not recorded, date not recorded, commit not recorded"
     )
+    assert origin({"gpu": "a card"}).startswith("a card, machine not recorded, ")
 
 
 def test_the_code_of_a_checkout_is_told_from_that_of_another(tmp_path):

@@ -40,7 +40,7 @@ def origin(machine: Mapping[str, Any]) -> str:
     Result files that are older than these notes lack some of them, and that is said.
     """
     parts = [machine["gpu"]] if machine.get("gpu") else []
-    parts.append(f"{machine.get('cpu')}, {machine.get('cores')} cores")
+    parts.append(f"{machine['cpu']}, {machine['cores']} cores" if "cpu" in machine else "machine not recorded")
     if "instructions" in machine:
         parts.append("/".join(machine["instructions"]) or "no vector instructions")
     else:

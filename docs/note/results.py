@@ -37,6 +37,7 @@ class Source:
     """What the command writes, for ``make_note.py --take``."""
 
 
+STUDIES = ("loss", "augmentation", "backbone", "encoder", "decoder")
 SOURCES = {
     "comparison": Source("comparison.json", "make compare", "compare_output/comparison.json"),
     "comparison_video": Source(
@@ -48,7 +49,7 @@ SOURCES = {
             f"python -m seg_training study {name} --root camvid=/data/camvid",
             f"studies/{name}/results.json",
         )
-        for name in ("loss", "augmentation", "backbone")
+        for name in STUDIES
     },
     "bench": Source("bench.json", "make bench", "bench_output/bench.json"),
     "input_size": Source("input_size.json", "python benchmarks/input_size.py", "bench_output/input_size.json"),
@@ -75,6 +76,8 @@ class Results:
     loss_study: dict[str, Any] | None = None
     augmentation_study: dict[str, Any] | None = None
     backbone_study: dict[str, Any] | None = None
+    encoder_study: dict[str, Any] | None = None
+    decoder_study: dict[str, Any] | None = None
     bench: dict[str, Any] | None = None
     input_size: dict[str, Any] | None = None
     serve_load: dict[str, Any] | None = None
@@ -184,9 +187,7 @@ def take(file: Path, root: Path) -> Path:
         return _take_comparison(load_comparison(file), root)
     if {"study", "summary", "seeds"} <= document.keys():
         if (name := f"{document['study']}_study") not in SOURCES:
-            raise ValueError(
-                f"{file} is of a study named {document['study']!r}; the note shows loss, augmentation, backbone"
-            )
+            raise ValueError(f"{file} is of a study named {document['study']!r}; the note shows {', '.join(STUDIES)}")
         return _write(root / FOLDER / SOURCES[name].file, document | {"cells": []})
     if {"lines", "engines", "command"} <= document.keys():
         return _write(root / FOLDER / SOURCES["bench"].file, document)

@@ -5,25 +5,41 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from seg_node.commands.options import add_engine, add_ros_arguments, add_threads, interrupt_on_signals, require_ros
-from seg_node.core.bundle import load_bundle
+from seg_node.commands.options import (
+    add_engine,
+    add_ros_arguments,
+    add_threads,
+    full_name,
+    interrupt_on_signals,
+    require_ros,
+)
+from seg_node.core.bundle import Bundle, load_bundle
+from seg_node.core.errors import UserError
 from seg_node.rig.node_process import NodeProcess, default_environment
-from seg_node.shadow.pairing import SIDES
+from seg_node.shadow.pairing import CHALLENGER, SIDES
 
 _NAMESPACE = "/shadow"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "--models", nargs=2, metavar="MODEL", help="incumbent and challenger: shipped bundles, or paths of some"
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="start nodes of these: shipped bundles, or paths of some",
     )
-    which.add_argument(
-        "--attach", nargs=2, metavar="NODE", help="compare two nodes that run already, e.g. /segmentation"
+    parser.add_argument(
+        "--attach", nargs="+", default=[], metavar="NODE", help="nodes that run already, e.g. /segmentation"
+    )
+    parser.epilog = (
+        "Two of them are compared, the incumbent first: --models INCUMBENT CHALLENGER, --attach INCUMBENT --models"
+        " CHALLENGER, or --attach INCUMBENT CHALLENGER. A challenger that is started here is given the frames that the"
+        " incumbent has masked; one that runs already masks those that it comes to."
     )
     parser.add_argument("--image", default="/image", help="camera topic, without /compressed (default: %(default)s)")
     parser.add_argument("--image-transport", default="raw", choices=["raw", "compressed"], help="default: %(default)s")
@@ -34,41 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare until interrupted; returns the exit status: 0, 1 if a node failed, 2 for wrong input."""
+    if len(options.attach) + len(options.models) != 2:
+        raise UserError(
+            f"two nodes are compared, and --attach and --models name {len(options.attach) + len(options.models)}; give"
+            " two of one of them, or one of each"
+        )
     require_ros("shadow mode")
     interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
     with contextlib.suppress(KeyboardInterrupt):
-        if options.attach:
-            nodes = [node if node.startswith("/") else f"/{node}" for node in options.attach]
-            _compare(nodes, [], options.ros_arguments)
+        attached = [full_name(node) for node in options.attach]
         with _started(options) as processes:
-            _compare([process.full_name for process in processes], processes, options.ros_arguments)
+            _compare(options, [*attached, *(process.full_name for process in processes)], processes)
     return 0
 
 
 @contextlib.contextmanager
 def _started(options: argparse.Namespace) -> Iterator[list[NodeProcess]]:
-    """Both nodes, active."""
-    image = options.image if options.image.startswith("/") else f"/{options.image}"
-    folder = Path(tempfile.mkdtemp(prefix="seg_node_shadow_"))
+    """The nodes of ``--models``, active."""
     models = [load_bundle(model) for model in options.models]
     with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="seg_node_shadow_")) if models else Path()
         processes = [
-            stack.enter_context(
-                NodeProcess(
-                    folder / f"{side}.log",
-                    namespace=f"{_NAMESPACE}/{side}",
-                    remaps={"image": image, "image/compressed": f"{image}/compressed"},
-                    parameters={
-                        "model": str(model.path.resolve()),
-                        "engine": options.engine,
-                        "threads": options.threads,
-                        "image_transport": options.image_transport,
-                    },
-                )
-            )
-            for side, model in zip(SIDES, models, strict=True)
+            stack.enter_context(_process(options, folder, side, model))
+            for side, model in enumerate(models, start=len(options.attach))
         ]
         for process, model in zip(processes, models, strict=True):
             print(f"{process.full_name}: loading {model.name}, log in {process.log}", flush=True)
@@ -76,23 +82,43 @@ def _started(options: argparse.Namespace) -> Iterator[list[NodeProcess]]:
         yield processes
 
 
-def _compare(nodes: list[str], processes: list[NodeProcess], ros_arguments: list[str]) -> NoReturn:
+def _process(options: argparse.Namespace, folder: Path, side: int, model: Bundle) -> NodeProcess:
+    namespace = f"{_NAMESPACE}/{SIDES[side]}"
+    parameters = {
+        "model": str(model.path.resolve()),
+        "engine": options.engine,
+        "threads": options.threads,
+        "image_transport": options.image_transport,
+    }
+    camera = full_name(options.image)
+    if side == CHALLENGER:
+        # One frame at a time, of which none may be lost: there is no other one to wait for.
+        camera = f"{namespace}/image"
+        topic = f"{camera}/compressed" if options.image_transport == "compressed" else camera
+        parameters |= {"patience": 0.0, f"qos_overrides.{topic}.subscription.reliability": "reliable"}
+    remaps = {"image": camera, "image/compressed": f"{camera}/compressed"}
+    return NodeProcess(folder / f"{SIDES[side]}.log", parameters, remaps, namespace=namespace)
+
+
+def _compare(options: argparse.Namespace, nodes: list[str], processes: list[NodeProcess]) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
     from seg_node.shadow.node import ShadowNode
 
-    remaps = [
-        argument
-        for side, node in zip(SIDES, nodes, strict=True)
-        for topic in ("mask", "timing")
-        for argument in ("-r", f"{side}/{topic}:={node}/{topic}")
-    ]
+    sides = zip(SIDES, nodes, strict=True)
+    renamed = {f"{side}/{topic}": f"{node}/{topic}" for side, node in sides for topic in ("mask", "timing")}
+    camera, given = full_name(options.image), f"{_NAMESPACE}/{SIDES[CHALLENGER]}/image"
+    for suffix in ("", "/compressed"):
+        renamed |= {f"image{suffix}": f"{camera}{suffix}", f"{SIDES[CHALLENGER]}/image{suffix}": f"{given}{suffix}"}
+    remaps = [argument for pair in renamed.items() for argument in ("-r", ":=".join(pair))]
     # The end is the KeyboardInterrupt of `run`; rclpy's own handlers take the context away while the executor uses it.
-    rclpy.init(args=[*ros_arguments, "--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=[*options.ros_arguments, "--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
+    node = None
     try:
-        node = ShadowNode()
+        follows = len(options.attach) < 2
+        node = ShadowNode(options.image_transport if follows else None, partial(print, flush=True))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         print(f"comparing {' and '.join(nodes)} on {node.get_fully_qualified_name()}/agreement", flush=True)
@@ -101,4 +127,6 @@ def _compare(nodes: list[str], processes: list[NodeProcess], ros_arguments: list
             for process in processes:
                 process.check()
     finally:
+        if node is not None:
+            print(f"in all: {node.end_line()}", flush=True)
         rclpy.try_shutdown()

@@ -1,58 +1,130 @@
 """The shadow node: how two segmentation nodes agree on the same live topic, and how fast each is."""
 
+import time
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from seg_node.core.timing import FrameRecord, stamp_ns
-from seg_node.ros.messages import diagnostics, frame_record, mono8_image
-from seg_node.shadow.pairing import SIDES, Agreement, Pair, Pairing, compare
+from seg_node.core.errors import UndecodableError
+from seg_node.core.timing import FrameRecord, Outcome, stamp_ns
+from seg_node.ros.messages import diagnostics, frame_record, mono8_image, read_mono8
+from seg_node.ros.transfer.serialized_image import SerializedImage
+from seg_node.shadow.following import Following
+from seg_node.shadow.pairing import CHALLENGER, INCUMBENT, SIDES, Agreement, Pair, Pairing, compare
+from seg_node.shadow.seen import Seen
 
 _QOS = QoSProfile(depth=16, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+_CAMERA_QOS = QoSProfile(depth=16, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+_SOON = 10
+"""Summaries that are told one by one; after that, one of as many."""
+_LONELY = 20
+"""Frames with a mask of one side from which on a node that has hardly any pairs is told how to get more."""
 
 
 class ShadowNode(Node):
     """Compares what two segmentation nodes publish; the sides are ``incumbent`` and ``challenger``.
 
-    Subscribes to ``SIDE/mask`` and ``SIDE/timing``, which are remapped to the nodes' topics. Publishes
+    Subscribes to ``SIDE/mask`` and ``SIDE/timing``, which are remapped to the nodes' topics. Where the challenger
+    follows, it subscribes to the camera, ``image`` or ``image/compressed``, too, and hands on, as
+    ``challenger/image`` or ``challenger/image/compressed``, the frames that the incumbent has masked (see
+    ``Following``); else each node masks the frames that it comes to. Publishes
 
     * ``~/agreement`` for each frame that both have masked, with the frame's header: ``agreement``, percent of the
       pixels; ``iou.CATEGORY``, percent, of those that are in either mask; ``SIDE.model``, ``SIDE.total`` and
-      ``SIDE.age`` in milliseconds, ``SIDE.late``, as in the side's timing record;
+      ``SIDE.age`` in milliseconds, ``SIDE.late``, as in the side's timing record; ``challenger.held``, the part of its
+      age for which the frame waited here, where the challenger follows;
     * ``~/disagreement`` for the same frames, while somebody subscribes: mono8, 255 where the masks differ, else 0;
     * ``/diagnostics`` once a second: ``pairs`` (and how many of them were ``incomparable``, for their sizes),
-      ``waiting`` and ``unpaired.SIDE.REASON`` since the start (see ``Pairing``), and of the frames since the last
-      summary ``agreement.mean`` and ``.min``, ``SIDE.total.mean`` and ``.max``.
+      ``waiting`` and ``unpaired.SIDE.REASON`` since the start (see ``Pairing``), ``received`` from the camera where the
+      challenger follows, and of the frames since the last summary ``agreement.mean`` and ``.min``,
+      ``SIDE.total.mean`` and ``.max``.
+
+    Args:
+        transport: ``raw`` or ``compressed`` where the challenger follows; None where it does not.
+        say: told of each of the first summaries, and now and then of a later one, in a sentence.
     """
 
-    def __init__(self):
+    def __init__(self, transport: str | None = None, say: Callable[[str], None] = lambda text: None):
         super().__init__("shadow")
-        self._pairing = Pairing()
-        self._incomparable = 0
-        # Since the last summary.
-        self._agreements: list[float] = []
-        self._totals: tuple[list[float], list[float]] = ([], [])
+        self._pairing = Pairing(beginners=(INCUMBENT, CHALLENGER) if transport is None else (INCUMBENT,))
+        self._seen = Seen(self._pairing)
+        self._say = say
+        self._summaries = 0
+        self._advised = False
+        # Stamps of what was handed on last, and for how many milliseconds it had waited here.
+        self._held: deque[tuple[int, float]] = deque(maxlen=8)
+        self._started = time.monotonic()
         self._agreement = self.create_publisher(DiagnosticArray, "~/agreement", _QOS)
         self._disagreement = self.create_publisher(Image, "~/disagreement", _QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._following = self._camera = None
+        if transport is not None:
+            kind, suffix = (CompressedImage, "/compressed") if transport == "compressed" else (Image, "")
+            self._forward = self.create_publisher(kind, f"challenger/image{suffix}", _QOS)
+            self._following = Following(self._hand_on, self._pairing)
+            # Bytes as they come: what is handed on is what the camera sent.
+            self._camera = self.create_subscription(kind, f"image{suffix}", self._on_image, _CAMERA_QOS, raw=True)
         for index, side in enumerate(SIDES):
             self.create_subscription(Image, f"{side}/mask", partial(self._on_mask, index), _QOS)
+        self._timings = [
             self.create_subscription(DiagnosticArray, f"{side}/timing", partial(self._on_timing, index), _QOS)
-        self.create_timer(1.0, self._summarise)
+            for index, side in enumerate(SIDES)
+        ]
+        # With use_sim_time the other clock stands still while no bag plays.
+        self.create_timer(1.0, self._summarise, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _on_image(self, data: bytes) -> None:
+        self._following.add_frame(SerializedImage(data).stamp, (data, time.monotonic()))
+
+    def _hand_on(self, stamp: int, frame: tuple[bytes, float]) -> bool:
+        data, arrived = frame
+        if not self._forward.get_subscription_count():
+            return False
+        self._held.append((stamp, 1e3 * (time.monotonic() - arrived)))
+        self._forward.publish(data)
+        return True
 
     def _on_mask(self, side: int, message: Image) -> None:
-        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-        pair = self._pairing.add_mask(side, stamp_ns(message.header), rows[:, : message.width])
-        self._publish(pair, message.header)
+        try:
+            mask = read_mono8(message)
+        except UndecodableError as error:
+            self._refuse(side, error)
+            return
+        self._publish(self._pairing.add_mask(side, stamp_ns(message.header), mask), message.header)
 
     def _on_timing(self, side: int, message: DiagnosticArray) -> None:
-        pair = self._pairing.add_record(side, stamp_ns(message.header), frame_record(message.status[0]))
-        self._publish(pair, message.header)
+        stamp = stamp_ns(message.header)
+        for status in message.status:
+            try:
+                record = frame_record(status)
+            except ValueError as error:
+                self._refuse(side, error)
+                continue
+            self._seen.spoken[side] = True
+            pair = self._pairing.add_record(side, stamp, record)
+            # First the next frame, then what came of this one: the challenger need not wait for that.
+            if self._following is not None:
+                self._follow(side, stamp, record)
+            self._publish(pair, message.header)
+
+    def _follow(self, side: int, stamp: int, record: FrameRecord) -> None:
+        if side == CHALLENGER:
+            self._following.answered(stamp)
+        elif record.outcome is Outcome.MASKED:
+            self._following.masked(stamp)
+        else:
+            self._following.dropped(stamp)
+
+    def _refuse(self, side: int, error: ValueError) -> None:
+        self.get_logger().warning(f"{SIDES[side]}: not readable: {error}", throttle_duration_sec=10.0)
 
     def _publish(self, pair: Pair | None, header: Header) -> None:
         if pair is None:
@@ -60,12 +132,14 @@ class ShadowNode(Node):
         try:
             agreement = compare(pair)
         except ValueError as error:
-            self._incomparable += 1
+            self._seen.incomparable += 1
             self.get_logger().warning(f"masks cannot be compared: {error}", throttle_duration_sec=10.0)
             return
-        self._agreements.append(agreement.pixels)
-        for totals, record in zip(self._totals, pair.records, strict=True):
-            totals.append(record.total)
+        self._seen.add(agreement, pair.records)
+        values = values_of(agreement, pair.records)
+        held = dict(self._held).get(pair.stamp)
+        if held is not None:
+            values["challenger.held"] = f"{held:.3f}"
         self._agreement.publish(
             diagnostics(
                 header,
@@ -73,7 +147,7 @@ class ShadowNode(Node):
                 DiagnosticStatus.OK,
                 f"{agreement.pixels:.1f} % of the pixels agree",
                 " and ".join(record.model for record in pair.records),
-                values_of(agreement, pair.records),
+                values,
             )
         )
         if self._disagreement.get_subscription_count():
@@ -81,25 +155,56 @@ class ShadowNode(Node):
             self._disagreement.publish(mono8_image(differing, header))
 
     def _summarise(self) -> None:
-        pairing, agreements = self._pairing, self._agreements
-        values = {"pairs": pairing.pairs, "waiting": pairing.waiting, "incomparable": self._incomparable}
-        values |= {f"unpaired.{reason}": count for reason, count in sorted(pairing.unpaired.items())}
-        values = {name: str(count) for name, count in values.items()}
-        if agreements:
-            values |= {"agreement.mean": f"{np.mean(agreements):.3f}", "agreement.min": f"{min(agreements):.3f}"}
-            for side, totals in zip(SIDES, self._totals, strict=True):
-                values |= {f"{side}.total.mean": f"{np.mean(totals):.3f}", f"{side}.total.max": f"{max(totals):.3f}"}
+        following, seen = self._following, self._seen
+        if following is not None:
+            following.look_at_the_clock()
+        values = seen.values(0 if following is None else following.waiting)
+        if following is not None:
+            values["received"] = str(following.received)
         self._diagnostics.publish(
             diagnostics(
                 Header(stamp=self.get_clock().now().to_msg()),
                 f"{self.get_fully_qualified_name()}: shadow",
-                DiagnosticStatus.OK if agreements else DiagnosticStatus.WARN,
-                f"{len(agreements)} frames compared" if agreements else "no frame that both have masked",
+                DiagnosticStatus.OK if seen.new else DiagnosticStatus.WARN,
+                f"{seen.new} frames compared" if seen.new else "no frame that both have masked",
                 "",
                 values,
             )
         )
-        self._agreements, self._totals = [], ([], [])
+        self._tell()
+        seen.forget_new()
+
+    def _tell(self) -> None:
+        self._summaries += 1
+        if self._summaries <= _SOON or self._summaries % _SOON == 0:
+            text = "; ".join([*self._silence(), self._seen.line()])
+            self._say(f"{time.monotonic() - self._started:.0f} s: {text}")
+        unpaired = self._pairing.unpaired
+        lonely = min(unpaired[f"{side}.{Outcome.SUPERSEDED.value}"] for side in SIDES)
+        if self._following is None and not self._advised and lonely > max(_LONELY, 4 * self._pairing.pairs):
+            self._advised = True
+            self._say(
+                "both drop frames and rarely mask the same ones; shadow --attach INCUMBENT --models CHALLENGER gives"
+                " the challenger those that the incumbent has masked"
+            )
+
+    def _silence(self) -> list[str]:
+        """What has not come yet, and who publishes it."""
+        awaited = []
+        if self._following is not None and not self._following.received:
+            awaited.append(("no frame", self._camera.topic_name))
+        # Where it follows, the challenger has nothing to say before the incumbent.
+        sides = SIDES if self._following is None or self._seen.spoken[INCUMBENT] else SIDES[:1]
+        awaited += [
+            (f"nothing of the {side}", self._timings[index].topic_name)
+            for index, side in enumerate(sides)
+            if not self._seen.spoken[index]
+        ]
+        return [f"{what} on {topic} yet (publishers: {self.count_publishers(topic)})" for what, topic in awaited]
+
+    def end_line(self) -> str:
+        """What was seen in all, in a sentence."""
+        return self._seen.end_line()
 
 
 def values_of(agreement: Agreement, records: tuple[FrameRecord, FrameRecord]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from seg_node.core.timing import FrameRecord, Outcome
 
 SIDES = ("incumbent", "challenger")
 """The model that drives and the one that would like to; everything else comes in this order."""
+INCUMBENT, CHALLENGER = range(2)
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,12 @@ class Pair:
 class _Waiting:
     masks: list[np.ndarray | None] = field(default_factory=lambda: [None, None])
     records: list[FrameRecord | None] = field(default_factory=lambda: [None, None])
+    ends: list[str | None] = field(default_factory=lambda: [None, None])
 
     def outcome(self, side: int) -> str | None:
-        """``masked``, the reason of a drop, or None while a mask or record is missing."""
+        """``masked``, the reason why there is no mask, or None while a mask or record is missing."""
+        if self.ends[side] is not None:
+            return self.ends[side]
         record = self.records[side]
         if record is None or (record.outcome is Outcome.MASKED and self.masks[side] is None):
             return None
@@ -49,20 +53,23 @@ class Pairing:
     Every frame ends as a pair or as one count in ``unpaired``: ``SIDE.REASON`` where one side has a mask and SIDE has
     none, ``both.REASON`` where neither has (of the incumbent's reason). Reasons are the outcomes of a timing record;
     ``unseen``, where a node published nothing for the frame; ``mask_lost`` and ``record_lost``, where one of two
-    messages did not arrive.
+    messages did not arrive; and those of ``end``.
 
     Args:
         capacity: frames that wait at most; the one that waits longest is given up for another.
+        beginners: sides, as indices in ``SIDES``, from which a frame may be heard of first. What another one says of a
+            frame that does not wait, or not any more, is left alone.
 
     Attributes:
         pairs: frames that were paired.
         unpaired: frames that were not, by side and reason.
     """
 
-    def __init__(self, capacity: int = 16):
+    def __init__(self, capacity: int = 16, beginners: tuple[int, ...] = (INCUMBENT, CHALLENGER)):
         self.pairs = 0
         self.unpaired: Counter[str] = Counter()
         self._capacity = capacity
+        self._beginners = beginners
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
 
     @property
@@ -72,16 +79,35 @@ class Pairing:
 
     def add_mask(self, side: int, stamp: int, mask: np.ndarray) -> Pair | None:
         """Take a mask of one side, an index in ``SIDES``; returns the pair if this completes one."""
-        self._of(stamp).masks[side] = mask
+        if (frame := self._of(side, stamp)) is None:
+            return None
+        frame.masks[side] = mask
         return self._settle(stamp)
 
     def add_record(self, side: int, stamp: int, record: FrameRecord) -> Pair | None:
         """Take a timing record of one side, an index in ``SIDES``; returns the pair if this completes one."""
-        self._of(stamp).records[side] = record
+        if (frame := self._of(side, stamp)) is None:
+            return None
+        frame.records[side] = record
         return self._settle(stamp)
 
-    def _of(self, stamp: int) -> _Waiting:
-        if stamp not in self._waiting and len(self._waiting) >= self._capacity:
+    def end(self, side: int, stamp: int, reason: str) -> None:
+        """Note that there will be no mask of a side, an index in ``SIDES``, for a frame that waits."""
+        if stamp in self._waiting:
+            self._waiting[stamp].ends[side] = reason
+            self._settle(stamp)
+
+    def end_both(self, stamp: int | None, reason: str) -> None:
+        """Count a frame of which there will be no mask at all; None for one that no stamp tells from another."""
+        self._waiting.pop(stamp, None)
+        self._count([reason, reason])
+
+    def _of(self, side: int, stamp: int) -> _Waiting | None:
+        if stamp in self._waiting:
+            return self._waiting[stamp]
+        if side not in self._beginners:
+            return None
+        if len(self._waiting) >= self._capacity:
             _, oldest = self._waiting.popitem(last=False)
             self._count([oldest.outcome(side) or oldest.missing(side) for side in range(2)])
         return self._waiting.setdefault(stamp, _Waiting())

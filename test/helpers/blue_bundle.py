@@ -18,10 +18,10 @@ blue (uint8[H, W, 3] frame) => (uint8[H, W] mask, uint8[H, W] confidence) {
 }"""
 
 
-def blue_bundle(folder: Path) -> Bundle:
-    """Write it as ``folder/blue``; for the engine onnxruntime."""
+def blue_bundle(folder: Path, name: str = "blue", bits: int = 3) -> Bundle:
+    """Write it as ``folder/name``, for the engine onnxruntime; its mask is as many upper bits as are given."""
     manifest = Manifest(
-        name="blue",
+        name=name,
         decoder="fpn",
         backbone="resnet18",
         input_size=(96, 128),
@@ -30,7 +30,8 @@ def blue_bundle(folder: Path) -> Bundle:
         files={},
         date="2026-11-21",
     )
-    return write_bundle(folder / "blue", manifest, onnx.parser.parse_model(_GRAPH).SerializeToString())
+    graph = _GRAPH.replace("{5}", f"{{{8 - bits}}}")
+    return write_bundle(folder / name, manifest, onnx.parser.parse_model(graph).SerializeToString())
 
 
 def blue_mask(bgr: np.ndarray) -> np.ndarray:

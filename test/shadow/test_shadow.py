@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.blue_bundle import blue_bundle, blue_scene
 from helpers.paths import DRIVE
 
+from seg_node.__main__ import main
 from seg_node.bags.drive import open_drive
 from seg_node.core.taxonomy import CATEGORY_NAMES, Category
 from seg_node.core.timing import FrameRecord, Outcome, Stage, stamp_ns
-from seg_node.shadow.pairing import Pair, Pairing, compare
+from seg_node.shadow.following import Following
+from seg_node.shadow.pairing import CHALLENGER, INCUMBENT, Agreement, Pair, Pairing, compare
+from seg_node.shadow.seen import Seen
 
 MASK = np.zeros((2, 3), np.uint8)
 MASKED = FrameRecord(Outcome.MASKED, "fpn_x", {Stage.WAIT: 1.0}, 20.0)
@@ -87,6 +92,148 @@ def test_frames_that_wait_too_long_are_given_up():
         arrive(stamp, 0)
     assert pairing.waiting == 3
     assert pairing.unpaired == {"challenger.unseen": 2, "challenger.mask_lost": 1, "incumbent.record_lost": 1}
+
+
+class Followed:
+    """A ``Following`` with its pairing, what it handed on, and a clock that stands still unless told."""
+
+    def __init__(self, **options):
+        self.pairing = Pairing(beginners=(INCUMBENT,))
+        self.given: list[int] = []
+        self.now, self.listens = 0.0, True
+        self.following = Following(self._forward, self.pairing, clock=lambda: self.now, **options)
+
+    def _forward(self, stamp: int, frame: str) -> bool:
+        assert frame == f"frame {stamp}"
+        if self.listens:
+            self.given.append(stamp)
+        return self.listens
+
+    def frame(self, *stamps: int) -> None:
+        for stamp in stamps:
+            self.following.add_frame(stamp, f"frame {stamp}")
+
+    def say(self, side: int, stamp: int, outcome: Outcome = Outcome.MASKED) -> None:
+        """What a node publishes of a frame, heard as the shadow node hears it."""
+        if outcome is Outcome.MASKED:
+            self.pairing.add_mask(side, stamp, MASK)
+        self.pairing.add_record(side, stamp, replace(MASKED, outcome=outcome))
+        if side == CHALLENGER:
+            self.following.answered(stamp)
+        elif outcome is Outcome.MASKED:
+            self.following.masked(stamp)
+        else:
+            self.following.dropped(stamp)
+
+    def books(self) -> tuple[int, dict[str, int], int]:
+        """Pairs, frames without one, and frames that wait."""
+        return self.pairing.pairs, dict(self.pairing.unpaired), self.pairing.waiting + self.following.waiting
+
+
+def test_challenger_is_given_what_the_incumbent_masked_one_at_a_time():
+    followed = Followed()
+    followed.frame(1, 2, 3, 4, 5)
+    followed.say(INCUMBENT, 2, Outcome.SUPERSEDED)
+    followed.say(INCUMBENT, 1)
+    assert followed.given == [1]
+    # The newest that came to be masked meanwhile is next.
+    followed.say(INCUMBENT, 3)
+    followed.say(INCUMBENT, 4)
+    assert followed.given == [1]
+    followed.say(CHALLENGER, 1)
+    assert followed.given == [1, 4]
+    followed.say(CHALLENGER, 4, Outcome.FAILED)
+    assert followed.given == [1, 4]
+    followed.say(INCUMBENT, 5)
+    followed.say(CHALLENGER, 5)
+    assert followed.books() == (2, {"both.superseded": 1, "challenger.busy": 1, "challenger.failed": 1}, 0)
+
+
+def test_frame_that_is_masked_before_it_arrives_is_waited_for():
+    followed = Followed()
+    followed.say(INCUMBENT, 1)
+    followed.say(INCUMBENT, 2)
+    followed.frame(1)
+    followed.say(CHALLENGER, 1)
+    assert followed.given == [1] and followed.books() == (1, {}, 1)
+    for stamp in range(3, 12):
+        followed.say(INCUMBENT, stamp)
+    assert followed.books()[1] == {"challenger.missed": 2}
+
+
+def test_frames_of_which_nobody_says_anything_are_let_go():
+    followed = Followed(capacity=2)
+    followed.frame(1, 2, 3, 3, 4)
+    assert followed.books() == (0, {"both.unseen": 2, "both.same_stamp": 1}, 2)
+    assert followed.following.received == 5
+
+
+def test_challenger_that_says_nothing_is_given_another_frame_after_a_while():
+    followed = Followed(patience=10.0)
+    followed.frame(1, 2)
+    followed.say(INCUMBENT, 1)
+    followed.say(INCUMBENT, 2)
+    followed.now = 10.0
+    followed.following.look_at_the_clock()
+    assert followed.given == [1]
+    followed.now = 10.1
+    followed.following.look_at_the_clock()
+    assert followed.given == [1, 2]
+    # An answer to what was given up changes nothing any more.
+    followed.say(CHALLENGER, 1)
+    assert followed.books() == (0, {"challenger.unseen": 1}, 1)
+    followed.say(CHALLENGER, 2)
+    assert followed.books() == (1, {"challenger.unseen": 1}, 0)
+
+
+def test_challenger_that_does_not_listen_yet_is_waited_for_by_nobody():
+    followed = Followed()
+    followed.listens = False
+    followed.frame(1, 2)
+    followed.say(INCUMBENT, 1)
+    followed.listens = True
+    followed.say(INCUMBENT, 2)
+    followed.say(CHALLENGER, 2)
+    assert followed.given == [2] and followed.books() == (1, {"challenger.absent": 1}, 0)
+
+
+def test_books_balance_whatever_comes_in_whatever_order():
+    rng = random.Random(5)
+    followed = Followed(capacity=1000)
+    unsaid: list[int] = []
+    answered = 0
+    for stamp in range(1, 500):
+        followed.frame(stamp)
+        unsaid.append(stamp)
+        while unsaid and rng.random() < 0.5:
+            outcome = rng.choice([Outcome.MASKED, Outcome.MASKED, Outcome.SUPERSEDED, Outcome.FAILED])
+            followed.say(INCUMBENT, unsaid.pop(rng.randrange(len(unsaid))), outcome)
+        while answered < len(followed.given) and rng.random() < 0.5:
+            answered += 1
+            followed.say(CHALLENGER, followed.given[answered - 1], rng.choice([Outcome.MASKED, Outcome.FAILED]))
+        pairs, unpaired, waiting = followed.books()
+        assert pairs + sum(unpaired.values()) + waiting == stamp
+    assert pairs > 20 and unpaired["challenger.busy"] > 20 and unpaired["both.superseded"] > 20
+
+
+def test_line_says_what_was_seen():
+    pairing = Pairing()
+    seen = Seen(pairing)
+    assert seen.line() == "0 pairs"
+    for agreement, inference in ((90.0, 100.0), (80.0, 200.0)):
+        pairing.pairs += 1
+        records = [FrameRecord(Outcome.MASKED, name, {Stage.INFERENCE: inference}, 2 * inference) for name in "xy"]
+        seen.add(Agreement(agreement, {}), tuple(records))
+    pairing.unpaired.update({"both.superseded": 3, "challenger.busy": 12})
+    assert seen.line() == (
+        "2 pairs; 85.0 % of the pixels equal, at least 80.0 %; inference of x 150 ms (in all 300 ms) and y 150 ms"
+        " (in all 300 ms); unpaired: challenger.busy 12, both.superseded 3"
+    )
+    whole = seen.end_line()
+    seen.forget_new()
+    assert seen.line() == "2 pairs; none new; unpaired: challenger.busy 12, both.superseded 3"
+    assert seen.end_line() == whole
+    assert {"pairs": "2", "waiting": "7", "unpaired.challenger.busy": "12"}.items() <= seen.values(waiting=7).items()
 
 
 def test_agreement_of_a_hand_worked_case():
@@ -183,7 +330,7 @@ def summary(messages: list) -> dict[str, str]:
     return values(found[-1]) if found else {}
 
 
-def test_two_nodes_on_one_topic(ros, shadow):
+def test_two_nodes_on_one_topic(ros, shadow, tmp_path):
     """What is published equals what is computed here from the masks that the two nodes publish."""
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.qos import QoSProfile
@@ -192,13 +339,14 @@ def test_two_nodes_on_one_topic(ros, shadow):
     from seg_node.rig.player import to_message
 
     sides = ("incumbent", "challenger")
+    models = [str(blue_bundle(tmp_path, name, bits).path) for name, bits in (("blue", 3), ("pale", 2))]
     topics = {f"/shadow/{side}/segmentation/mask": Image for side in sides}
     topics |= {f"/shadow/{side}/segmentation/timing": DiagnosticArray for side in sides}
     topics |= {"/shadow/agreement": DiagnosticArray, "/shadow/disagreement": Image}
     per_frame = list(topics)
     topics |= {"/diagnostics": DiagnosticArray}
     process = shadow(
-        *("--models", "fpn_resnet50", "fpn_convnextv2", "--engine", "onnxruntime"),
+        *("--models", *models, "--engine", "onnxruntime"),
         *("--image", "shadow_camera", "--image-transport", "compressed"),
     )
     frames = open_drive(DRIVE).frames[::100]
@@ -243,7 +391,7 @@ def test_two_nodes_on_one_topic(ros, shadow):
                 assert float(published[f"iou.{name}"]) == pytest.approx(100 * (a & b).sum() / (a | b).sum(), abs=0.001)
             else:
                 assert f"iou.{name}" not in published
-        for side, model in zip(sides, ("fpn_resnet50", "fpn_convnextv2"), strict=True):
+        for side, model in zip(sides, ("blue", "pale"), strict=True):
             timing = answers[f"/shadow/{side}/segmentation/timing"]
             assert published[f"{side}.model"] == model == timing.status[0].hardware_id
             for key in ("total", "age", "late"):
@@ -258,6 +406,88 @@ def test_two_nodes_on_one_topic(ros, shadow):
     assert process.wait(30) == 0
     for pid in children:
         assert not Path(f"/proc/{pid}").exists(), "a node outlives the shadow mode that started it"
+
+
+def test_two_overloaded_nodes_mask_the_same_frames(ros, shadow, tmp_path):
+    """The incumbent runs already and chooses; each mask is that of its own frame, and every frame has its end.
+
+    All frames differ, so that masks of two different ones would not agree.
+    """
+    from builtin_interfaces.msg import Time
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.qos import QoSProfile
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from seg_node.rig.node_process import NodeProcess
+    from seg_node.ros.messages import bgr8_image
+
+    model = str(blue_bundle(tmp_path).path)
+    scenes = [blue_scene(seed) for seed in range(8)]
+    topics = {"/shadow/agreement": DiagnosticArray, "/diagnostics": DiagnosticArray}
+    parameters = {"model": model, "engine": "onnxruntime", "warm_up_size": [96, 128]}
+    node = NodeProcess(tmp_path / "incumbent.log", parameters, {"image": "/flood"}, namespace="/car")
+    with node, Listener(ros, topics) as listener:
+        publisher = listener.node.create_publisher(Image, "/flood", QoSProfile(depth=5))
+        process = shadow(
+            "--attach", "car/segmentation", "--models", model, "--engine", "onnxruntime", "--image", "flood"
+        )
+        # The incumbent, and the shadow node: the challenger has a topic of its own.
+        listener.until(lambda: publisher.get_subscription_count() == 2, "the shadow node", process=process)
+        heard = listener.heard["/diagnostics"]
+        sent = 0
+
+        def overloaded() -> bool:
+            nonlocal sent
+            found = summary(heard)
+            if not all(int(found.get(key, 0)) >= 20 for key in ("pairs", "unpaired.both.superseded")):
+                for _ in range(20):
+                    sent += 1
+                    header = Header(stamp=Time(sec=5, nanosec=sent), frame_id="flood")
+                    publisher.publish(bgr8_image(scenes[sent % len(scenes)], header))
+                return False
+            return True
+
+        listener.until(overloaded, "pairs of two overloaded nodes", process=process)
+        heard.clear()
+        listener.until(lambda: summary(heard), "a summary", process=process)
+        found = summary(heard)
+    agreements = [values(message.status[0]) for message in listener.heard["/shadow/agreement"]]
+    assert len(agreements) >= 20
+    assert {agreement["agreement"] for agreement in agreements} == {"100.000"}
+    for agreement in agreements:
+        assert float(agreement["challenger.age"]) > float(agreement["challenger.held"]) > 0
+    counts = {key: int(value) for key, value in found.items() if key.startswith("unpaired.")}
+    ends = int(found["pairs"]) + sum(counts.values()) + int(found["waiting"])
+    # Between them, shadow node and incumbent may have lost some; none is counted twice.
+    assert int(found["received"]) <= ends <= sent
+    assert not counts.keys() & {"unpaired.challenger.superseded", "unpaired.incumbent.superseded"}
+
+
+def test_shadow_mode_says_what_it_sees_and_what_it_waits_for(ros, shadow):
+    process = shadow("--attach", "old/segmentation", "/new/segmentation")
+    assert "comparing /old/segmentation and /new/segmentation on /shadow/agreement" in process.stdout.readline()
+    first = process.stdout.readline()
+    for side, name in (("incumbent", "old"), ("challenger", "new")):
+        assert f"nothing of the {side} on /{name}/segmentation/timing yet (publishers: 0)" in first
+    assert "0 pairs" in first
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert process.stdout.read().splitlines()[-1] == "in all: 0 pairs"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--models", "fpn_resnet50"],
+        ["--attach", "/a", "/b", "/c"],
+        ["--attach", "/a", "/b", "--models", "fpn_resnet50"],
+    ],
+)
+def test_two_sides_are_asked_for(arguments, capsys):
+    assert main(["shadow", *arguments]) == 2
+    assert "two nodes are compared" in capsys.readouterr().err
 
 
 def test_attached_nodes_and_frames_without_a_pair(ros, shadow):
@@ -331,8 +561,9 @@ def test_wrong_models_end_with_a_reason(ros, shadow):
     assert "no bundle 'nowhere'" in process.stdout.read()
 
 
-def test_node_that_dies_ends_shadow_mode(ros, shadow):
-    process = shadow("--models", "fpn_resnet50", "fpn_resnet50", "--engine", "onnxruntime")
+def test_node_that_dies_ends_shadow_mode(ros, shadow, tmp_path):
+    model = str(blue_bundle(tmp_path).path)
+    process = shadow("--models", model, model, "--engine", "onnxruntime")
     line = ""
     while not line.startswith("comparing"):
         line = process.stdout.readline()

@@ -10,7 +10,16 @@ FROM_PYPI := $(filter pypi,$(ROS))
 
 # Python compiles the few modules that are used when they are; pip would compile all of them.
 PIP = python -m pip install --quiet --disable-pip-version-check --no-compile
-PIP_INSTALL = $(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
+PIP_INSTALL = $(REFUSE_OTHERS)$(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
+
+# Where the seg_node of a linked environment lies, unless that is here: installing this one would take it away from there.
+OWNER = $(shell [ -L $(VENV) ] && $(VENV)/bin/python -I -c "import json, os; from importlib.metadata import distribution; \
+	from urllib.parse import unquote; url = json.loads(distribution('seg_node').read_text('direct_url.json'))['url']; \
+	path = unquote(url.removeprefix('file://')); \
+	print('' if os.path.realpath(path) == os.getcwd() else path)" 2>/dev/null)
+REFUSE_OTHERS = $(if $(OWNER),$(error $(VENV) is a link to $(realpath $(VENV)), the environment of $(OWNER), and is not up to \
+	date here; installing would turn the seg_node of that checkout to this one. `rm $(VENV)` removes the link alone, \
+	and make then makes an environment for this checkout))
 
 # Not one for each core: a worker needs up to 3 GB, and the nodes of its tests want cores as well. launch_testing, which
 # comes with a ROS 2 installation, initialises rclpy anew and wants a process in which no other test has.
@@ -148,7 +157,7 @@ clean: ## remove what make, pip, colcon, demo and compare left behind, .venv inc
 
 # What the environment was made for; for anything else it is made anew.
 $(VENV)/.$(ROS):
-	$(PYTHON) -m venv --clear $(if $(FROM_PYPI),,--system-site-packages) $(VENV)
+	$(REFUSE_OTHERS)$(PYTHON) -m venv --clear $(if $(FROM_PYPI),,--system-site-packages) $(VENV)
 	@touch $(VENV)/constraints.txt
 ifndef FROM_PYPI
 	@# The messages of a ROS 2 installation work only with the NumPy that they were compiled for.

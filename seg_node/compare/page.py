@@ -39,8 +39,8 @@ def to_html(comparison: Comparison) -> str:
         f" on {html.escape(text.machine(comparison))}.</p>",
         *(f"<p class=fault>{html.escape(fault)}</p>" for fault in (*comparison.faults, *text.caution(comparison))),
         "<h2>The questions</h2>",
-        html_table(tables.verdicts(comparison)),
-        html_table(pairs) if (pairs := tables.pairs(comparison)) else "",
+        html_table(tables.verdicts(comparison), stacked=True),
+        html_table(pairs, stacked=True) if (pairs := tables.pairs(comparison)) else "",
         "<ul>"
         + "".join(
             f"<li><b>{html.escape(text.heading(comparison, v))}.</b> {html.escape(v.reason + text.paired(v))}</li>"
@@ -104,11 +104,27 @@ def _described(figure: Figure) -> str:
     return figure.svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1)
 
 
-def html_table(table: Table) -> str:
-    """A table that scrolls by itself where it is wider than the page."""
+def html_table(table: Table, stacked: bool = False) -> str:
+    """A table that scrolls by itself where it is wider than the page.
+
+    Args:
+        table: header and rows; a header without a word is left out.
+        stacked: on a telephone, write the cells of a row below each other instead, each behind its column's name.
+    """
+    header, rows = table
+    kind = " class=stacked" if stacked else "" if any(header) else " class=facts"
+    return f"<div class=scroll tabindex=0><table{kind}>{table_rows(table)}</table></div>"
+
+
+def table_rows(table: Table) -> str:
+    """What stands within a table in HTML; each cell names its column in ``data-of``, for a style that stacks them."""
     header, rows = table
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    top = f"<tr>{head}</tr>" if any(header) else ""
-    kind = "" if any(header) else " class=facts"
-    return f"<div class=scroll tabindex=0><table{kind}>{top}{lines}</table></div>"
+    lines = [
+        "".join(
+            f'<td data-of="{html.escape(name)}">{html.escape(cell)}</td>'
+            for name, cell in zip(header, row, strict=True)
+        )
+        for row in rows
+    ]
+    return "".join(f"<tr>{line}</tr>" for line in ([head] if any(header) else []) + lines)

@@ -115,7 +115,23 @@ def test_pages_fit_a_telephone_and_a_desk_by_day_and_night(browser, pages, page)
             )
             assert all(wider == said for wider, said in hinted), where
             if page == "comparison.html" and width == 390:
-                assert any(wider for wider, _ in hinted), "the table of the questions"
+                assert any(wider for wider, _ in hinted), "the table of the rates"
+
+
+def test_a_telephone_shows_every_column_of_the_questions_with_its_name(browser, pages):
+    browser.dark(False)
+    columns = {}
+    for width in (390, 1280):
+        browser.resize(width, 844)
+        browser.open((pages / "comparison.html").as_uri())
+        cells = "[...document.querySelectorAll('.stacked td')]"
+        edges = browser.evaluate(f"{cells}.map(c => c.getBoundingClientRect()).map(b => [b.left, b.right])")
+        assert edges and all(0 <= left < right <= width for left, right in edges)
+        names = browser.evaluate(f"{cells}.map(c => getComputedStyle(c, '::before').content)")
+        columns[width] = {name.strip('"') for name in names}
+    header = browser.evaluate("[...document.querySelectorAll('.stacked th')].map(c => c.innerText)")
+    assert "better" in header and len(header) >= 4
+    assert columns == {390: set(header) - {""} | {"none"}, 1280: {"none"}}
 
 
 def test_a_report_links_to_what_was_written(browser, pages):

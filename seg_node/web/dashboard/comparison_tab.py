@@ -11,7 +11,7 @@ from seg_node.compare.plots import figures
 from seg_node.compare.verdict import judged
 from seg_node.web.dashboard.pictures import image_html
 from seg_node.web.dashboard.results import Results
-from seg_node.web.dashboard.widgets import drawn, show_figure, show_table
+from seg_node.web.dashboard.widgets import drawn, show_figure, show_stacked_table, show_table
 
 
 def show(results: Results) -> None:
@@ -30,7 +30,7 @@ def show(results: Results) -> None:
     st.caption(f"{text.drive(comparison)}; {text.machine(comparison)}; {_when(comparison.created)}")
     for fault in comparison.faults:
         st.error(fault)
-    show_table("The questions", tables.verdicts(comparison))
+    show_stacked_table("The questions", tables.verdicts(comparison))
     columns = st.columns(2)
     for i, figure in enumerate(drawn(figures, comparison)):
         with columns[i % 2]:

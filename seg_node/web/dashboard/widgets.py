@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from seg_node.compare.page import table_rows
 from seg_node.core.report.charts import Figure
 from seg_node.core.report.tables import Table
 from seg_node.web.dashboard.pictures import image_html
@@ -28,6 +29,11 @@ def show_table(title: str, table: Table) -> None:
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     st.markdown(f"**{title}**\n\n" + "\n".join(lines))
+
+
+def show_stacked_table(title: str, table: Table) -> None:
+    """The same; on a telephone the cells of a row stand below each other, each behind its column's name."""
+    st.markdown(f"**{title}**\n\n<table class=stacked>{table_rows(table)}</table>", unsafe_allow_html=True)
 
 
 def show_figure(figure: Figure) -> None:

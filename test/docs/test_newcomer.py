@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.blue_bundle import blue_bundle
 from helpers.paths import ROOT
 
 from seg_node.bags.drive import open_drive
@@ -86,8 +88,8 @@ def newcomers_environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1"} | without
 
 
-def execute(block: str, folder: Path) -> None:
-    """Run a block as it stands."""
+def execute(block: str, folder: Path) -> str:
+    """Run a block as it stands; returns what it prints."""
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", block],
         cwd=folder,
@@ -97,6 +99,7 @@ def execute(block: str, folder: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @contextlib.contextmanager
@@ -166,6 +169,26 @@ def test_curl_gives_the_mask_of_the_node(clone, shipped, node_process):
     assert np.array_equal(np.frombuffer(message.data, np.uint8).reshape(mask.shape), mask)
 
 
+def test_curl_gives_the_masks_of_a_video(clone, shipped, video):
+    """The steps of docs/serving.md, with a small model: upload, wait for the end, fetch masks and overlay."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is missing")
+    steps = commands("Videos", "docs/serving.md")
+    shutil.copy(clone / "my_drive.mp4", clone / "drive.mp4")
+    model = blue_bundle(clone / "models").path
+    with target(
+        clone, f'make serve SERVE_OPTIONS="--port 0 --engine onnxruntime --model {model}"', "listening on "
+    ) as address:
+        read(f"{address}/readyz")
+        execute(steps.replace("http://127.0.0.1:8000", address), clone)
+    with zipfile.ZipFile(clone / "masks.zip") as masks:
+        names = [name for name in masks.namelist() if name.endswith(".png")]
+        sizes = {cv2.imdecode(np.frombuffer(masks.read(name), np.uint8), -1).shape for name in names}
+    assert len(names) == 8 and sizes == {(90, 160)}
+    overlay = cv2.VideoCapture(str(clone / "overlay.mp4"))
+    assert sum(1 for _ in iter(lambda: overlay.read()[0], False)) == 8
+
+
 def test_live_page_and_dashboard_are_one_command_each(clone):
     with target(clone, 'make view VIEW_OPTIONS="--no-browser --port 0"', " is shown at ") as address:
         assert b"<title>" in read(address)
@@ -215,11 +238,16 @@ def test_from_a_video_to_masks(clone, video):
 
 
 def test_from_images_to_a_model_in_the_node(clone, video, my_images):
-    execute(commands("From your own images to the node"), clone)
+    printed = execute(commands("From your own images to the node"), clone)
     assert (clone / "inspection" / "train1_samples.jpg").exists()
     from seg_node.core.bundle import load_bundle
 
     manifest = load_bundle(clone / "my_model").manifest
+    (scored,) = manifest.metrics.values()
+    for name in ("flat", "construction", "nature", "sky", "vehicle"):
+        # In the table of `evaluate`: the category's IoU in percent, that of the bundle's manifest, with its interval.
+        (iou,) = re.findall(rf"^{name} +([\d.]+) ", printed, re.MULTILINE)
+        assert float(iou) == pytest.approx(scored["iou"][name], abs=0.1)
     assert (manifest.name, manifest.backbone) == ("first_pass", "mobilenet_v2")
     assert "my_images/train (8 images)" in str(manifest.training["data"])
     result = json.loads((clone / "my_result" / "result.json").read_text())

@@ -31,8 +31,8 @@ class Following(Generic[M]):
         forward: hands a frame to the challenger; returns whether anybody listens.
         pairing: where frames are counted. It hears what the incumbent said of a frame before this does.
         capacity: frames of which the incumbent has said nothing yet that are held at most.
-        patience: seconds without an answer after which the challenger is given another frame. More than what an
-            inference may take in the node (``inference_timeout_ms``), which says of its own accord that one failed.
+        patience: seconds without an answer after which the challenger is given another frame. A node says of its own
+            accord that an inference failed, but on its first frame it may have to compile for that size.
         clock: in seconds, steady.
     """
 
@@ -41,7 +41,7 @@ class Following(Generic[M]):
         forward: Callable[[int, M], bool],
         pairing: Pairing,
         capacity: int = 32,
-        patience: float = 12.0,
+        patience: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.received = 0
@@ -63,6 +63,11 @@ class Following(Generic[M]):
     def waiting(self) -> int:
         """Frames of which the incumbent has said nothing yet."""
         return len(self._held)
+
+    @property
+    def working(self) -> float:
+        """Seconds for which the challenger has had the frame that it was given last; 0 once it is done."""
+        return 0.0 if self._asked is None else self._clock() - self._since
 
     def add_frame(self, stamp: int, frame: M) -> None:
         """Take a frame of the camera."""
@@ -102,7 +107,7 @@ class Following(Generic[M]):
 
     def look_at_the_clock(self) -> None:
         """Give the challenger another frame where it has said nothing of the last one for too long."""
-        if self._asked is not None and self._clock() - self._since > self._patience:
+        if self.working > self._patience:
             self._pairing.end(CHALLENGER, self._asked, "unseen")
             self._asked = None
             self._hand_on()

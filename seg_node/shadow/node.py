@@ -25,6 +25,8 @@ _QOS = QoSProfile(depth=16, history=HistoryPolicy.KEEP_LAST, reliability=Reliabi
 _CAMERA_QOS = QoSProfile(depth=16, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 _SOON = 10
 """Summaries that are told one by one; after that, one of as many."""
+_LONG_S = 2.0
+"""Seconds of the challenger with one frame from which on they are told."""
 _LONELY = 20
 """Frames with a mask of one side from which on a node that has hardly any pairs is told how to get more."""
 
@@ -193,14 +195,17 @@ class ShadowNode(Node):
         awaited = []
         if self._following is not None and not self._following.received:
             awaited.append(("no frame", self._camera.topic_name))
-        # Where it follows, the challenger has nothing to say before the incumbent.
-        sides = SIDES if self._following is None or self._seen.spoken[INCUMBENT] else SIDES[:1]
+        # Where it follows, the challenger says nothing before it was given a frame.
+        sides = SIDES if self._following is None else SIDES[:1]
         awaited += [
             (f"nothing of the {side}", self._timings[index].topic_name)
             for index, side in enumerate(sides)
             if not self._seen.spoken[index]
         ]
-        return [f"{what} on {topic} yet (publishers: {self.count_publishers(topic)})" for what, topic in awaited]
+        silence = [f"{what} on {topic} yet (publishers: {self.count_publishers(topic)})" for what, topic in awaited]
+        if self._following is not None and self._following.working > _LONG_S:
+            silence.append(f"the challenger has been working on a frame for {self._following.working:.0f} s")
+        return silence
 
     def end_line(self) -> str:
         """What was seen in all, in a sentence."""

@@ -175,7 +175,7 @@ def test_challenger_that_says_nothing_is_given_another_frame_after_a_while():
     followed.say(INCUMBENT, 2)
     followed.now = 10.0
     followed.following.look_at_the_clock()
-    assert followed.given == [1]
+    assert followed.given == [1] and followed.following.working == 10.0
     followed.now = 10.1
     followed.following.look_at_the_clock()
     assert followed.given == [1, 2]
@@ -183,7 +183,7 @@ def test_challenger_that_says_nothing_is_given_another_frame_after_a_while():
     followed.say(CHALLENGER, 1)
     assert followed.books() == (0, {"challenger.unseen": 1}, 1)
     followed.say(CHALLENGER, 2)
-    assert followed.books() == (1, {"challenger.unseen": 1}, 0)
+    assert followed.books() == (1, {"challenger.unseen": 1}, 0) and followed.following.working == 0.0
 
 
 def test_challenger_that_does_not_listen_yet_is_waited_for_by_nobody():

@@ -40,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
                 for role, ends in (("publishes", publishers), ("subscribes", subscribers))
                 for found in ends
             ]
+            if not rows:
+                print(f"nobody publishes {options.topic} or subscribes to it; `seg_node topics` lists what there is")
+                return 0
             print(aligned((["node", "role", "type", "reliability", "durability"], rows), texts=5))
         else:
             rows = [[name, kind, str(sends), str(takes)] for name, (kind, sends, takes) in graph.topics().items()]

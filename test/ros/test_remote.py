@@ -82,6 +82,7 @@ def test_what_is_not_there_is_named(ros, capsys, monkeypatch):
     monkeypatch.setattr("seg_node.ros.remote._ANSWER_S", 0.5)
     assert "/nobody does not answer: is it running" in said(capsys, "lifecycle", "/nobody", status=1)
     assert "/nobody does not answer: is it running" in said(capsys, "params", "/nobody", status=1)
+    assert said(capsys, "topics", "/nothing").startswith("nobody publishes /nothing or subscribes to it;")
     nothing = said(capsys, "topics", "/nothing", "--once", "--timeout", "0.5", status=2)
     assert "nobody publishes /nothing" in nothing
     assert "--once needs a topic" in said(capsys, "topics", "--once", status=2)

@@ -230,6 +230,9 @@ class Bench:
         sent = self._player.play(schedule, after_frame)
         finished = time.monotonic_ns()
         self._settle(before, finished)
+        if progress:
+            # The masks that came after the last frame was sent are in there, too.
+            progress(len(schedule.frames), self.seen)
         status, model = self.status, self.model
         observed = self._monitor.end()
         frames, strangers, repeated = match(

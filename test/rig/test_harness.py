@@ -346,10 +346,16 @@ def test_runs_of_one_bench_do_not_mix(fake, tmp_path):
     from seg_node.rig.bench import Bench
 
     drive = drive_of([1, 2])
-    process, _ = fake({1: [["masked", 1]] * 2, 2: [["masked", 1], ["failed", 1]]})
+    process, _ = fake({1: [["masked", 1]] * 2, 2: [["masked", 300], ["failed", 1]]})
+    shown, results = [], []
     with Bench(drive, process, tmp_path, qos="reliable") as bench:
         idle = bench.idle(0.5)
-        results = [summarise(bench.play(make_schedule(drive, Rate("hz", 50.0)))) for _ in range(2)]
+        for _ in range(2):
+            schedule = make_schedule(drive, Rate("hz", 50.0))
+            played = bench.play(schedule, progress=lambda sent, seen: shown.append((sent, seen.records, seen.masks)))
+            results.append(summarise(played))
+            # What came after the last frame was sent is shown, too.
+            assert shown[-1] == (2, 2, results[-1].masked)
         assert bench.topic == f"{process.full_name.rpartition('/')[0]}/image"
     assert [result.masked for result in results] == [2, 1]
     assert [result.faults for result in results] == [[], []]

@@ -137,8 +137,8 @@ def roots_of(
         raise UserError(f"--data is one folder, and {what}; give the folder of each kind with --root KIND=FOLDER")
     if needed and kinds and data is None:
         raise UserError(
-            f"it is not said where the data sets of kind {', '.join(kinds)} lie; give --data ROOT, or --root KIND=FOLDER"
-            " for each kind"
+            f"it is not said where the data sets of kind {', '.join(kinds)} lie; give --data ROOT, or"
+            " --root KIND=FOLDER for each kind"
         )
     return found | dict.fromkeys(kinds, data) if data is not None else found
 

@@ -102,10 +102,10 @@ def test_edited_and_forgotten_files_are_stale(repository, capsys):
 def test_without_results_the_note_says_how_to_get_them(repository):
     shutil.rmtree(repository / "docs" / "results")
     pieces = Pieces(load_results(repository))
-    note = pieces.fill((repository / "docs" / "note" / "technical_note.md").read_text())
+    pages = "".join(text for _, text in filled(repository, pieces))
     for source in SOURCES.values():
         command = f"{NOT_MEASURED}: `{source.command}`, then `python docs/make_note.py --take {source.output}`"
-        assert command in note
+        assert command in pages
     assert set(pieces.figures) == {"categories"}
 
 

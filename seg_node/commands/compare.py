@@ -16,10 +16,12 @@ import numpy as np
 from seg_node.bags.drive import Drive
 from seg_node.bags.reader import BagError, bag_hash
 from seg_node.commands.options import (
+    LONGEST_FORECAST_MS,
     SHIPPED_DRIVE,
     add_drive,
     add_engine,
     add_threads,
+    check_forecast,
     exit_on_sigterm,
     load_drive,
     make_folder,
@@ -28,6 +30,7 @@ from seg_node.commands.options import (
     require_ros,
 )
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
+from seg_node.compare.now_gain import gains
 from seg_node.compare.page import to_html
 from seg_node.compare.plan import QUICK, Plan, turns
 from seg_node.compare.text import to_text
@@ -73,6 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" MOST (default: {_MOST}); intervals are widened for the looks",
     )
     parser.add_argument("--rates", type=_hz, nargs="+", metavar="HZ", help="fixed rates (default: 10 20 30)")
+    parser.add_argument(
+        "--now",
+        choices=["first", "all", "none"],
+        help="whose ~/mask_now is measured, in one more run of each process (default: of the first model; none with"
+        " --attach)",
+    )
+    parser.add_argument(
+        "--forecast",
+        type=float,
+        metavar="MS",
+        help="milliseconds ahead of its frame for which ~/mask_now holds (default: one frame of the drive)",
+    )
     parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
     parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
     parser.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
@@ -117,6 +132,9 @@ def _compare(options: argparse.Namespace) -> Comparison:
     for name in options.attach or ():
         if not name.startswith("/"):
             raise ComparisonError(f"--attach needs the nodes' full names, such as /a/segmentation, not {name!r}")
+    check_forecast(options.forecast)
+    if options.attach and options.forecast is not None:
+        raise ComparisonError("--forecast is for nodes that are started here; set forecast_ms of an attached one")
     if options.models and len(options.models) < 2:
         raise ComparisonError(f"--models names {options.models[0]} alone; name at least two, one twice to see chance")
     bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped()]
@@ -128,6 +146,12 @@ def _compare(options: argparse.Namespace) -> Comparison:
     given = {"repetitions": options.repetitions, "rates": options.rates and tuple(options.rates)}
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
     models = _told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach])
+    listened = {"first": [0], "all": list(range(len(models))), "none": []}[
+        options.now or ("none" if options.attach else "first")
+    ]
+    if drive.rate <= 0:
+        raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")
+    forecast = min(1e3 / drive.rate, LONGEST_FORECAST_MS) if options.forecast is None else options.forecast
     most = max(options.until_decided or 0, plan.repetitions)
     # Those that may be added later are turned by themselves, so that each part favours no backbone.
     order = turns(len(models), plan.repetitions, _SEED) + turns(len(models), most - plan.repetitions, _SEED + 1)
@@ -140,6 +164,8 @@ def _compare(options: argparse.Namespace) -> Comparison:
             "threads": options.threads,
             "attached": options.attach,
             "quick": options.quick,
+            "now": [models[model].name for model in listened],
+            "forecast_ms": None if options.attach else round(forecast, 3),
             "looks": 1 + math.ceil((most - plan.repetitions) / _STEP),
             "plan": dataclasses.asdict(plan),
         },
@@ -148,12 +174,10 @@ def _compare(options: argparse.Namespace) -> Comparison:
         models=models,
         rule=RULE,
     )
-    if drive.rate <= 0:
-        raise ComparisonError(f"{drive.path} was recorded at one instant; a comparison needs the times of its frames")
 
     exit_on_sigterm()
     steps = plan.seconds(drive)
-    with PlanBar(plan.total(drive, len(models)) + (0 if options.attach else steps["offline"])) as bar:
+    with PlanBar(plan.total(drive, len(models), len(listened)) + (0 if options.attach else steps["offline"])) as bar:
 
         def repeat(repetition: int) -> None:
             for model in order[repetition]:
@@ -169,8 +193,10 @@ def _compare(options: argparse.Namespace) -> Comparison:
                         drive,
                         threads=options.threads,
                         autostart=True,
+                        forecast_ms=forecast,
                     )
-                measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar)
+                now = model in listened and repetition < plan.now_repetitions
+                measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar, now)
 
         with bar.step("self-test of the harness", steps["self-test"]):
             comparison.harness = self_test(size, _SELF_TEST_HZ[: 1 if options.quick else None])
@@ -185,6 +211,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
             for repetition in range(comparison.repetitions, min(comparison.repetitions + _STEP, most)):
                 repeat(repetition)
             comparison.verdicts, comparison.decision = judge(comparison)
+    comparison.gains = gains(comparison)
     comparison.configuration["order"] = order[: comparison.repetitions]
     comparison.duration_s = round(time.monotonic() - started, 1)
     return comparison

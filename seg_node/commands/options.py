@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from seg_node.ros.remote import Remote
 
 SHIPPED_DRIVE = "rosbags/synthetic_drive"
+LONGEST_FORECAST_MS = 200.0
+"""Upper end of the node's parameter ``forecast_ms``."""
 
 
 def add_ros_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -200,6 +202,16 @@ def node_process(
             **parameters,
         },
     )
+
+
+def check_forecast(forecast: float | None) -> None:
+    """Refuse a value of ``--forecast`` that the node's ``forecast_ms`` cannot have.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    if forecast is not None and not 0 <= forecast <= LONGEST_FORECAST_MS:
+        raise UserError(f"--forecast must be from 0 to {LONGEST_FORECAST_MS:g} ms, not {forecast:g}")
 
 
 def exit_on_sigterm() -> None:

@@ -16,6 +16,7 @@ from seg_node.commands.options import (
     add_engine,
     add_model,
     add_threads,
+    check_forecast,
     exit_on_sigterm,
     load_drive,
     make_folder,
@@ -215,8 +216,7 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, not {value}")
-    if options.forecast is not None and not 0 <= options.forecast <= 200:
-        raise UserError(f"--forecast must be from 0 to 200 ms, not {options.forecast:g}")
+    check_forecast(options.forecast)
     if options.attach and not options.attach.startswith("/"):
         raise UserError(f"--attach needs the node's full name, such as /segmentation, not {options.attach!r}")
     if options.video and (options.start or options.duration or options.alongside):

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from seg_node.compare.statistics import LEVEL, mean_iou
+from seg_node.compare.now_results import Gain, NowMeasured
+from seg_node.compare.statistics import LEVEL, hits_and_unions, mean_iou
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
-from seg_node.core.taxonomy import SCORED_CATEGORIES
 from seg_node.core.timing import Stage
 from seg_node.rig.frames import Run
 
@@ -114,8 +114,8 @@ class Measured:
     repetition: int
     """From 0."""
     purpose: str
-    """``recorded``, ``fixed`` (a rate in Hz), ``overload`` (a multiple of the sustained rate) or ``saturation`` (a
-    multiple of what the process can do)."""
+    """``recorded``, ``listened`` (the same with somebody who listens to the mask of now), ``fixed`` (a rate in Hz),
+    ``overload`` (a multiple of the sustained rate) or ``saturation`` (a multiple of what the process can do)."""
     rate: str
     """For people, such as ``10 Hz`` or ``1.5x sustained``."""
     hz: float
@@ -216,14 +216,8 @@ class Scored:
     ) -> "Scored":
         """Summarise confusion matrices, one per frame, each [8, 8] or [8, 9]; at least one."""
         total = scores(sum(confusions[1:], confusions[0]))
-        columns = list(SCORED_CATEGORIES)
-        hits, unions = [], []
-        for confusion in confusions:
-            # Without the row of void: pixels of void are nobody's false positives.
-            hit = np.diag(confusion)[columns]
-            union = confusion[columns].sum(1) + confusion[columns][:, columns].sum(0) - hit
-            hits.append(hit.tolist())
-            unions.append(union.tolist())
+        parts = [hits_and_unions(confusion) for confusion in confusions]
+        hits, unions = [hit.tolist() for hit, _ in parts], [union.tolist() for _, union in parts]
         # Not a number where nothing is labelled.
         miou_7, miou_8 = (value if math.isfinite(value) else None for value in (total["miou_7"], total["miou_8"]))
         return cls(model, repetition, miou_7, miou_8, total["iou"], unanswered, frames, hits, unions, across_seam)
@@ -332,6 +326,13 @@ class Comparison:
     runs: list[Measured] = field(default_factory=list)
     streaming: list[Scored] = field(default_factory=list)
     offline: list[Scored] = field(default_factory=list)
+    streaming_listened: list[Scored] = field(default_factory=list)
+    """Accuracy of ``~/mask`` in the runs in which somebody listens to the mask of now, too."""
+    streaming_now: list[Scored] = field(default_factory=list)
+    """Accuracy of ``~/mask_now`` in the same runs."""
+    now: list[NowMeasured] = field(default_factory=list)
+    gains: list[Gain] = field(default_factory=list)
+    """See ``compare.now_gain.gains``."""
     flicker: list[FlickerColumns] = field(default_factory=list)
     disagreement: Disagreement | None = None
     pictures: list[Picture] = field(default_factory=list)

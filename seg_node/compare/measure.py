@@ -9,15 +9,18 @@ import numpy as np
 
 from seg_node.bags.drive import Drive
 from seg_node.compare.comparison import Backbone, Comparison, FrameColumns, Measured, Scored, Sustained
+from seg_node.compare.now_results import AgeScored, NowMeasured
 from seg_node.compare.plan import Plan
+from seg_node.compare.statistics import hits_and_unions
 from seg_node.rig.bench import AttachedNode, Bench
-from seg_node.rig.frames import Run, UsageSample
+from seg_node.rig.frames import FrameObservation, Run, UsageSample
 from seg_node.rig.node_process import NodeProcess
+from seg_node.rig.now import AGE_STEP_MS, by_age, summarise_now
 from seg_node.rig.plan_bar import PlanBar
 from seg_node.rig.rates import highest_rate, saturated_rate, service_rate
 from seg_node.rig.schedule import RECORDED, Rate, Schedule, make_schedule
-from seg_node.rig.scoring import summarise
-from seg_node.rig.streaming import instants, streaming_confusions
+from seg_node.rig.scoring import Distribution, summarise
+from seg_node.rig.streaming import Instant, NowInstant, instants, now_confusions, streaming_confusions
 
 MAX_DROPPED = 0.01
 """Share of frames without a mask at which a rate still counts as sustained."""
@@ -33,6 +36,7 @@ def measure_process(
     target: NodeProcess | AttachedNode,
     folder: Path,
     bar: PlanBar,
+    now: bool = False,
 ) -> None:
     """Measure one node process at the recorded rate and saturated; the first of a backbone at all other rates, too.
 
@@ -46,6 +50,7 @@ def measure_process(
         target: a process that was not started, or a node that somebody else started.
         folder: for logs.
         bar: shows the progress.
+        now: play the recorded rate once more, with somebody who listens to the mask of now.
 
     Raises:
         NodeError, MonitorError: see ``Bench``.
@@ -59,7 +64,8 @@ def measure_process(
             if isinstance(target, NodeProcess):
                 stack.enter_context(target)
                 target.wait_for("active")
-            bench = stack.enter_context(Bench(drive, target, folder, name="compare"))
+            connected = stack.enter_context(contextlib.ExitStack())
+            bench = connected.enter_context(Bench(drive, target, folder, name="compare"))
         if repetition == 0:
             with bar.step(f"{title}: idle", expected["idle"]):
                 idle = bench.idle(plan.idle_s)
@@ -80,6 +86,14 @@ def measure_process(
         if scored := _streaming(run, truth, model, repetition):
             comparison.streaming.append(scored)
         possible = service_rate(run)
+        if now:
+            with bar.step(f"{title}: ~/mask_now", expected["now"]):
+                connected.close()
+                bench = connected.enter_context(Bench(drive, target, folder, name="compare", now=True))
+                listened = play("listened", "with ~/mask_now", make_schedule(drive, RECORDED, loops=plan.loops(drive)))
+                _keep_now(comparison, listened, truth, model, repetition)
+                connected.close()
+                bench = connected.enter_context(Bench(drive, target, folder, name="compare"))
         with bar.step(f"{title}: saturated", expected["saturation"]):
             run = play_at("saturation", "saturated", plan.saturation * possible, plan.saturation_s)
         kept_up = Sustained(model, repetition, None, None, MAX_DROPPED, [], saturated_rate(run))
@@ -140,6 +154,52 @@ def _measured(run: Run, model: int, repetition: int, purpose: str, name: str, hz
         age_mean_ms=result.age_mean,
         age_peak_ms=result.age_peak,
     )
+
+
+def _keep_now(comparison: Comparison, run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int) -> None:
+    """Keep what a run with a listener says of the mask of now, and of the other one beside it."""
+
+    def truth_of(frame: FrameObservation) -> np.ndarray | None:
+        return truth.get(frame.frame)
+
+    of_topic = {"mask": list(streaming_confusions(run, truth_of)), "mask_now": list(now_confusions(run, truth_of))}
+    result = summarise_now(run)
+    comparison.runs[-1].faults += result.faults
+    comparison.now.append(
+        NowMeasured(
+            model=model,
+            repetition=repetition,
+            horizon_ms=result.horizon.p50 if result.horizon else None,
+            counts={
+                "received": result.received,
+                "propagated": result.propagated,
+                "again": result.again,
+                **result.dropped,
+            },
+            covered=result.covered,
+            camera_to_mask=_percentiles(result.camera_to_mask),
+            keyframe_age=_percentiles(result.keyframe_age),
+            by_age=[row for topic, pairs in of_topic.items() for row in _by_age(topic, pairs)],
+        )
+    )
+    if own := _streaming(run, truth, model, repetition):
+        comparison.streaming_listened.append(own)
+        frames = [instant.now.frame for instant, _ in of_topic["mask_now"]]
+        unanswered = sum(instant.newest is None for instant, _ in of_topic["mask_now"])
+        confusions = [confusion for _, confusion in of_topic["mask_now"]]
+        comparison.streaming_now.append(Scored.of(model, repetition, frames, confusions, unanswered, own.across_seam))
+
+
+def _percentiles(found: Distribution | None) -> dict[str, float] | None:
+    return {"p50": round(found.p50, 3), "p99": round(found.p99, 3)} if found else None
+
+
+def _by_age(topic: str, pairs: list[tuple[Instant | NowInstant, np.ndarray]]) -> list[AgeScored]:
+    rows = []
+    for age, confusions in by_age(pairs).items():
+        hits, unions = hits_and_unions(sum(confusions[1:], confusions[0]))
+        rows.append(AgeScored(topic, age, age + AGE_STEP_MS, len(confusions), hits.tolist(), unions.tolist()))
+    return rows
 
 
 def _streaming(run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int) -> Scored | None:

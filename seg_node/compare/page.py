@@ -50,6 +50,14 @@ def to_html(comparison: Comparison) -> str:
         "<h2>What was measured</h2>",
         f"<div class=figures>{''.join(figure_parts)}</div>",
     ]
+    if comparison.now:
+        shown = [table for table in (tables.now(comparison), tables.now_by_age(comparison)) if table]
+        body += [
+            "<h2>The mask of now</h2>",
+            *(f"<p>{html.escape(sentence)}</p>" for sentence in text.now(comparison)),
+            *map(html_table, shown),
+            f"<p>{html.escape(text.now_method(comparison))}</p>" if shown else "",
+        ]
     if comparison.pictures:
         body += ["<h2>Worst frames</h2>", legend(), *map(_picture, comparison.pictures)]
     body += [

@@ -8,13 +8,16 @@ from seg_node.bags.drive import Drive
 
 _SETTLE_S = 1.5
 """What a run takes besides its frames."""
+_CONNECT_S = 2.0
+"""Until the harness and a running node know each other."""
 _DRAWS = 1000
 """Most draws of an order; of many backbones and few repetitions the most even one of them is taken."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and for how long. Chosen so that two backbones at 3 masks per second take ten minutes.
+    """What is measured, and for how long. Chosen so that two backbones at 3 masks per second take ten minutes, and a
+    minute and a half more with the mask of now of the first.
 
     Every process plays the recorded drive and is saturated: those are the figures that decide. The first process of
     each backbone does the rest, too, which is shown and decides nothing.
@@ -22,6 +25,8 @@ class Plan:
 
     repetitions: int = 8
     """Processes of each backbone."""
+    now_repetitions: int = 5
+    """Processes of a backbone in which the mask of now is measured: as many as an interval needs."""
     rates: tuple[float, ...] = (10.0, 20.0, 30.0)
     """Fixed rates in Hz, in the first process of each backbone."""
     overloads: tuple[float, ...] = (1.5,)
@@ -57,16 +62,19 @@ class Plan:
             "search": _SETTLE_S + self.max_probes * probe,
             "rate": self.rate_s + _SETTLE_S,
             "recorded": self.loops(drive) * drive.duration + _SETTLE_S,
+            # The harness connects anew, with a listener and without one.
+            "now": self.loops(drive) * drive.duration + _SETTLE_S + 2 * _CONNECT_S,
             "saturation": self.saturation_s + _SETTLE_S,
             "offline": self.offline_s + 10,
         }
 
-    def total(self, drive: Drive, models: int) -> float:
-        """Expected seconds of everything that is measured with nodes."""
+    def total(self, drive: Drive, models: int, listened: int = 0) -> float:
+        """Expected seconds of everything that is measured with nodes; ``listened`` backbones with the mask of now."""
         steps = self.seconds(drive)
         each = steps["start"] + steps["recorded"] + steps["saturation"]
         first = steps["idle"] + steps["search"] + steps["rate"] * (len(self.rates) + len(self.overloads))
-        return steps["self-test"] + models * (self.repetitions * each + first)
+        now = listened * min(self.repetitions, self.now_repetitions) * steps["now"]
+        return steps["self-test"] + models * (self.repetitions * each + first) + now
 
 
 QUICK = Plan(

@@ -54,6 +54,7 @@ def figures(comparison: Comparison) -> list[Figure]:
         _fates,
         _accuracy_against_latency,
         _categories,
+        _gap,
         _disagreement,
     ]
     with matplotlib.rc_context(STYLE):
@@ -254,6 +255,39 @@ def _categories(comparison: Comparison) -> Figure | None:
     ax.set(xlabel="IoU, %", xlim=(-2, 102), title="Accuracy by category")
     fig.legend(ncols=2, loc="outside lower center")
     return Figure(to_svg(fig), "IoU in percent of each category, offline and streaming.", _said(said))
+
+
+def _gap(comparison: Comparison) -> Figure | None:
+    """The gap between offline and streaming, and what the mask of now closes of it."""
+    model = next((gain.model for gain in comparison.gains), None)
+    gains = [g for g in comparison.gains if g.model == model and g.mask is not None and g.mask_now is not None]
+    if not gains:
+        return None
+    fig, ax = _axes(3.4)
+    rows = -np.arange(len(gains))
+    for row, gain in zip(rows, gains, strict=True):
+        if gain.offline is not None:
+            ax.plot([gain.mask, gain.offline], [row, row], color=GREY, lw=5, alpha=0.35, solid_capstyle="butt")
+        ax.plot([gain.mask, gain.mask_now], [row, row], color=COLOURS[model], lw=2)
+    options = {"ls": "none", "ms": 6, "mec": COLOURS[model]}
+    ax.plot([g.mask for g in gains], rows, marker="o", mfc=COLOURS[model], label="~/mask", **options)
+    ax.plot([g.mask_now for g in gains], rows, marker=">", mfc=COLOURS[model], label="~/mask_now", **options)
+    offline = [np.nan if g.offline is None else g.offline for g in gains]
+    ax.plot(offline, rows, marker="o", mfc="white", label="offline", **options)
+    _name_rows(ax, rows, [gain.name for gain in gains])
+    title = f"What the mask of now closes, {comparison.models[model].name}"
+    ax.set(xlabel="streaming IoU, %", xlim=(-2, 102), title=title)
+    fig.legend(ncols=3, loc="outside lower center")
+    said = [
+        f"{g.name} {g.mask:.0f} to {g.mask_now:.0f}" + ("" if g.offline is None else f" of {g.offline:.0f}")
+        for g in gains
+    ]
+    return Figure(
+        to_svg(fig),
+        "At the moment of use: the newest inferred mask, the same carried to the present, and, as the end of the grey"
+        " bar, masks that take no time.",
+        _said(said),
+    )
 
 
 def _disagreement(comparison: Comparison) -> Figure | None:

@@ -87,6 +87,8 @@ def sections(result: Result) -> list[Section]:
         found.append(Section("Accuracy, percent", (["percent", *scores], [row]), note))
     if result.streaming:
         found.append(_streaming_section(result.streaming))
+    if result.streaming and "mask_now" in result.streaming:
+        found.append(_age_section(result.streaming))
     if result.now:
         found += _now_sections(result.now)
     return found
@@ -132,6 +134,27 @@ def _streaming_section(streaming: Mapping[str, Any]) -> Section:
         "Masks at the moment of use, percent",
         (["streaming", *columns], rows),
         "The truth of each frame against the newest mask at hand when that frame was published.",
+    )
+
+
+def _age_section(streaming: Mapping[str, Any]) -> Section:
+    """What carrying a mask is worth, by how old the inferred mask was."""
+    by_age = {name: {row["from_ms"]: row for row in streaming[f"{name}_by_age"]} for name in ("mask", "mask_now")}
+    ends = {row["from_ms"]: row["to_ms"] for name in by_age for row in streaming[f"{name}_by_age"]}
+    columns = ["instants", "miou_7", "human", "vehicle"]
+    rows = []
+    for begin, end in sorted(ends.items()):
+        cells = [f"{begin} to {end} ms"]
+        for rows_of in by_age.values():
+            row = rows_of.get(begin)
+            values = [None] * 3 if row is None else [row["miou_7"], row["iou"]["human"], row["iou"]["vehicle"]]
+            cells += [str(row["frames"]) if row else "0", *map(number, values)]
+        rows.append(cells)
+    return Section(
+        "By the age of the inferred mask, percent",
+        (["age", *(f"{'now ' * (name == 'mask_now')}{column}" for name in by_age for column in columns)], rows),
+        "Columns that begin with now are of ~/mask_now, the others of ~/mask. Instants at which what was inferred was"
+        " equally old: their difference is what carrying it forward is worth.",
     )
 
 

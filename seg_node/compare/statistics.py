@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg_node.core.statistics import holm, student_interval
+from seg_node.core.taxonomy import SCORED_CATEGORIES
 
 LEVEL = 0.99
 """Confidence of every question: five are asked, which together shall mislead at most once in twenty times."""
@@ -132,6 +133,18 @@ def miou_differences(a: IouCounts, b: IouCounts, blocks: int) -> np.ndarray:
         whole += sign * float(mean_iou(hits.sum(0), unions.sum(0)))
         without += sign * mean_iou(hits.sum(0) - hits, unions.sum(0) - unions)
     return pseudo_values(whole, without)
+
+
+def hits_and_unions(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each scored category that were found, and those that are of it in truth or prediction, int64 [7] each.
+
+    Args:
+        confusion: int [8, 8] or [8, 9], see ``core.metrics.scores``.
+    """
+    columns = list(SCORED_CATEGORIES)
+    # Without the row of void: pixels of void are nobody's false positives.
+    hits = np.diag(confusion)[columns]
+    return hits, confusion[columns].sum(1) + confusion[columns][:, columns].sum(0) - hits
 
 
 def mean_iou(hits: np.ndarray, unions: np.ndarray) -> np.ndarray:

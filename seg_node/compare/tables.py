@@ -3,14 +3,18 @@
 import numpy as np
 
 from seg_node.compare.comparison import Comparison, Difference, Verdict
+from seg_node.compare.now_gain import by_age, iou_of_age
+from seg_node.compare.now_results import Gain
 from seg_node.compare.statistics import LEVEL
-from seg_node.core.report.tables import NONE, Table, interval, number
+from seg_node.core.report.tables import MINUS, NONE, Table, interval, number
 from seg_node.core.statistics import mean_known
 from seg_node.core.timing import DROPS
 
 NO_WINNER = "no clear winner"
 NO_VERDICT = "no verdict"
 """Cell of a question that could not be asked."""
+LEAST_GAP = 1.0
+"""Points between offline and streaming accuracy below which no share of them is told."""
 _INTERVAL = f"difference, {100 * LEVEL:.0f} % interval"
 
 
@@ -61,6 +65,50 @@ def difference(found: Difference | None) -> str:
 
 def _unit(verdict: Verdict) -> str:
     return " %" if verdict.unit == "points" else f" {verdict.unit}"
+
+
+def now(comparison: Comparison) -> Table | None:
+    """What the mask of now adds to each figure of streaming accuracy; None where it was not measured."""
+    if not comparison.gains:
+        return None
+    header = ["", "~/mask", "~/mask, listened", "~/mask_now", "offline", "gain, interval", "gap closed"]
+    rows = []
+    for gain in comparison.gains:
+        title = gain.name if len(_listened(comparison)) == 1 else f"{comparison.models[gain.model].name}, {gain.name}"
+        values = [gain.mask, gain.mask_listened, gain.mask_now, gain.offline]
+        added = NONE if gain.estimate is None else interval(gain.estimate, gain.low, gain.high)
+        rows.append([title, *map(number, values), added, closed(gain)])
+    return header, rows
+
+
+def closed(gain: Gain) -> str:
+    """Share of the gap between offline and streaming accuracy that the mask of now closes; a dash without a gap."""
+    if None in (gain.estimate, gain.offline, gain.mask) or gain.offline - gain.mask < LEAST_GAP:
+        return NONE
+    return f"{100 * gain.estimate / (gain.offline - gain.mask):.0f} %".replace("-", MINUS)
+
+
+def now_by_age(comparison: Comparison) -> Table | None:
+    """Both topics by the age of the inferred mask, in the same runs; None without ground truth."""
+    figures = ("miou_7", "human", "vehicle")
+    header = ["age of the inferred mask", "instants", *figures, *(f"now {name}" for name in figures)]
+    rows = []
+    for model in _listened(comparison):
+        for age, topics in by_age(comparison, model).items():
+            title = f"{age} to {next(iter(topics.values())).to_ms} ms"
+            title = title if len(_listened(comparison)) == 1 else f"{comparison.models[model].name}, {title}"
+            counts = [str(topics[topic].frames) if topic in topics else "0" for topic in ("mask", "mask_now")]
+            cells = [
+                number(iou_of_age(topics[topic], name)) if topic in topics else NONE
+                for topic in ("mask", "mask_now")
+                for name in figures
+            ]
+            rows.append([title, " / ".join(counts), *cells])
+    return (header, rows) if rows else None
+
+
+def _listened(comparison: Comparison) -> list[int]:
+    return list(dict.fromkeys(measured.model for measured in comparison.now))
 
 
 def rates(comparison: Comparison) -> Table:

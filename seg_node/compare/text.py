@@ -4,9 +4,10 @@ import numpy as np
 
 from seg_node.compare import tables
 from seg_node.compare.comparison import Comparison, Sustained, Verdict
+from seg_node.compare.now_gain import pace
 from seg_node.compare.statistics import LEVEL
-from seg_node.compare.verdict import estimated_block_seconds
-from seg_node.core.report.tables import aligned, number, origin
+from seg_node.compare.verdict import MIN_PAIRS, estimated_block_seconds
+from seg_node.core.report.tables import NONE, aligned, number, origin, signed
 from seg_node.core.statistics import mean_known
 
 _BUSY = 0.25
@@ -21,6 +22,8 @@ def to_text(comparison: Comparison) -> str:
         aligned(tables.verdicts(comparison)),
         aligned(pairs) if (pairs := tables.pairs(comparison)) else "",
         "\n".join(f"{heading(comparison, verdict)}: {verdict.reason}" for verdict in comparison.verdicts),
+        *now(comparison),
+        *(aligned(table) for table in (tables.now(comparison), tables.now_by_age(comparison)) if table),
         aligned(tables.rates(comparison)),
         "\n".join(notes(comparison)),
         f"Which backbone should drive, on this machine, on this drive?\n{comparison.decision.sentence}",
@@ -44,6 +47,47 @@ def caution(comparison: Comparison) -> list[str]:
         f"Caution: at the start other programs kept {busy:.1f} of {cores} cores busy. Compare again when the machine is"
         " idle before you trust a latency or a sustained rate."
     ]
+
+
+def now(comparison: Comparison) -> list[str]:
+    """A sentence for each backbone on what its mask of now gives and costs."""
+    said = []
+    for model in dict.fromkeys(measured.model for measured in comparison.now):
+        runs = [measured for measured in comparison.now if measured.model == model]
+        horizon = mean_known(run.horizon_ms for run in runs)
+        parts = [] if horizon is None else [f"holds for {horizon:.0f} ms after its frame"]
+        covered = mean_known(run.covered for run in runs)
+        if covered is not None:
+            parts.append(f"is there for {100 * covered:.1f} % of the frames")
+        times = [run.camera_to_mask for run in runs if run.camera_to_mask]
+        if times:
+            p50, p99 = (mean_known(time[quantile] for time in times) for quantile in ("p50", "p99"))
+            parts.append(f"comes {p50:.1f} ms after the camera (99th percentile {p99:.1f})")
+        without, with_it = pace(comparison, model)
+        if without is not None and with_it is not None:
+            parts.append(f"leaves {with_it:.1f} inferred masks per second of {without:.1f}")
+        whole = next((gain for gain in comparison.gains if (gain.model, gain.name) == (model, "miou_7")), None)
+        if whole is not None and whole.estimate is not None:
+            gap = "" if tables.closed(whole) == NONE else f", {tables.closed(whole)} of the gap to offline"
+            parts.append(f"adds {signed(whole.estimate)} points of streaming miou_7 to ~/mask{gap}")
+        if parts:
+            said.append(f"{comparison.models[model].name}: ~/mask_now {'; '.join(parts)}.")
+    return said
+
+
+def now_method(comparison: Comparison) -> str:
+    """How the mask of now was measured."""
+    pairs = max((gain.pairs for gain in comparison.gains), default=0)
+    few = f" Intervals need {MIN_PAIRS} pairs." if pairs < MIN_PAIRS else ""
+    return (
+        f"Each of {pairs} processes played the drive twice: first as everywhere else on this page, with nobody who"
+        " listens to ~/mask_now, which is then not computed; then with a listener. The gain is ~/mask_now in the second"
+        " run less ~/mask in the first; what the listener costs ~/mask itself is in the column beside."
+        f" {_LEVEL} intervals are Student's over these pairs of runs, and over blocks of the drive, the wider of both."
+        f"{few} Gap closed: the gain as a share of what lies between ~/mask and offline accuracy, which no mask that"
+        " takes time can reach. By age: instants at which the inferred mask was equally old, in the runs with a"
+        " listener; ~/mask shows it as it was, ~/mask_now carries it to the present."
+    )
 
 
 def _caption(comparison: Comparison) -> list[str]:

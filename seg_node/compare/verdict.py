@@ -55,7 +55,7 @@ def judge(comparison: Comparison, level: float | None = None) -> tuple[list[Verd
         level: confidence of each question; None for that of ``Comparison.level``.
     """
     level = level or comparison.level
-    block_s = _block_seconds(comparison)
+    block_s = block_seconds(comparison)
     block = blocks_of(np.array(comparison.drive.times_s), block_s)
     asked: list[Callable[[Sides], tuple[Verdict, Answer]]] = [
         lambda sides: _latency(comparison, sides, 0.5),
@@ -200,7 +200,7 @@ def _counts(scored: list[Scored], block: np.ndarray) -> IouCounts:
     )
 
 
-def _block_seconds(comparison: Comparison) -> float:
+def block_seconds(comparison: Comparison) -> float:
     """Length of a block: what the autocorrelation of the difference asks for, within limits."""
     times = np.array(comparison.drive.times_s)
     estimated = estimated_block_seconds(comparison)

@@ -11,10 +11,10 @@ from seg_node.core.metrics import scores
 from seg_node.core.propagation.record import NOW_DROPS, NowOutcome, NowStage
 from seg_node.rig.frames import FrameObservation, Run
 from seg_node.rig.scoring import Distribution
-from seg_node.rig.streaming import now_confusions, now_instants, streaming_confusions
+from seg_node.rig.streaming import Instant, NowInstant, now_confusions, now_instants, streaming_confusions
 
 AGE_STEP_MS = 50
-"""Width of the classes of age in which masks of now are scored."""
+"""Width of the classes of age in which masks are scored."""
 
 
 @dataclass
@@ -102,24 +102,39 @@ def score_streaming(run: Run, truth_of: Callable[[FrameObservation], np.ndarray 
 
     Returns:
         ``mask`` and, where somebody listened to it, ``mask_now``: ``core.metrics.scores`` and ``frames``, the number of
-        instants; ``mask_now_by_age``: the same for each class of age, with ``from_ms`` and ``to_ms``. None without
-        ground truth.
+        instants; ``mask_by_age`` and ``mask_now_by_age``: the same for each class of age of the inferred mask, with
+        ``from_ms`` and ``to_ms``. None without ground truth.
     """
-    own = [confusion for _, confusion in streaming_confusions(run, truth_of)]
-    if not own:
+    of_topic = {"mask": list(streaming_confusions(run, truth_of))}
+    if not of_topic["mask"]:
         return None
-    found: dict[str, Any] = {"mask": _scored(own)}
     if run.nows is not None:
-        now = list(now_confusions(run, truth_of))
-        found["mask_now"] = _scored([confusion for _, confusion in now])
-        by_age = defaultdict(list)
-        for instant, confusion in now:
-            if instant.age_ms is not None:
-                by_age[int(max(instant.age_ms, 0.0) // AGE_STEP_MS) * AGE_STEP_MS].append(confusion)
-        found["mask_now_by_age"] = [
-            {"from_ms": age, "to_ms": age + AGE_STEP_MS, **_scored(of)} for age, of in sorted(by_age.items())
+        of_topic["mask_now"] = list(now_confusions(run, truth_of))
+    found: dict[str, Any] = {}
+    for topic, pairs in of_topic.items():
+        found[topic] = _scored(confusion for _, confusion in pairs)
+        found[f"{topic}_by_age"] = [
+            {"from_ms": age, "to_ms": age + AGE_STEP_MS, **_scored(confusions)}
+            for age, confusions in by_age(pairs).items()
         ]
     return found
+
+
+def by_age(scored: Iterable[tuple[Instant | NowInstant, np.ndarray]]) -> dict[int, list[np.ndarray]]:
+    """Confusion matrices of instants by the age of the inferred mask that a decision module had, moved or not.
+
+    Args:
+        scored: of ``streaming_confusions`` or ``now_confusions``.
+
+    Returns:
+        From the least age of a class in milliseconds, a multiple of ``AGE_STEP_MS``, to the matrices of its instants;
+        instants before the first mask are in none.
+    """
+    found = defaultdict(list)
+    for instant, confusion in scored:
+        if instant.age_ms is not None:
+            found[int(max(instant.age_ms, 0.0) // AGE_STEP_MS) * AGE_STEP_MS].append(confusion)
+    return dict(sorted(found.items()))
 
 
 def _scored(confusions: Iterable[np.ndarray]) -> dict[str, Any]:

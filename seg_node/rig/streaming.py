@@ -34,6 +34,11 @@ class Instant:
     across_seam: bool = False
     """Whether the drive has begun anew since that frame: the end of a drive says nothing about its beginning."""
 
+    @property
+    def age_ms(self) -> float | None:
+        """Time from the frame of that mask to the frame that was published, by their stamps; None without a mask."""
+        return (self.now.stamp - self.newest.stamp) / 1e6 if self.newest else None
+
 
 def instants(run: Run) -> Iterator[Instant]:
     """The instants of a run after its warm-up, in order.

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.made_up import FRAMES, HZ, experiment, measured, simulated_run
+from helpers.made_up import FRAMES, HZ, experiment, listened, measured, simulated_run
 from helpers.paths import ROOT
 
 from seg_node.__main__ import main
@@ -31,6 +31,11 @@ def test_last_frame_of_a_run_does_not_count():
     masks = [m for m in run.frames.mask[30:] if m is not None]
     assert latencies.tolist() == masks[:-1]
     assert len(frames) == len(latencies) and frames[0] == next(i for i in range(30, 600) if run.frames.mask[i]) % FRAMES
+
+
+def with_now() -> Comparison:
+    """A comparison with the mask of now of the first backbone, ten points better than its mask."""
+    return listened(experiment((300.0, 240.0), (0.6, 0.5)), 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +81,24 @@ def test_files_that_are_no_json_are_refused(tmp_path):
 
 def test_schema_document_names_every_field(found):
     text = (ROOT / "docs" / "compare_schema.md").read_text()
-    document = json.loads(json.dumps(dataclasses.asdict(found)))
+    document = json.loads(json.dumps(dataclasses.asdict(with_now())))
     named = {"schema", "version", *document}
-    for part in ("drive", "models", "sustained", "runs", "streaming", "disagreement", "verdicts", "decision"):
+    parts = (
+        "drive",
+        "models",
+        "sustained",
+        "runs",
+        "streaming",
+        "disagreement",
+        "verdicts",
+        "decision",
+        "now",
+        "gains",
+    )
+    for part in parts:
         value = document[part][0] if isinstance(document[part], list) else document[part]
         named |= value.keys()
-    named |= document["runs"][0]["frames"].keys()
+    named |= document["runs"][0]["frames"].keys() | document["now"][0]["by_age"][0].keys()
     missing = [name for name in sorted(named) if f"`{name}`" not in text]
     assert not missing
 
@@ -120,6 +137,51 @@ def test_faults_are_shown(found):
     assert "one frame is &lt;missing&gt;" in to_html(broken)
 
 
+def test_mask_of_now_is_shown_with_what_it_closes(tmp_path):
+    pytest.importorskip("matplotlib")
+    comparison = with_now()
+    comparison.save(tmp_path / "comparison.json")
+    assert load_comparison(tmp_path / "comparison.json") == comparison
+    text, page = to_text(comparison), to_html(comparison)
+
+    (row,) = [line for line in text.splitlines() if line.startswith("miou_7")]
+    gain = next(gain for gain in comparison.gains if gain.name == "miou_7")
+    assert f"{gain.mask:.1f}" in row and f"{gain.mask_now:.1f}" in row and f"{gain.offline:.1f}" in row
+    assert f"{100 * gain.estimate / (gain.offline - gain.mask):.0f} %" in row
+    assert sum(line.startswith(("human", "vehicle")) for line in text.splitlines()) == 2
+    assert sum(line.startswith("300 to 350 ms") for line in text.splitlines()) == 1
+    assert "alpha: ~/mask_now holds for 33 ms after its frame; is there for 97.0 % of the frames" in text
+    assert "<h2>The mask of now</h2>" in page and "What the mask of now closes, alpha" in page
+    assert "mask of now" not in to_html(experiment((300.0, 240.0), (0.6, 0.5))), "it was not measured"
+
+
+def test_mask_of_now_without_ground_truth_has_times_and_no_scores():
+    comparison = listened(experiment((300.0, 240.0), None), 0.1)
+    text = to_text(comparison)
+    assert comparison.gains == [] and "comes 9.0 ms after the camera" in text and "gap closed" not in text
+
+
+def test_gain_of_the_mask_of_now_by_hand():
+    """The same frames in both runs: what is found, and what is found or labelled, are counts that anybody can sum."""
+    comparison = with_now()
+    (gain,) = [gain for gain in comparison.gains if gain.name == "human"]
+    differences = []
+    for alone, now in zip([s for s in comparison.streaming if s.model == 0], comparison.streaming_now, strict=True):
+        ious = [100 * sum(h[5] for h in s.hits) / sum(u[5] for u in s.unions) for s in (alone, now)]
+        differences.append(ious[1] - ious[0])
+    assert gain.pairs == 6 and gain.estimate == pytest.approx(np.mean(differences))
+    # Student's quantile for 99 % and 5 degrees of freedom is 4.032; the scene may make the interval wider.
+    half = 4.032 * np.std(differences, ddof=1) / np.sqrt(6)
+    assert gain.low <= gain.estimate - half * 0.999 < gain.estimate < gain.estimate + half * 0.999 <= gain.high
+    assert gain.low > 0, "ten points are no chance"
+
+
+def test_gain_of_few_pairs_has_no_interval():
+    comparison = listened(experiment((300.0, 240.0), (0.6, 0.5), repetitions=2), 0.1)
+    assert all(gain.low is None and gain.high is None and gain.pairs == 2 for gain in comparison.gains)
+    assert "Intervals need 5 pairs" in to_html(comparison)
+
+
 def test_busy_machine_is_named(found):
     busy = dataclasses.replace(found, machine=found.machine | {"busy_cores": 1.6})
     assert "other programs kept 1.6 of 2 cores busy" in to_text(busy)
@@ -142,6 +204,8 @@ def test_page_is_made_again_from_json(found, tmp_path):
         (["--models", "fpn_resnet50", "fpn_resnet5000"], "no bundle 'fpn_resnet5000'"),
         (["--masks", "nowhere"], "nowhere is no folder"),
         (["--topic", "/lidar"], "there is no topic /lidar"),
+        (["--forecast", "201"], "--forecast must be from 0 to 200 ms, not 201"),
+        (["--attach", "/a/segmentation", "/b/segmentation", "--forecast", "9"], "set forecast_ms of an attached one"),
         (["--attach", "a", "/b/segmentation"], "full names, such as /a/segmentation, not 'a'"),
         (["--from", "nowhere.json"], "nowhere.json cannot be read"),
     ],
@@ -217,6 +281,23 @@ def test_worst_frames_are_apart_and_named(ros, found):
     )
 
 
+def _check_mask_of_now(result: Comparison) -> None:
+    """It was measured of the first model, at the same instants as its mask."""
+    (now,) = result.now
+    counts = dict(now.counts)
+    received, propagated, again = (counts.pop(name) for name in ("received", "propagated", "again"))
+    assert now.model == 0 and received == propagated + sum(counts.values()) and propagated > 0 <= again
+    assert now.horizon_ms == pytest.approx(1e3 / 30, abs=0.5), "one frame of the drive"
+    assert 0 < now.covered <= 1 and 0 < now.camera_to_mask["p50"] <= now.camera_to_mask["p99"]
+    (listened_to,), (scored_now,) = result.streaming_listened, result.streaming_now
+    assert listened_to.frame == scored_now.frame
+    assert sum(row.frames for row in now.by_age if row.topic == "mask_now") + scored_now.unanswered == len(
+        scored_now.frame
+    )
+    assert [gain.name for gain in result.gains][0] == "miou_7" and len(result.gains) == 8
+    assert all(gain.low is None for gain in result.gains), "one pair of runs has no interval"
+
+
 def test_real_nodes_are_compared(ros, tmp_path):
     arguments = [
         "--quick",
@@ -239,8 +320,10 @@ def test_real_nodes_are_compared(ros, tmp_path):
     assert [model.name for model in result.models] == ["fpn_resnet50", "fpn_lite"]
     assert result.faults == []
     assert [(run.model, run.purpose) for run in result.runs] == [
-        (model, purpose) for model in (0, 1) for purpose in ("recorded", "saturation", "fixed")
+        *((0, purpose) for purpose in ("recorded", "listened", "saturation", "fixed")),
+        *((1, purpose) for purpose in ("recorded", "saturation", "fixed")),
     ]
+    _check_mask_of_now(result)
     for run in result.runs:
         counts = run.counts
         drops = sum(counts[name] for name in ("superseded", "stale", "undecodable", "failed"))

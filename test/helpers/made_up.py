@@ -12,6 +12,8 @@ from seg_node.compare.comparison import (
     Scored,
     Sustained,
 )
+from seg_node.compare.now_gain import gains
+from seg_node.compare.now_results import AgeScored, NowMeasured
 from seg_node.compare.verdict import judge
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
@@ -73,6 +75,30 @@ def scored(model: int, repetition: int, quality: float, seed: int, frames: int =
         confusion[1:, 1] += 1000 - hit
         confusions.append(confusion)
     return Scored.of(model, repetition, list(range(frames)), confusions)
+
+
+def listened(comparison: Comparison, gain: float, service_ms: float = 300.0) -> Comparison:
+    """Add the mask of now of the first backbone, right so much more often (0..1) than its mask."""
+    frames, truth = len(comparison.drive.times_s), bool(comparison.drive.truth)
+    for repetition in range(comparison.repetitions):
+        run = simulated_run(service_ms, 10 * repetition, HZ, frames, frames)
+        comparison.runs.append(measured(run, 0, repetition, "listened", "with ~/mask_now", HZ))
+        rows = []
+        if truth:
+            own = next(s for s in comparison.streaming if (s.model, s.repetition) == (0, repetition))
+            quality = own.miou_7 / 100
+            comparison.streaming_listened.append(scored(0, repetition, quality, 200 + repetition, frames))
+            now = scored(0, repetition, quality + gain, 300 + repetition, frames)
+            comparison.streaming_now.append(now)
+            for topic, of_run in (("mask", own), ("mask_now", now)):
+                rows.append(
+                    AgeScored(topic, 300, 350, 200, *(np.sum(c, 0).tolist() for c in (of_run.hits, of_run.unions)))
+                )
+        counts = {"received": frames, "propagated": frames - 10, "again": 30, "no_keyframe": 10}
+        times = {"p50": 9.0, "p99": 14.0}
+        comparison.now.append(NowMeasured(0, repetition, 33.3, counts, 0.97, times, {"p50": 350.0, "p99": 600.0}, rows))
+    comparison.gains = gains(comparison)
+    return comparison
 
 
 def experiment(

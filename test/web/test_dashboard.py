@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("streamlit", reason="streamlit is missing: pip install -e '.[dashboard]'")
 
 from helpers.browser import Browser  # noqa: E402
+from helpers.made_up import experiment, listened  # noqa: E402
 from helpers.paths import ROOT
 from helpers.serving import MODEL as SERVED  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
@@ -24,6 +25,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 from seg_node.__main__ import main  # noqa: E402
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.writer import BagWriter  # noqa: E402
+from seg_node.compare import tables as comparison_tables  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
@@ -31,7 +33,7 @@ from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
 from seg_node.web.dashboard import charts, pictures, tables  # noqa: E402
 from seg_node.web.dashboard.image_tab import SCENES  # noqa: E402
 from seg_node.web.dashboard.maskers import InProcess, MaskError, Remote  # noqa: E402
-from seg_node.web.dashboard.results import find_results  # noqa: E402
+from seg_node.web.dashboard.results import Results, find_results  # noqa: E402
 
 ENGINE = "onnxruntime"
 MODELS = (DEFAULT_MODEL, "fpn_convnextv2")
@@ -306,6 +308,24 @@ def test_made_up_scenes_are_what_they_are_called(app):
     assert not page.exception
     truth = shipped.masks[shipped.frames[SCENES.index("dusk, fog")].stamp]
     assert f"True mask: {pictures.in_words(truth)}" in _html(page)
+
+
+def _tab(results):
+    from seg_node.web.dashboard import comparison_tab
+
+    comparison_tab.show(results)
+
+
+def test_comparison_shows_the_mask_of_now(tmp_path):
+    found = listened(experiment((300.0, 240.0), (0.6, 0.5)), 0.1)
+    found.save(tmp_path / "comparison.json")
+    results = Results(comparisons={"one": tmp_path / "comparison.json"})
+    test = AppTest.from_function(_tab, default_timeout=TIMEOUT_S, args=(results,)).run()
+    assert not test.exception
+    text = "\n".join(element.value for element in test.markdown)
+    for table in (comparison_tables.now(found), comparison_tables.now_by_age(found)):
+        assert all(" | ".join(row) in text for row in table[1])
+    assert "alpha: ~/mask_now holds for 33 ms after its frame" in _html(test)
 
 
 def test_page_says_what_is_missing(app, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import html
 
 import streamlit as st
 
@@ -31,6 +32,13 @@ def show(results: Results) -> None:
     for fault in comparison.faults:
         st.error(fault)
     show_stacked_table("The questions", tables.verdicts(comparison))
+    if comparison.now:
+        # As HTML: names of topics begin with what Markdown takes for a line through a word.
+        st.html("".join(f"<p>{html.escape(sentence)}</p>" for sentence in text.now(comparison)))
+        for title, table in (("The mask of now", tables.now), ("By age", tables.now_by_age)):
+            if shown := table(comparison):
+                show_table(title, shown)
+        st.html(f"<p><small>{html.escape(text.now_method(comparison))}</small></p>")
     columns = st.columns(2)
     for i, figure in enumerate(drawn(figures, comparison)):
         with columns[i % 2]:

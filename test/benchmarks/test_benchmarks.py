@@ -13,6 +13,7 @@ import gpu  # noqa: E402
 import input_size  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
+import propagation  # noqa: E402
 import receiving  # noqa: E402
 import rewrites  # noqa: E402
 import roofline  # noqa: E402
@@ -233,3 +234,47 @@ def test_int8_is_held_against_fp32():
 def test_tables_say_what_does_not_hold():
     text = lines.markdown({"T": [lines.Line("m", "w", "1", ">= 2", False), lines.Line("m", "x", "3")]})
     assert "| m | w | 1 | >= 2 | **no** |" in text and "| m | x | 3 |  |  |" in text
+
+
+def now_run(mask: float, now: float | None = None, human: float | None = 10.0) -> dict:
+    """What a replay says of a run, with these scores of ``~/mask`` and ``~/mask_now``."""
+
+    def scored(miou_7: float) -> dict:
+        return {"miou_7": miou_7, "iou": dict.fromkeys(propagation.SCORED_NAMES, miou_7) | {"human": human}}
+
+    streaming = {"mask": scored(mask)} | ({} if now is None else {"mask_now": scored(now)})
+    of_now = None if now is None else {"covered": 0.9, "camera_to_mask": {"p50": 8.0, "p99": 12.0}}
+    return {
+        "streaming": streaming,
+        "offline": scored(80.0),
+        "now": of_now,
+        "masks_per_second": 9.0 if now is None else 8.0,
+        "stages": {"inference": {"p50": 100.0}},
+        "usage": None,
+    }
+
+
+def test_gain_of_the_mask_of_now_in_pairs():
+    runs = {"alone": [now_run(50.0), now_run(52.0)], "listened": [now_run(51.0, 70.0), now_run(51.0, 74.0)]}
+    found = propagation.summary(runs)
+    figure = found["figures"]["miou_7"]
+    assert [figure[kind] for kind in ("mask", "mask_listened", "mask_now", "masked")] == [51.0, 51.0, 72.0, 80.0]
+    # Differences 20 and 22; Student's quantile for 99 % and one degree of freedom is 63.66.
+    assert figure["gain"] == pytest.approx({"mean": 21.0, "low": 21 - 63.657, "high": 21 + 63.657}, abs=0.01)
+    assert found["masks_per_second"] == {"alone": 9.0, "listened": 8.0}
+    table = propagation.text([{"drive": "fog", "rate_hz": 30.0, **found}])
+    assert "fog" in table and "+21.0" in table and " 90.0 " in table and " 12.0 " in table
+
+
+def test_gain_of_a_category_that_is_nowhere():
+    runs = {kind: [now_run(50.0, 70.0, human=None)] * 3 for kind in propagation.KINDS}
+    assert propagation.summary(runs)["figures"]["human"]["gain"] == {"mean": None, "low": None, "high": None}
+
+
+def test_drives_are_known_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEG_NODE_DATA", str(tmp_path))
+    known = propagation.drives.known(seconds=0.1)
+    assert list(known) == ["shipped", "camvid", "dusk", "rain", "fog", "turns"]
+    assert known["camvid"](tmp_path) is None, "its data is not here"
+    bag = known["turns"](tmp_path)
+    assert len(propagation.open_drive(bag).masks) == 3 and known["turns"](tmp_path) == bag, "made once"

@@ -286,9 +286,13 @@ def _check_mask_of_now(result: Comparison) -> None:
     (now,) = result.now
     counts = dict(now.counts)
     received, propagated, again = (counts.pop(name) for name in ("received", "propagated", "again"))
-    assert now.model == 0 and received == propagated + sum(counts.values()) and propagated > 0 <= again
-    assert now.horizon_ms == pytest.approx(1e3 / 30, abs=0.5), "one frame of the drive"
-    assert 0 < now.covered <= 1 and 0 < now.camera_to_mask["p50"] <= now.camera_to_mask["p99"]
+    assert now.model == 0 and received == propagated + sum(counts.values()) and received > 0 <= again
+    # On a busy machine no inference may end before the last of so few frames.
+    if propagated:
+        assert now.horizon_ms == pytest.approx(1e3 / 30, abs=0.5), "one frame of the drive"
+        assert 0 < now.camera_to_mask["p50"] <= now.camera_to_mask["p99"] and 0 < now.covered <= 1
+    else:
+        assert now.horizon_ms is now.camera_to_mask is None and now.covered == 0
     (listened_to,), (scored_now,) = result.streaming_listened, result.streaming_now
     assert listened_to.frame == scored_now.frame
     assert sum(row.frames for row in now.by_age if row.topic == "mask_now") + scored_now.unanswered == len(

@@ -14,7 +14,7 @@ from seg_node.compare.comparison import (
 )
 from seg_node.compare.now_gain import gains
 from seg_node.compare.now_results import AgeScored, NowMeasured
-from seg_node.compare.verdict import judge
+from seg_node.compare.verdict import RULE, judge
 from seg_node.core.timing import FrameRecord, Outcome, Stage
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
 
@@ -137,6 +137,7 @@ def experiment(
             times_s=[i / HZ for i in range(frames)],
         ),
         models=[Backbone(NAMES[model], "resnet50", engine="openvino") for model in models],
+        rule=RULE,
     )
     rng = np.random.default_rng(0)
     for repetition in range(repetitions):

@@ -15,6 +15,7 @@ from seg_node.core.propagation.worker import NowPort, PropagationWorker
 from seg_node.ros.messages import serialized_diagnostics
 from seg_node.ros.outputs import MASK_QOS, TIMING_QOS
 from seg_node.ros.parameters import PROPAGATION
+from seg_node.ros.qos_watch import QosWatch
 from seg_node.ros.transfer.path import publish_serialized
 from seg_node.ros.transfer.serialized_image import SerializedImage, header_at, serialized_mono8
 
@@ -24,24 +25,27 @@ class MaskOfNow(NowPort[SerializedImage]):
 
     Args:
         node: whose private topics they are, and whose parameters hold.
+        qos: makes the publishers.
         trouble: why the segmentation gives no masks, empty while it does.
+
+    Raises:
+        UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, node: LifecycleNode, trouble: Callable[[], str]):
-        self._node = node
+    def __init__(self, node: LifecycleNode, qos: QosWatch, trouble: Callable[[], str]):
+        self._node, self._qos = node, qos
         self._trouble = trouble
         self._compressed = False
-        self._mask = node.create_lifecycle_publisher(Image, "~/mask_now", MASK_QOS)
+        self._mask = qos.offer(Image, "~/mask_now", MASK_QOS, lifecycle=True)
         # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
-        self._timing = node.create_publisher(DiagnosticArray, "~/timing_now", TIMING_QOS)
+        self._timing = qos.offer(DiagnosticArray, "~/timing_now", TIMING_QOS)
         values = {limit: node.get_parameter(name).value for name, limit in PROPAGATION.items()}
         self._worker = PropagationWorker(self, **values)
 
     def destroy(self) -> None:
         """Stop, and take the topics back."""
         self.stop()
-        self._node.destroy_lifecycle_publisher(self._mask)
-        self._node.destroy_publisher(self._timing)
+        self._qos.withdraw(self._mask, self._timing)
 
     def start(self, compressed: bool) -> None:
         """Begin to accept frames, of ``CompressedImage`` or of ``Image``."""

@@ -1,13 +1,18 @@
 """What the segmentation node publishes of each frame: mask, confidence and timing record."""
 
+import copy
+
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from seg_node.core.timing import FrameRecord
+from seg_node.ros.compressed_masks import CompressedMasks
 from seg_node.ros.messages import serialized_record
+from seg_node.ros.qos_watch import QosWatch
 from seg_node.ros.transfer.path import publish_serialized
 from seg_node.ros.transfer.serialized_image import serialized_mono8
 
@@ -19,21 +24,29 @@ class Outputs:
     """Publishers of one segmentation node, from its configuration until it is cleaned up.
 
     Args:
-        node: whose private topics they are.
+        node: whose private topics they are, and whose parameters hold.
+        qos: makes the publishers.
+
+    Raises:
+        UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, node: LifecycleNode):
-        self._node = node
-        self._mask = node.create_lifecycle_publisher(Image, "~/mask", MASK_QOS)
-        self._confidence = node.create_lifecycle_publisher(Image, "~/confidence", MASK_QOS)
-        # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
-        self._timing = node.create_publisher(DiagnosticArray, "~/timing", TIMING_QOS)
+    def __init__(self, node: LifecycleNode, qos: QosWatch):
+        self._node, self._qos = node, qos
+        mask_qos = copy.copy(MASK_QOS)
+        mask_qos.deadline = Duration(nanoseconds=round(1e6 * node.get_parameter("mask_deadline_ms").value))
+        self._mask = qos.offer(Image, "~/mask", mask_qos, lifecycle=True)
+        self._confidence = qos.offer(Image, "~/confidence", MASK_QOS, lifecycle=True)
+        # Not lifecycle publishers: a frame that comes in the instant of deactivation has its record, too, and a mask
+        # that was published in time is compressed after it.
+        self._timing = qos.offer(DiagnosticArray, "~/timing", TIMING_QOS)
+        self._png = qos.offer(CompressedImage, "~/mask/compressed", MASK_QOS)
+        self._compressed = CompressedMasks(node, self._png)
 
     def destroy(self) -> None:
         """Take the topics back."""
-        for publisher in (self._mask, self._confidence):
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._node.destroy_publisher(self._timing)
+        self._compressed.stop()
+        self._qos.withdraw(self._mask, self._confidence, self._timing, self._png)
 
     def wants_confidence(self) -> bool:
         """Whether anybody listens to the confidence."""
@@ -53,6 +66,8 @@ class Outputs:
         for publisher, pixels in ((self._mask, mask), (self._confidence, confidence)):
             if pixels is not None and publisher.is_activated:
                 publish_serialized(publisher, serialized_mono8(pixels, header))
+        if self._mask.is_activated:
+            self._compressed.offer(header, mask)
 
     def report(self, header: bytes, record: FrameRecord) -> None:
         """Publish the record of a frame, while somebody listens.

@@ -70,6 +70,12 @@ PARAMETERS: dict[str, Spec] = {
     "expected_rate_hz": Spec(
         0.0, "Masks per second below which /diagnostics says WARN; 0 for any.", range=(0.0, 1000.0)
     ),
+    "mask_deadline_ms": Spec(
+        0.0,
+        "Deadline that ~/mask offers, for subscribers that ask for one of at least that; 0 for none.",
+        range=(0.0, 3.6e6),
+        read_only=True,
+    ),
     "patience": Spec(
         1.0,
         "Share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at once.",

@@ -23,6 +23,7 @@ from seg_node.ros.mask_of_now import MaskOfNow
 from seg_node.ros.outputs import Outputs
 from seg_node.ros.parameters import LIMITS, PARAMETERS, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
+from seg_node.ros.qos_watch import QosWatch
 from seg_node.ros.reporter import Reporter
 from seg_node.ros.transfer.path import choose, receive, state_reader
 from seg_node.ros.transfer.plain import Receiving
@@ -50,7 +51,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         super().__init__("segmentation")
         declare_parameters(self)
         self._label_info = publish_label_info(self)
-        self._camera = CameraWatch()
+        self._camera, self._qos = CameraWatch(), QosWatch(self)
         self._topic = self._trouble = ""
         self._activated = 0.0
         self._numbers = itertools.count(1)
@@ -81,15 +82,18 @@ class SegmentationNode(LifecycleNode, FramePort):
         """Load, compile and warm up; FAILURE if the bundle or the engine refuses."""
         try:
             engine = self._load(self._value("model"), tuple(self._value("warm_up_size")))
+            self._now = MaskOfNow(self, self._qos, lambda: self._segmenter.trouble)
+            self._outputs = Outputs(self, self._qos)
         except Exception as error:
             # Whatever an engine's library raises, a supervisor may configure again with another model.
             self._trouble = f"cannot configure: {error}"
             self.get_logger().error(self._trouble)
+            self._free()
+            # Those of a part that was not made to its end.
+            self._qos.withdraw()
             return TransitionCallbackReturn.FAILURE
         self._trouble, self._camera = "", CameraWatch()
         self._segmenter = Segmenter(engine, self, **{limit: self._value(name) for name, limit in LIMITS.items()})
-        self._outputs = Outputs(self)
-        self._now = MaskOfNow(self, lambda: self._segmenter.trouble)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -236,7 +240,7 @@ class SegmentationNode(LifecycleNode, FramePort):
         self._gave_up.trigger()
 
     def _signs(self) -> tuple[Signs, Expected]:
-        segmenter, camera, plain = self._segmenter, self._camera, choose(self)
+        segmenter, camera, receiver, plain = self._segmenter, self._camera, self._receiver, choose(self)
         expected = Expected(
             camera_timeout=self._value("camera_timeout_ms") / 1e3,
             rate=self._value("expected_rate_hz"),
@@ -246,13 +250,14 @@ class SegmentationNode(LifecycleNode, FramePort):
         if segmenter is None:
             return Signs(self._state, trouble=self._trouble, hardware=self._topic), expected
         clock = self.get_clock()
+        qos, warnings = self._qos.look(self._topic, receiver and receiver.qos)
+        values = {"model": segmenter.engine.bundle.name, "transfer": f"plain rclpy: {plain}" if plain else "fast"}
+        values |= segmenter.status() | camera.status() | self._now.status()
         signs = Signs(
             self._state,
-            values={"model": segmenter.engine.bundle.name, "transfer": f"plain rclpy: {plain}" if plain else "fast"}
-            | segmenter.status()
-            | camera.status()
-            | self._now.status(),
+            values=values | qos,
             trouble=segmenter.trouble,
+            warnings=warnings,
             hardware=camera.frame_id or self._topic,
             topic=self._topic,
             publishers=self.count_publishers(self._topic) if self._topic else 0,

@@ -56,7 +56,7 @@ def test_topics(ros):
         for topic in re.findall(r"[~/\w]+", row.split(" (")[0])
         if topic != "or"
     }
-    in_code = set(re.findall(r'"((?:~/|/)\w+|image(?:/compressed)?)"', source))
+    in_code = set(re.findall(r'"((?:~/|/)\w+(?:/compressed)?|image(?:/compressed)?)"', source))
     assert topics == in_code
 
 

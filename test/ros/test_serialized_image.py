@@ -16,7 +16,7 @@ from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
 from seg_node.core.timing import stamp_ns  # noqa: E402
 from seg_node.ros.messages import mono8_image  # noqa: E402
-from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_mono8  # noqa: E402
+from seg_node.ros.transfer.serialized_image import SerializedImage, serialized_compressed, serialized_mono8  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -65,6 +65,15 @@ def test_masks_are_written_as_rclpy_writes_them(stamp, frame_id, size, data):
     # Not byte by byte: what rclpy leaves between fields is anything.
     assert len(written) == len(serialize_message(mono8_image(mask, header)))
     assert deserialize_message(written, Image) == mono8_image(mask, header)
+
+
+@settings(deadline=None)
+@given(STAMP, TEXT, TEXT, DATA)
+def test_png_masks_are_written_as_rclpy_writes_them(stamp, frame_id, form, data):
+    message = _header(CompressedImage(format=form, data=data), stamp, frame_id)
+    written = serialized_compressed(np.frombuffer(data, np.uint8), form, serialize_message(message.header)).tobytes()
+    assert len(written) == len(serialize_message(message))
+    assert deserialize_message(written, CompressedImage) == message
 
 
 @settings(deadline=None)

@@ -1,5 +1,6 @@
 """The path of a message by public rclpy alone, for where the faster one does not work."""
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -20,9 +21,10 @@ Handler = Callable[[np.ndarray, int], None]
 class Receiving(Protocol):
     """A subscription that hands over bytes."""
 
-    @property
-    def topic(self) -> str:
-        """Resolved name of the topic."""
+    qos: QoSProfile
+    """What it asks for."""
+    topic: str
+    """Resolved name of the topic."""
 
     @property
     def publishers(self) -> int:
@@ -44,26 +46,24 @@ class PlainReceiver:
         self._callback = callback
         self._stopped = False
         self._running = threading.Lock()
+        # A copy, for rclpy writes what overrides into the profile that it is given.
+        self.qos = copy.copy(qos)
         self._subscription = node.create_subscription(
             message_type,
             topic,
             self._hand_over,
-            qos,
+            self.qos,
             raw=True,
             callback_group=MutuallyExclusiveCallbackGroup(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self.topic = self._subscription.topic_name
         self._executor: SingleThreadedExecutor | None = None
         if node.executor is None:
             self._executor = SingleThreadedExecutor(context=node.context)
             self._executor.add_node(node)
             self._thread = threading.Thread(target=self._spin, name="plain receiver", daemon=True)
             self._thread.start()
-
-    @property
-    def topic(self) -> str:
-        """See ``Receiving``."""
-        return self._subscription.topic_name
 
     @property
     def publishers(self) -> int:

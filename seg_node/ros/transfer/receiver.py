@@ -1,5 +1,6 @@
 """A subscription served by a thread of its own instead of the node's executor."""
 
+import copy
 import os
 import select
 import sys
@@ -38,31 +39,33 @@ class Receiver:
         callback: called with what ``SerializedTaker.take`` returns of each message, in the receiver's thread. What it
             raises is logged.
         qos: overridable by the node's ``qos_overrides`` parameters.
+
+    Attributes:
+        topic: resolved name of the topic.
+        qos: what the subscription asks for.
     """
 
     def __init__(self, node: Node, message_type: type, topic: str, callback: Handler, qos: QoSProfile):
         self._node = node
         self._callback = callback
         self._stopped = False
+        # A copy, for rclpy writes what overrides into the profile that it is given.
+        self.qos = copy.copy(qos)
         self._subscription = node.create_subscription(
             message_type,
             topic,
             callback,
-            qos,
+            self.qos,
             raw=True,
             callback_group=_NoExecutor(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self.topic = self._subscription.topic_name
         self._taker = SerializedTaker(self._subscription)
         self._news = os.eventfd(0)
         announce_messages(self._subscription, self._news)
         self._thread = threading.Thread(target=self._receive, name="receiver", daemon=True)
         self._thread.start()
-
-    @property
-    def topic(self) -> str:
-        """Resolved name of the topic."""
-        return self._subscription.topic_name
 
     @property
     def publishers(self) -> int:

@@ -107,6 +107,24 @@ def serialized_mono8(pixels: np.ndarray, header: bytes) -> np.ndarray:
     return message
 
 
+def serialized_compressed(data: np.ndarray, format: str, header: bytes) -> np.ndarray:
+    """A serialised ``sensor_msgs/CompressedImage``.
+
+    Args:
+        data: the bytes of the encoded image, uint8 [N].
+        format: what the field of that name says.
+        header: as for ``serialized_mono8``.
+
+    Returns:
+        uint8 [size].
+    """
+    text = format.encode() + b"\0"
+    fields = struct.pack("=I", len(text)) + text
+    begin = header + bytes(-len(header) % 4) + fields
+    begin += bytes(-len(begin) % 4) + struct.pack("=I", data.size)
+    return np.concatenate([np.frombuffer(begin, np.uint8), data])
+
+
 class _Reader:
     """Reads field after field."""
 

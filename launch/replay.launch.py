@@ -1,10 +1,9 @@
 """Play a bag into the segmentation node; ``ros2 launch seg_node replay.launch.py --show-args`` lists the arguments.
 
-The bag is played by ``ros2 bag play``, from the moment at which the node is active. Arguments of
-segmentation.launch.py (engine, params_file, namespace, ...) are taken as well. When the bag ends, all of it ends.
+The bag is played by ``ros2 bag play``, from the moment at which the node is active. Arguments of view.launch.py and
+segmentation.launch.py (engine, params_file, namespace, alpha, ...) are taken as well. When the bag ends, all ends.
 """
 
-import os
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -15,22 +14,27 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
+    SetLaunchConfiguration,
 )
-from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
 from launch.events.process import ProcessIO
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
+
+from seg_node.ros.bringup import (
+    DEFAULT_NAME,
+    absolute,
+    first_given,
+    is_true,
+    parameter_in_file,
+    profile_environment,
+)
 
 SHARE = FindPackageShare("seg_node")
 
 BOOLEANS = ["true", "false", "True", "False"]
-
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -45,9 +49,9 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "image_transport",
-        default_value="compressed",
-        choices=["raw", "compressed"],
-        description="Whether that topic holds Image (raw) or CompressedImage.",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="Whether that topic holds Image (raw) or CompressedImage; empty: as in params_file, or compressed.",
     ),
     DeclareLaunchArgument("rate", default_value="1.0", description="Factor by which the bag is played faster."),
     DeclareLaunchArgument("start_offset", default_value="0.0", description="Seconds to skip at the start of the bag."),
@@ -61,9 +65,29 @@ ARGUMENTS = [
         description="Whether the node's clock is the bag's, published on /clock; ages are then those of the drive.",
     ),
     DeclareLaunchArgument(
-        "rviz", default_value="false", choices=BOOLEANS, description="Whether RViz shows camera, overlay and mask."
+        "rviz",
+        default_value="false",
+        choices=["auto", *BOOLEANS],
+        description="Whether RViz shows camera, overlay and mask; auto: where rviz2 is installed.",
     ),
 ]
+
+PASSED = ("image", "image_transport", "use_sim_time", "rviz")
+"""Arguments that view.launch.py has with other defaults; all else reaches it by itself."""
+
+
+BAG_TRANSPORT = "compressed"
+"""Of the drive that comes with the package, as of most that were recorded."""
+
+
+def choose_transport(context: LaunchContext) -> list[SetLaunchConfiguration]:
+    """Settle what node, overlay and RViz listen to, for the node's own default is not the bag's."""
+    defaults = {"image_transport": "", "params_file": "", "namespace": "", "name": DEFAULT_NAME}
+    given = {name: LaunchConfiguration(name, default=value).perform(context) for name, value in defaults.items()}
+    namespace = absolute(given["namespace"], context.launch_configurations.get("ros_namespace", ""))
+    stated = parameter_in_file(given["params_file"], absolute(given["name"], namespace), "image_transport")
+    transport = first_given(given["image_transport"], stated, BAG_TRANSPORT)
+    return [SetLaunchConfiguration("image_transport", transport)]
 
 
 def number(name: str, text: str, least: float) -> str:
@@ -84,11 +108,9 @@ def play_when_active(context: LaunchContext) -> list[RegisterEventHandler]:
         raise FileNotFoundError(f"bag is {given['bag']!r}: there is no such file or folder")
     command = ["ros2", "bag", "play", given["bag"], "--rate", number("rate", given["rate"], 0.001)]
     command += ["--start-offset", number("start_offset", given["start_offset"], 0.0)]
-    command += ["--loop"] * (given["loop"].lower() == "true") + ["--clock"] * (given["use_sim_time"].lower() == "true")
+    command += ["--loop"] * is_true(given["loop"]) + ["--clock"] * is_true(given["use_sim_time"])
     # The frames lie in the player's shared memory, so it needs the node's profile.
-    profile = LaunchConfiguration("fastdds_profile").perform(context)
-    chosen = not profile or any(os.environ.get(variable) for variable in PROFILE_VARIABLES)
-    environment = {} if chosen else dict.fromkeys(PROFILE_VARIABLES, profile)
+    environment = profile_environment(LaunchConfiguration("fastdds_profile").perform(context))
     player = ExecuteProcess(cmd=command, name="bag_player", additional_env=environment, output="screen")
     heard = []
 
@@ -111,25 +133,11 @@ def play_when_active(context: LaunchContext) -> list[RegisterEventHandler]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the node, the player and RViz."""
-    passed = {name: LaunchConfiguration(name) for name in ("image", "image_transport", "use_sim_time")}
+    """Arguments, the node, its overlay and RViz, and the player."""
+    view = IncludeLaunchDescription(
+        PathJoinSubstitution([SHARE, "launch", "view.launch.py"]),
+        launch_arguments=[(name, LaunchConfiguration(name)) for name in PASSED],
+    )
     return LaunchDescription(
-        [
-            *ARGUMENTS,
-            IncludeLaunchDescription(
-                PathJoinSubstitution([SHARE, "launch", "segmentation.launch.py"]), launch_arguments=passed.items()
-            ),
-            OpaqueFunction(function=play_when_active),
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                arguments=["-d", PathJoinSubstitution([SHARE, "config", "segmentation.rviz"])],
-                remappings=[
-                    ("/image", LaunchConfiguration("image")),
-                    ("/image/compressed", [LaunchConfiguration("image"), "/compressed"]),
-                ],
-                parameters=[{"use_sim_time": True}],
-                condition=IfCondition(LaunchConfiguration("rviz")),
-            ),
-        ]
+        [*ARGUMENTS, OpaqueFunction(function=choose_transport), view, OpaqueFunction(function=play_when_active)]
     )

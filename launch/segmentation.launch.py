@@ -1,6 +1,5 @@
 """Start the segmentation node; ``ros2 launch seg_node segmentation.launch.py --show-args`` lists the arguments."""
 
-import os
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -10,13 +9,10 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from seg_node.ros.bringup import BOOLEANS, profile_environment
+
 PARAMETER_TYPES = {"model": str, "engine": str, "image_transport": str, "autostart": bool, "use_sim_time": bool}
 """Parameters of the node with a launch argument of the same name; those left empty keep the value of params_file."""
-
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
-
-BOOLEANS = ["", "true", "false", "True", "False"]
 
 CONFIG = PathJoinSubstitution([FindPackageShare("seg_node"), "config"])
 
@@ -56,6 +52,11 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, e.g. of its camera."),
     DeclareLaunchArgument(
+        "name",
+        default_value="segmentation",
+        description="Name of the node, under which its topics are; another one for a second node in a namespace.",
+    ),
+    DeclareLaunchArgument(
         "params_file",
         default_value=PathJoinSubstitution([CONFIG, "segmentation.yaml"]),
         description="YAML file with the node's parameters.",
@@ -73,13 +74,6 @@ ARGUMENTS = [
         "process needs it as well, for it is the sender's shared memory that holds the frames.",
     ),
 ]
-
-
-def profile_environment(profile: str) -> dict[str, str]:
-    """Environment variables that load a Fast DDS profile; none where the user has set one of them."""
-    if not profile or any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        return {}
-    return dict.fromkeys(PROFILE_VARIABLES, profile)
 
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
@@ -100,7 +94,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
         LifecycleNode(
             package="seg_node",
             executable="segmentation",
-            name="segmentation",
+            name=given["name"],
             namespace=given["namespace"],
             parameters=parameters,
             remappings=[("image", given["image"]), ("image/compressed", f"{given['image']}/compressed")],

@@ -9,6 +9,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from seg_node.ros.bringup import DEFAULT_NAME, is_true
+
 SIDES = ("incumbent", "challenger")
 
 ARGUMENTS = [
@@ -44,13 +46,20 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
         GroupAction(
             [
                 IncludeLaunchDescription(
-                    file, launch_arguments={**passed, "model": given[side], "namespace": f"{name}/{side}"}.items()
+                    file,
+                    launch_arguments={
+                        **passed,
+                        "model": given[side],
+                        "namespace": f"{name}/{side}",
+                        "name": DEFAULT_NAME,
+                    }.items(),
                 )
             ]
         )
         for side in SIDES
     ]
-    compared = [f"{name}/{side}/segmentation" for side in SIDES]
+    compared = [f"{name}/{side}/{DEFAULT_NAME}" for side in SIDES]
+    sim_time, log_level = (LaunchConfiguration(of, default="").perform(context) for of in ("use_sim_time", "log_level"))
     return [
         *nodes,
         Node(
@@ -59,6 +68,8 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
             name="shadow",
             namespace=given["namespace"],
             arguments=["--attach", *compared],
+            parameters=[{"use_sim_time": is_true(sim_time)}] if sim_time else [],
+            ros_arguments=["--log-level", log_level or "info"],
             output="screen",
         ),
     ]

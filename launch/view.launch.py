@@ -3,8 +3,10 @@
 Arguments of segmentation.launch.py (model, engine, params_file, ...) are taken as well.
 """
 
-import os
+from pathlib import Path
 
+import launch.logging
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction
@@ -12,11 +14,21 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
-
-RVIZ_TOPICS = ("overlay", "mask", "camera_info")
-"""Of the segmentation node, under whose default name config/segmentation.rviz has them."""
+from seg_node.ros.bringup import (
+    BOOLEANS,
+    DEFAULT_NAME,
+    DEFAULT_TRANSPORT,
+    FOLLOWED,
+    absolute,
+    camera_info_topic,
+    camera_topic,
+    first_given,
+    is_true,
+    overlay_name,
+    parameter_in_file,
+    profile_environment,
+    rviz_config,
+)
 
 SHARE = FindPackageShare("seg_node")
 
@@ -26,71 +38,94 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "image_transport",
-        default_value="raw",
-        choices=["raw", "compressed"],
-        description="Subscribe to the camera's raw or compressed topic.",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="Subscribe to the camera's raw or compressed topic; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=BOOLEANS,
+        description="Whether the nodes' clock is the topic /clock, as when a bag is played; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes, e.g. of the camera."),
+    DeclareLaunchArgument(
+        "name",
+        default_value="segmentation",
+        description="Name of the segmentation node; another one for a second camera or model in a namespace.",
     ),
     DeclareLaunchArgument(
         "camera_info", default_value="", description="Calibration topic of the camera; empty: camera_info beside image."
     ),
     DeclareLaunchArgument("alpha", default_value="0.5", description="Share of the categories' colours in the overlay."),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes, e.g. of the camera."),
     DeclareLaunchArgument(
         "rviz",
         default_value="auto",
-        choices=["auto", "true", "false"],
+        choices=["auto", "true", "false", "True", "False"],
         description="Whether to start RViz; auto: where rviz2 is installed.",
+    ),
+    DeclareLaunchArgument(
+        "frame",
+        default_value="camera",
+        description="Fixed frame of RViz: the camera's frame_id, or a frame to which there are transforms from it.",
     ),
 ]
 
 
-def camera_info_topic(image: str) -> str:
-    """The topic beside an image topic where its calibration is looked for."""
-    return "/".join([*image.split("/")[:-1], "camera_info"])
-
-
-def absolute(topic: str, namespace: str) -> str:
-    """Full name of a topic of a node in a namespace."""
-    return topic if topic.startswith("/") else "/".join(["", *filter(None, namespace.split("/")), topic])
+PASSED = ("image", "image_transport", "use_sim_time", "namespace", "name")
+"""Arguments that segmentation.launch.py has, too; the others of its own reach it by themselves."""
 
 
 def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
-    """The overlay node and RViz; the profile is an argument of the launch file that was included before."""
-    names = [*(argument.name for argument in ARGUMENTS), "fastdds_profile"]
+    """The overlay node and RViz; what only segmentation.launch.py declares is there since that was included."""
+    names = [*(argument.name for argument in ARGUMENTS), "params_file", "log_level", "fastdds_profile"]
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
-    image, namespace = given["image"], given["namespace"]
-    profile = given["fastdds_profile"]
-    if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        profile = ""
+    # What PushRosNamespace of an including launch file leaves.
+    namespace = absolute(given["namespace"], context.launch_configurations.get("ros_namespace", ""))
+    node = absolute(given["name"], namespace)
+    stated = {name: parameter_in_file(given["params_file"], node, name) for name in ("image_transport", "use_sim_time")}
+    transport = first_given(given["image_transport"], stated["image_transport"], DEFAULT_TRANSPORT)
+    sim_time = first_given(given["use_sim_time"], stated["use_sim_time"])
+    # Nothing where nobody says: what is set for the whole launch holds then.
+    clock = [] if sim_time is None else [{"use_sim_time": is_true(sim_time)}]
+    logging = ["--log-level", given["log_level"]]
+    image = given["image"]
     overlay = Node(
         package="seg_node",
         executable="overlay",
-        name="overlay",
-        namespace=namespace,
-        parameters=[{"alpha": float(given["alpha"]), "image_transport": given["image_transport"]}],
+        name=overlay_name(given["name"]),
+        namespace=given["namespace"],
+        parameters=[{"alpha": float(given["alpha"]), "image_transport": transport}, *clock],
         remappings=[
             ("image", image),
             ("image/compressed", f"{image}/compressed"),
             ("camera_info", given["camera_info"] or camera_info_topic(image)),
+            *((f"{DEFAULT_NAME}/{topic}", f"{given['name']}/{topic}") for topic in FOLLOWED),
         ],
+        ros_arguments=logging,
         # It sends whole pictures, out of shared memory of its own.
-        additional_env=dict.fromkeys(PROFILE_VARIABLES, profile) if profile else {},
+        additional_env=profile_environment(given["fastdds_profile"]),
         output="screen",
     )
-    if given["rviz"] == "false":
+    if given["rviz"].lower() == "false":
         return [overlay]
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
-        if given["rviz"] == "true":
+        if is_true(given["rviz"]):
             raise
         return [overlay, LogInfo(msg="rviz2 is not installed; the overlay can be seen with any image viewer")]
-    topics = [f"segmentation/{topic}" for topic in RVIZ_TOPICS]
+    shipped = yaml.safe_load(Path(SHARE.perform(context), "config", "segmentation.rviz").read_text())
+    config = rviz_config(shipped, camera_topic(absolute(image, namespace), transport), node, given["frame"])
+    file = Path(launch.logging.launch_config.log_dir, f"{node.strip('/').replace('/', '_')}.rviz")
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", PathJoinSubstitution([SHARE, "config", "segmentation.rviz"])],
-        remappings=[("/image", absolute(image, namespace)), *((f"/{t}", absolute(t, namespace)) for t in topics)],
+        arguments=["-d", str(file)],
+        parameters=clock,
+        ros_arguments=logging,
+        additional_env=profile_environment(given["fastdds_profile"]),
         output="screen",
     )
     return [overlay, rviz]
@@ -98,8 +133,8 @@ def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the segmentation node and the viewers."""
-    passed = {name: LaunchConfiguration(name) for name in ("image", "image_transport", "namespace")}
     segmentation = IncludeLaunchDescription(
-        PathJoinSubstitution([SHARE, "launch", "segmentation.launch.py"]), launch_arguments=passed.items()
+        PathJoinSubstitution([SHARE, "launch", "segmentation.launch.py"]),
+        launch_arguments=[(name, LaunchConfiguration(name)) for name in PASSED],
     )
     return LaunchDescription([*ARGUMENTS, segmentation, OpaqueFunction(function=start_viewers)])

@@ -9,7 +9,6 @@ from helpers.paths import ROOT
 pytest.importorskip("launch_ros", reason="launch_ros is missing: it comes with a ROS 2 installation")
 
 FILE = ROOT / "launch" / "segmentation.launch.py"
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def test_arguments_are_described(launch_file):
     arguments = launch_file.generate_launch_description().get_launch_arguments()
     assert {argument.name for argument in arguments} == {
         *("image", "image_transport", "model", "engine", "autostart", "use_sim_time"),
-        *("namespace", "params_file", "log_level", "fastdds_profile"),
+        *("namespace", "name", "params_file", "log_level", "fastdds_profile"),
     }
     undescribed = [argument.name for argument in arguments if len(argument.description) < 20]
     assert not undescribed
@@ -59,18 +58,3 @@ def test_missing_file_is_refused_by_name(launch_file, argument):
     context.launch_configurations[argument] = "/nowhere/file"
     with pytest.raises(FileNotFoundError, match=f"{argument} is '/nowhere/file'"):
         launch_file.start_node(context)
-
-
-def test_profile_is_set_for_both_distributions(launch_file, monkeypatch):
-    for variable in PROFILE_VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    assert launch_file.profile_environment("a.xml") == dict.fromkeys(PROFILE_VARIABLES, "a.xml")
-    assert launch_file.profile_environment("") == {}
-
-
-@pytest.mark.parametrize("variable", PROFILE_VARIABLES)
-def test_profile_of_the_user_is_left_alone(launch_file, monkeypatch, variable):
-    for other in PROFILE_VARIABLES:
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv(variable, "mine.xml")
-    assert launch_file.profile_environment("a.xml") == {}

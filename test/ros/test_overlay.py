@@ -1,7 +1,6 @@
 """Painting, joining what belongs to one frame, and the overlay node over DDS."""
 
 import copy
-import importlib.util
 import itertools
 import json
 import re
@@ -381,34 +380,6 @@ def test_documentation(ros):
     topics = set(re.findall(r'"(segmentation/\w+|image(?:/compressed)?|camera_info|/diagnostics)"', source))
     assert len(topics) >= 6
     assert all(f"`{topic}`" in text for topic in topics)
-
-
-def test_launch_file(monkeypatch):
-    """The overlay node gets the topics of the camera, and RViz those under which its configuration shows them."""
-    pytest.importorskip("launch_ros", reason="launch_ros is missing: it comes with a ROS 2 installation")
-    from launch import LaunchContext
-    from launch_ros.actions import Node
-
-    spec = importlib.util.spec_from_file_location("view_launch", ROOT / "launch" / "view.launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.camera_info_topic("/front/image_raw") == "/front/camera_info"
-    assert module.camera_info_topic("image") == "camera_info"
-    assert module.absolute("image", "/front/") == "/front/image"
-    assert module.absolute("/image", "front") == "/image"
-    assert {f"/segmentation/{topic}" for topic in module.RVIZ_TOPICS} >= rviz_topics() - {"/image"}
-    assert [argument.name for argument in module.ARGUMENTS if len(argument.description) < 20] == []
-
-    monkeypatch.setattr(module, "get_package_prefix", lambda package: f"/opt/{package}")
-    context = LaunchContext()
-    given = {argument.name: "" for argument in module.ARGUMENTS} | {"image": "/front/image_raw", "alpha": "0.7"}
-    given |= {"namespace": "front", "image_transport": "raw", "rviz": "auto", "fastdds_profile": ""}
-    context.launch_configurations.update(given)
-    nodes = module.start_viewers(context)
-    assert all(isinstance(node, Node) for node in nodes)
-    assert [node.node_executable for node in nodes] == ["overlay", "rviz2"]
-    context.launch_configurations["rviz"] = "false"
-    assert len(module.start_viewers(context)) == 1
 
 
 def test_label_info(node_process, peer, tmp_path):

@@ -127,9 +127,10 @@ def test_sides_are_those_of_the_shadow_node():
 def test_default_topic_is_that_of_the_shipped_drive():
     from seg_node.bags.drive import open_drive
 
-    arguments = {argument.name: argument.default_value for argument in module("replay").ARGUMENTS}
+    replay = module("replay")
+    arguments = {argument.name: argument.default_value for argument in replay.ARGUMENTS}
     drive = open_drive(FOLDER.parent / "rosbags" / "synthetic_drive")
-    assert drive.topic == f"{arguments['image'][0].text}/{arguments['image_transport'][0].text}"
+    assert drive.topic == f"{arguments['image'][0].text}/{replay.BAG_TRANSPORT}"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What the launch files work out of their arguments, without ``launch``: values, names, and what RViz is to show."""
+
+import copy
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seg_node.core.errors import UserError
+
+BOOLEANS = ["", "true", "false", "True", "False"]
+"""What an argument may be that is a truth value, or left to the params file."""
+
+DEFAULT_NAME = "segmentation"
+"""Name of a segmentation node that was given none, after which its overlay node looks for topics."""
+
+DEFAULT_TRANSPORT = "raw"
+"""``image_transport`` where neither argument nor params file say."""
+
+FOLLOWED = ("mask", "timing", "mask_now", "timing_now", "overlay", "camera_info")
+"""Topics below the segmentation node's name to which the overlay node subscribes, or which it publishes there."""
+
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
+
+
+def profile_environment(profile: str) -> dict[str, str]:
+    """Environment variables that load a Fast DDS profile; none where the user has set one of them."""
+    if not profile or any(os.environ.get(variable) for variable in _PROFILE_VARIABLES):
+        return {}
+    return dict.fromkeys(_PROFILE_VARIABLES, profile)
+
+
+def absolute(name: str, namespace: str) -> str:
+    """Full name of a topic, node or namespace that is relative to a namespace, which need not begin with a slash."""
+    parts = name.split("/") if name.startswith("/") else [*namespace.split("/"), *name.split("/")]
+    return "/" + "/".join(filter(None, parts))
+
+
+def camera_topic(image: str, transport: str) -> str:
+    """The topic that carries the images of a camera: RViz and ``image_transport`` take the transport from its name."""
+    return f"{image}/compressed" if transport == "compressed" else image
+
+
+def camera_info_topic(image: str) -> str:
+    """The topic beside an image topic where its calibration is looked for."""
+    return "/".join([*image.split("/")[:-1], "camera_info"])
+
+
+def overlay_name(node: str) -> str:
+    """Name of the overlay node of a segmentation node; one of its own where several share a namespace."""
+    return "overlay" if node == DEFAULT_NAME else f"{node}_overlay"
+
+
+def parameter_in_file(file: str, node: str, parameter: str) -> Any:
+    """Value that a params file gives a parameter of a node.
+
+    Args:
+        file: path of the file; empty for none.
+        node: full name of the node.
+        parameter: its name.
+
+    Returns:
+        The value; None where the file gives none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if not file:
+        return None
+    try:
+        document = yaml.safe_load(Path(file).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"params_file is {file!r}, which cannot be read: {error}") from error
+    value = None
+    # rclpy goes through the file and has the later one win.
+    for pattern, parameters in _sections(document, ""):
+        if _matches(pattern, node) and parameter in parameters:
+            value = parameters[parameter]
+    return value
+
+
+def _sections(document: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Names or patterns of nodes in a params file, and what it gives them."""
+    if isinstance(document, Mapping):
+        for key, inside in document.items():
+            if key != "ros__parameters":
+                yield from _sections(inside, f"{path}/{str(key).strip('/')}")
+            elif isinstance(inside, Mapping):
+                yield path, inside
+
+
+def _matches(pattern: str, node: str) -> bool:
+    """Whether a node's full name fits a pattern, in which * stands for one part of a name and ** for any number."""
+    # A part with its slash, for ** may stand for none at all.
+    parts = {"**": r"(/[^/]+)*", "*": r"/[^/]+"}
+    expression = "".join(parts.get(part, "/" + re.escape(part)) for part in pattern.split("/") if part)
+    return re.fullmatch(expression, node) is not None
+
+
+def first_given(*values: Any) -> Any:
+    """The first value that is given: neither None nor empty; None where there is none."""
+    return next((value for value in values if value not in (None, "")), None)
+
+
+def is_true(value: bool | str) -> bool:
+    """Truth of an argument, or of a value in a params file."""
+    return str(value).lower() == "true"
+
+
+def rviz_config(shipped: Mapping[str, Any], camera: str, node: str, frame: str) -> dict[str, Any]:
+    """What RViz is to show of one camera and one segmentation node.
+
+    Args:
+        shipped: ``config/segmentation.rviz``, which shows /image and a node /segmentation.
+        camera: full name of the topic that carries the images; see ``camera_topic``.
+        node: full name of the segmentation node.
+        frame: fixed frame.
+    """
+    config = copy.deepcopy(dict(shipped))
+    manager = config["Visualization Manager"]
+    manager["Global Options"]["Fixed Frame"] = frame
+    for display in manager["Displays"]:
+        topic = display["Topic"]["Value"]
+        below = topic.removeprefix(f"/{DEFAULT_NAME}/")
+        display["Topic"]["Value"] = camera if topic == "/image" else f"{node}/{below}"
+    return config

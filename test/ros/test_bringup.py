@@ -1,0 +1,194 @@
+"""What the launch files work out: values of params files as rclpy reads them, names, and RViz's topics as published."""
+
+import itertools
+import re
+
+import pytest
+import yaml
+from helpers.paths import ROOT
+
+from seg_node.core.errors import UserError
+from seg_node.ros import bringup
+
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+FILES = {
+    "any node": "/**: {ros__parameters: {image_transport: compressed}}",
+    "any namespace": "/**/left: {ros__parameters: {image_transport: compressed}}",
+    "another name": "/**/right: {ros__parameters: {image_transport: compressed}}",
+    "full name": "/front/left: {ros__parameters: {image_transport: compressed}}",
+    "full name without slash": "front/left: {ros__parameters: {image_transport: compressed}}",
+    "nested": "front: {left: {ros__parameters: {image_transport: compressed}}}",
+    "name alone": "left: {ros__parameters: {image_transport: compressed}}",
+    "one part": "/*: {ros__parameters: {image_transport: compressed}}",
+    "one part and name": "/*/left: {ros__parameters: {image_transport: compressed}}",
+    "two parts": "/*/*: {ros__parameters: {image_transport: compressed}}",
+    "below": "/front/**: {ros__parameters: {image_transport: compressed}}",
+    "no word of it": "/**: {ros__parameters: {engine: torch}}",
+    "later wins": "/**: {ros__parameters: {image_transport: raw}}\n"
+    "/front/left: {ros__parameters: {image_transport: compressed}}",
+    "later general one": "/front/left: {ros__parameters: {image_transport: raw}}\n"
+    "/**: {ros__parameters: {image_transport: compressed}}",
+    "quoted": "/**:\n  ros__parameters:\n    image_transport: 'compressed'\n",
+    "only a comment": "# nothing is set",
+    "shipped": (ROOT / "config" / "segmentation.yaml").read_text(),
+}
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("node", ["/front/left", "/left", "/a/b/left"])
+def test_values_of_a_params_file_are_those_that_the_node_takes(ros, tmp_path, case, node):
+    from rclpy.context import Context
+
+    file = tmp_path / "params.yaml"
+    file.write_text(FILES[case])
+    namespace, _, name = node.rpartition("/")
+    context = Context()
+    ros.init(args=[], context=context)
+    try:
+        made = ros.create_node(
+            name,
+            namespace=namespace or "/",
+            context=context,
+            cli_args=["--ros-args", "--params-file", str(file)],
+            start_parameter_services=False,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        expected = made.get_parameter_or("image_transport").value
+        made.destroy_node()
+    finally:
+        context.shutdown()
+    assert bringup.parameter_in_file(str(file), node, "image_transport") == expected
+
+
+def test_cases_are_not_all_alike(tmp_path):
+    file = tmp_path / "params.yaml"
+    found = set()
+    for text in FILES.values():
+        file.write_text(text)
+        found.add(bringup.parameter_in_file(str(file), "/front/left", "image_transport"))
+    assert found == {"compressed", None}
+    assert bringup.parameter_in_file("", "/front/left", "image_transport") is None
+
+
+@pytest.mark.parametrize("text", ["a: b: c", "\xff\xfe", None])
+def test_a_params_file_that_cannot_be_read_is_named(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    if text is not None:
+        file.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match="params_file is '.*params.yaml', which cannot be read"):
+        bringup.parameter_in_file(str(file), "/left", "image_transport")
+
+
+def test_an_argument_goes_before_the_file_and_that_before_the_default():
+    assert bringup.first_given("raw", "compressed", "raw") == "raw"
+    assert bringup.first_given("", "compressed", "raw") == "compressed"
+    assert bringup.first_given("", None, "raw") == "raw"
+    assert bringup.first_given("", False) is False
+    assert bringup.first_given("", None) is None
+    assert [bringup.is_true(value) for value in (True, "True", "true", False, "False", "false")] == 3 * [True] + 3 * [
+        False
+    ]
+
+
+def test_defaults_are_those_of_the_nodes(ros):
+    from seg_node.ros.parameters import PARAMETERS
+
+    assert PARAMETERS["image_transport"].default == bringup.DEFAULT_TRANSPORT
+    assert f'super().__init__("{bringup.DEFAULT_NAME}")' in (ROOT / "seg_node/ros/segmentation_node.py").read_text()
+
+
+def test_names():
+    assert bringup.camera_info_topic("/front/image_raw") == "/front/camera_info"
+    assert bringup.camera_info_topic("image") == "camera_info"
+    assert bringup.absolute("image", "/front/") == "/front/image"
+    assert bringup.absolute("image", "") == "/image"
+    assert bringup.absolute("/image", "front") == "/image"
+    assert bringup.absolute("left", "a/b") == "/a/b/left"
+    assert bringup.absolute("", "front") == "/front"
+    assert bringup.overlay_name("segmentation") == "overlay"
+    assert bringup.overlay_name("left") == "left_overlay"
+
+
+def test_profile_is_set_for_both_distributions(monkeypatch):
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    assert bringup.profile_environment("a.xml") == dict.fromkeys(PROFILE_VARIABLES, "a.xml")
+    assert bringup.profile_environment("") == {}
+
+
+@pytest.mark.parametrize("variable", PROFILE_VARIABLES)
+def test_profile_of_the_user_is_left_alone(monkeypatch, variable):
+    for other in PROFILE_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(variable, "mine.xml")
+    assert bringup.profile_environment("a.xml") == {}
+
+
+def shown(config) -> set[str]:
+    """Topics that an RViz file shows."""
+    return {display["Topic"]["Value"] for display in config["Visualization Manager"]["Displays"]}
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("transport", "namespace", "name"),
+    itertools.product(["raw", "compressed"], ["", "/front"], ["segmentation", "left"]),
+)
+def test_rviz_shows_what_camera_node_and_overlay_publish(ros, transport, namespace, name):
+    """The overlay node's names are those after the launch file's remapping."""
+    from rclpy.lifecycle import LifecycleNode
+
+    from seg_node.ros.outputs import Outputs
+    from seg_node.ros.overlay_node import OverlayNode
+    from seg_node.ros.parameters import declare_parameters
+    from seg_node.ros.qos_watch import QosWatch
+
+    shipped = yaml.safe_load((ROOT / "config" / "segmentation.rviz").read_text())
+    full = bringup.absolute(name, namespace)
+    camera = bringup.camera_topic(bringup.absolute("image_raw", namespace), transport)
+    config = bringup.rviz_config(shipped, camera, full, "front_camera")
+    assert config["Visualization Manager"]["Global Options"]["Fixed Frame"] == "front_camera"
+    assert shipped["Visualization Manager"]["Global Options"]["Fixed Frame"] == "camera", (
+        "what is shipped stays as it is"
+    )
+
+    node = LifecycleNode(name, namespace=namespace or "/", start_parameter_services=False)
+    declare_parameters(node)
+    outputs = Outputs(node, QosWatch(node))
+    remaps = [f"{bringup.DEFAULT_NAME}/{topic}:={name}/{topic}" for topic in bringup.FOLLOWED]
+    context = ros.context.Context()
+    arguments = ["--ros-args", "-r", f"__node:={bringup.overlay_name(name)}", "-r", f"__ns:={namespace or '/'}"]
+    ros.init(args=arguments + [word for remap in remaps for word in ("-r", remap)], context=context)
+    try:
+        published = {publisher.topic_name for publisher in node.publishers}
+        overlay = made_in(context, OverlayNode)
+        assert overlay.get_fully_qualified_name() == bringup.absolute(bringup.overlay_name(name), namespace)
+        published |= {publisher.topic_name for publisher in overlay.publishers}
+        overlay.destroy_node()
+    finally:
+        context.shutdown()
+        outputs.destroy()
+        node.destroy_node()
+    assert shown(config) == {camera, f"{full}/overlay", f"{full}/mask"}
+    assert shown(config) - {camera} <= published
+    assert f"{full}/camera_info" in published
+
+
+def made_in(context, kind):
+    """A node in a context of its own, whose class asks for none."""
+    from rclpy import node as of_rclpy
+
+    original, of_rclpy.get_default_context = of_rclpy.get_default_context, lambda: context
+    try:
+        return kind()
+    finally:
+        of_rclpy.get_default_context = original
+
+
+def test_every_topic_that_the_overlay_follows_is_remapped(ros):
+    """Those that it names itself, and those of what it hands a node's name to."""
+    sources = "".join((ROOT / "seg_node/ros" / f"{file}.py").read_text() for file in ("overlay_node", "frame_source"))
+    topics = set(re.findall(r'"(?:segmentation|\{segmentation\})/(\w+)"', sources))
+    assert {"mask", "timing", "overlay", "camera_info"} <= topics <= set(bringup.FOLLOWED)

@@ -48,7 +48,6 @@ setup(
     description="Road-scene segmentation for ROS 2 with every frame accounted for",
     license="Apache-2.0",
     maintainer="seg_node maintainers",
-    maintainer_email="maintainers@seg-node.dev",
     # Not simply all packages found: a `rosbags` among them would hide the library of that name.
     packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
     package_data={

@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-transport",
         default="auto",
         choices=["auto", "raw", "compressed"],
-        help="auto plays what the bag holds, JPEG for a video; otherwise images are converted first",
+        help="auto plays what the bag holds, JPEG for a video, and with --attach what the node subscribes to; otherwise"
+        " images are converted first",
     )
 
     node = parser.add_argument_group("the node")
@@ -161,6 +162,7 @@ def run(options: argparse.Namespace) -> int:
             clock=options.clock,
             alongside=alongside,
             now=options.forecast is not None,
+            convert=bool(options.attach) and options.image_transport == "auto",
         )
     run.setup["bag_sha256"] = bag_hash(drive.path)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from rclpy.node import NodeNameNonExistentError
 
 from seg_node.bags.drive import Drive
-from seg_node.bags.images import frame_size
+from seg_node.bags.images import frame_size, with_transport
 from seg_node.bags.reader import COMPRESSED_IMAGE, IMAGE
 from seg_node.core.propagation.record import NOW_DROPS
 from seg_node.core.timing import DROPS
@@ -80,7 +80,7 @@ class Bench:
     """A live node with a player and a monitor connected to it; a context manager.
 
     Args:
-        drive: what is played; all images of one kind, the one that the node subscribes to.
+        drive: what is played; all images of one kind.
         target: the node, active. A ``NodeProcess`` must have been started.
         folder: for what the monitor prints and hands over; made if missing.
         topic: where images are published; None asks the ROS graph what the node subscribes to.
@@ -90,6 +90,7 @@ class Bench:
             namespace, as load.
         name: of the ROS node that plays.
         now: listen to the mask of now, too, which makes the node compute it.
+        convert: turn the drive's images into the kind that the node subscribes to, where that is the other one.
 
     Raises (on entering):
         NodeError: the node ended, or did not connect within ``DISCOVERY_S``; the topic is not clear.
@@ -121,6 +122,7 @@ class Bench:
         alongside: Sequence[Drive] = (),
         name: str = "replay",
         now: bool = False,
+        convert: bool = False,
     ):
         self.drive = drive
         self.target = target
@@ -130,6 +132,7 @@ class Bench:
         self._alongside = alongside
         self._name = name
         self._now = now
+        self._convert = convert
 
     def __enter__(self) -> "Bench":
         attached = isinstance(self.target, AttachedNode)
@@ -256,9 +259,14 @@ class Bench:
         return run
 
     def _connect(self, namespace: str) -> None:
-        kind = IMAGE if self.drive.frames[0].kind == "image" else COMPRESSED_IMAGE
+        kinds = {"raw": IMAGE, "compressed": COMPRESSED_IMAGE}
         if self._topic is None:
-            self._topic = self._subscribed_topic(kind)
+            found = self._subscribed_topics()
+            transport = _transport(self.drive)
+            if self._convert and len(found) == 1 and not any(kinds[transport] in types for types in found.values()):
+                transport = "raw" if transport == "compressed" else "compressed"
+                self.drive = with_transport(self.drive, transport)
+            self._topic = self._fitting_topic(found, kinds[transport])
         from seg_node.rig.player import Player
 
         alongside = [(drive, namespace + drive.topic) for drive in self._alongside]
@@ -298,8 +306,8 @@ class Bench:
             executor.shutdown()
             self._node.destroy_subscription(subscription)
 
-    def _subscribed_topic(self, kind: str) -> str:
-        """The topic of that type to which the node subscribes, by the ROS graph."""
+    def _subscribed_topics(self) -> dict[str, list[str]]:
+        """Image topics to which the node subscribes, with their types, by the ROS graph."""
         namespace, _, name = self.target.full_name.rpartition("/")
         found: dict[str, list[str]] = {}
 
@@ -312,6 +320,9 @@ class Bench:
             return bool(found)
 
         self._wait_for(ask, "is not there, or subscribes to no image topic (is it active?)")
+        return found
+
+    def _fitting_topic(self, found: Mapping[str, Sequence[str]], kind: str) -> str:
         fitting = [topic for topic, types in found.items() if kind in types]
         if len(fitting) == 1:
             return fitting[0]
@@ -363,7 +374,7 @@ class Bench:
             "frames": len(self.drive.frames),
             "height": height,
             "width": width,
-            "transport": "raw" if self.drive.frames[0].kind == "image" else "compressed",
+            "transport": _transport(self.drive),
             "rate": str(schedule.rate),
             "rate_hz": schedule.hz,
             "loops": schedule.loops,
@@ -376,6 +387,10 @@ class Bench:
             "engine": status.get("engine", ""),
             "device": status.get("device", ""),
         }
+
+
+def _transport(drive: Drive) -> str:
+    return "raw" if drive.frames[0].kind == "image" else "compressed"
 
 
 _Counts = tuple[dict[str, int], dict[str, int]]

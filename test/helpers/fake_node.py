@@ -5,7 +5,8 @@
 TABLE is JSON: by header stamp in nanoseconds, one row for each time that the frame comes: ``[outcome, delay in ms]``.
 The outcome is one of ``Outcome`` or ``unseen``: a frame that the node is to know nothing of, as if it was lost on its
 way. A row may have a third item: ``no mask`` (only the record goes out), ``no record``, ``twice`` (mask and record go
-out twice) or ``die``. LOG gets a line per published mask: stamp and ``time.monotonic_ns`` just before.
+out twice) or ``die``. LOG gets a line per published mask: stamp and ``time.monotonic_ns`` just before. The variable
+FAKE_NODE_TRANSPORTS says to which of raw and compressed it subscribes: to both by default.
 """
 
 import contextlib
@@ -50,8 +51,9 @@ class FakeNode(Node):
         self._masks = self.create_publisher(Image, "~/mask", RELIABLE)
         self._timing = self.create_publisher(DiagnosticArray, "~/timing", RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
-        self.create_subscription(Image, "image", self._on_image, RELIABLE)
-        self.create_subscription(CompressedImage, "image/compressed", self._on_image, RELIABLE)
+        topics = {"raw": (Image, "image"), "compressed": (CompressedImage, "image/compressed")}
+        for transport in os.environ.get("FAKE_NODE_TRANSPORTS", "raw compressed").split():
+            self.create_subscription(*topics[transport], self._on_image, RELIABLE)
         self.create_timer(0.2, self._publish_diagnostics)
         threading.Thread(target=self._work, daemon=True).start()
 

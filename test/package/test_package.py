@@ -1,11 +1,13 @@
 """What colcon builds and installs, and what the files of the ROS package say."""
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -113,6 +115,62 @@ def test_package_xml():
     assert (package.name, package.package_format, package.get_build_type()) == (NAME, 3, "ament_python")
     assert package.version == seg_node.__version__
     assert package.licenses == ["Apache-2.0"]
+
+
+OUTSIDE_ROSDEP = {"onnx", "google", "openvino"}
+"""What pip installs, as docs/howto.md says; google.protobuf comes with onnx."""
+OPTIONAL = {
+    *("fastapi", "fastapi_offline", "prometheus_client", "pydantic", "starlette", "streamlit", "uvicorn"),
+    *("pynvml", "ray", "segmentation_models_pytorch", "timm", "torch", "torchvision", "triton"),
+}
+"""Extras of setup.py, for single commands and engines."""
+KEYS = {
+    **{"PIL": "python3-pil", "cv2": "python3-opencv", "mcap": "mcap-ros2-support", "yaml": "python3-yaml"},
+    **{"onnxruntime": "python3-onnxruntime-pip", "rosbags": "python3-rosbags-pip", "zstandard": "python3-rosbags-pip"},
+    **{name: f"python3-{name}" for name in ("matplotlib", "numpy", "tqdm")},
+}
+"""Keys of rosdep that bring a module; of other modules it is their name."""
+
+
+def test_package_xml_declares_what_is_imported():
+    used = set()
+    for file in [*ROOT.glob("launch/*.py"), *(ROOT / "seg_node").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            used |= {name.split(".")[0] for name in names}
+    used -= set(sys.stdlib_module_names) | {NAME, *OPTIONAL, *OUTSIDE_ROSDEP}
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for element in root.findall("exec_depend")}
+    assert {KEYS.get(name, name) for name in used} <= declared
+    # What is not imported: libraries of which ctypes calls functions, and programs of the launch files.
+    programs = {"rcl", "rcutils", "ros2bag", "ros2launch", "rosbag2_storage_default_plugins", "rviz2"}
+    assert declared - {KEYS.get(name, name) for name in used} == programs | {"compressed_image_transport"}
+    howto = (ROOT / "docs" / "howto.md").read_text()
+    assert all(re.search(rf"pip install .*\b{name}\b", howto) for name in OUTSIDE_ROSDEP - {"google"})
+
+
+def test_nobody_is_sent_to_a_mailbox_that_does_not_exist():
+    texts = {name: (ROOT / name).read_text() for name in ("package.xml", "setup.py", "docs/security.md")}
+    addresses = {address for text in texts.values() for address in re.findall(r"[\w.+-]+@[\w-]+\.[\w.]+", text)}
+    assert all(address.endswith(".invalid") for address in addresses)
+    assert "## Reporting a vulnerability" in texts["docs/security.md"]
+
+
+def test_aggregator_groups_the_reports_of_both_nodes():
+    """By the names that the nodes give their reports."""
+    config = yaml.safe_load((ROOT / "config" / "diagnostic_aggregator.yaml").read_text())["analyzers"][
+        "ros__parameters"
+    ]
+    sources = "".join((ROOT / NAME / "ros" / f"{file}.py").read_text() for file in ("reporter", "overlay_node"))
+    reports = {f"/{kind}: {kind}" for kind in re.findall(r'get_fully_qualified_name\(\)\}: (\w+)"', sources)}
+    assert reports == {"/segmentation: segmentation", "/overlay: overlay"}
+    for kind in ("segmentation", "overlay"):
+        group = config[kind]
+        assert group["type"] == "diagnostic_aggregator/GenericAnalyzer"
+        found = {name for name in reports if any(part in name for part in group["contains"])}
+        assert found == {f"/{kind}: {kind}"}
+        assert set(group.get("expected", [])) <= found
 
 
 def test_rosbags_folder_does_not_hide_the_library():

@@ -241,16 +241,19 @@ def test_monitor_keeps_rows_without_padding_and_compresses_early_where_memory_is
 
 @pytest.fixture
 def fake(ros, tmp_path):
-    """Start a fake node with a table: ``fake({stamp: rows}) -> (process, log of masks)``."""
+    """Start a fake node with a table: ``fake({stamp: rows}, transports) -> (process, log of masks)``."""
     started = []
 
-    def start(table: dict[int, list]) -> tuple[NodeProcess, Path]:
+    def start(table: dict[int, list], transports: str = "raw compressed") -> tuple[NodeProcess, Path]:
         files = tmp_path / "table.json", tmp_path / "masks.log"
         files[0].write_text(json.dumps(table))
         process = NodeProcess(
             tmp_path / "node.log",
             namespace=f"/fake{len(started)}",
-            environment={"PYTHONPATH": os.pathsep.join([str(FAKE_NODE.parents[1]), os.environ.get("PYTHONPATH", "")])},
+            environment={
+                "PYTHONPATH": os.pathsep.join([str(FAKE_NODE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+                "FAKE_NODE_TRANSPORTS": transports,
+            },
             command=[sys.executable, str(FAKE_NODE), *map(str, files)],
         )
         process.start()
@@ -450,6 +453,22 @@ def test_attached_node_is_fed_where_it_listens(fake, tmp_path):
     result = summarise(run)
     assert (result.faults, result.masked, result.usage) == ([], 1, None)
     assert process.exit_code is None, "it was not started here, so it is not stopped here"
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("raw", "compressed"), ("compressed", "raw")])
+def test_attached_node_of_the_other_transport_is_fed_what_it_takes(fake, tmp_path, held, wanted):
+    from seg_node.bags.images import with_transport
+    from seg_node.rig.bench import AttachedNode, replay_once
+
+    process, _ = fake({1: [["masked", 1]], 2: [["masked", 1]]}, wanted)
+    drive = with_transport(drive_of([1, 2]), held)
+    attached, schedule = AttachedNode(process.full_name), make_schedule(drive)
+    with pytest.raises(NodeError, match="subscribes to 0 topics of type .*choose the other --image-transport"):
+        replay_once(drive, attached, schedule, tmp_path, qos="reliable")
+
+    run = replay_once(drive, attached, schedule, tmp_path, qos="reliable", convert=True)
+    result = summarise(run)
+    assert (result.faults, result.masked, run.setup["transport"]) == ([], 2, wanted)
 
 
 def test_attaching_to_nobody_is_an_error(ros, tmp_path, monkeypatch):

@@ -207,8 +207,8 @@ def _milliseconds(duration: Duration) -> float:
 
 def _conflict(offered: QoSProfile, asked: QoSProfile) -> str:
     """Why the middleware gives nothing of an offer to who asks, in its words; empty where it does."""
-    compatibility, reasons = qos_check_compatible(offered, asked)
-    if compatibility is not QoSCompatibility.ERROR:
+    compatibility, reasons = qos_check_compatible(_without_infinities(offered), _without_infinities(asked))
+    if compatibility != QoSCompatibility.ERROR:
         return ""
     words = [text.strip().removeprefix("ERROR: ") for text in reasons.split(";") if text.strip().startswith("ERROR")]
     durations = {"deadline": [end.deadline for end in (asked, offered)]}
@@ -218,6 +218,15 @@ def _conflict(offered: QoSProfile, asked: QoSProfile) -> str:
             wanted, given = (f"{of:g} ms" if (of := _milliseconds(d)) else "none" for d in durations[kind])
             words[i] = f"{text} ({wanted} asked for, {given} offered)"
     return ", ".join(text[:1].lower() + text[1:] for text in words) or "the middleware does not say why"
+
+
+def _without_infinities(profile: QoSProfile) -> QoSProfile:
+    """The same with 0 for durations that do not bind: the graph says infinite, in which a check sees another value."""
+    profile = copy.copy(profile)
+    for name in ("deadline", "liveliness_lease_duration"):
+        if not _milliseconds(getattr(profile, name)):
+            setattr(profile, name, Duration())
+    return profile
 
 
 def _name(endpoint: TopicEndpointInfo) -> str:

@@ -1,5 +1,6 @@
 """Quality of service of the node's topics: who gets masks, who gets none and why, and masks as PNG."""
 
+import threading
 import time
 
 import cv2
@@ -8,18 +9,25 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
 
+from builtin_interfaces.msg import Time  # noqa: E402
 from helpers.camera import Camera  # noqa: E402
 from helpers.images import encode  # noqa: E402
+from helpers.paths import ROOT  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
+from std_msgs.msg import Header, String  # noqa: E402
 
 from seg_node.core.errors import UserError  # noqa: E402
-from seg_node.ros import qos_watch  # noqa: E402
-from seg_node.ros.outputs import MASK_QOS  # noqa: E402
+from seg_node.ros import compressed_masks, qos_watch  # noqa: E402
+from seg_node.ros.outputs import MASK_QOS, TIMING_QOS, Outputs  # noqa: E402
+from seg_node.ros.parameters import declare_parameters  # noqa: E402
 from seg_node.ros.qos_watch import QosWatch  # noqa: E402
+from seg_node.ros.segmentation_node import CAMERA_QOS  # noqa: E402
+from seg_node.ros.transfer.receiver import Receiver  # noqa: E402
+from seg_node.ros.transfer.serialized_image import SerializedImage  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -277,3 +285,111 @@ def test_nothing_is_promised_unasked(watched):
     one = watched()
     one.offer()
     assert one.watch.look() == ({}, [])
+
+
+class Listener:
+    """In the place of a publisher: how many subscribe, and what they got."""
+
+    topic_name = "/mask/compressed"
+
+    def __init__(self, subscribers: int):
+        self.subscribers = subscribers
+        self.got: list[tuple[int, np.ndarray]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def get_subscription_count(self) -> int:
+        return self.subscribers
+
+    def take(self, publisher, data: np.ndarray) -> None:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        message = SerializedImage(data)
+        self.got.append((message.stamp, cv2.imdecode(message.encoded().data, cv2.IMREAD_UNCHANGED)))
+
+
+def header_of(stamp: int) -> bytes:
+    """A serialised header."""
+    return serialize_message(Header(stamp=Time(nanosec=stamp), frame_id="camera"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (719, 1279)])
+def test_any_mask_comes_back_from_png_and_the_newest_waits(monkeypatch, size):
+    random = np.random.default_rng(3)
+    masks = [random.integers(0, 256, size, np.uint8), *(np.full(size, value, np.uint8) for value in (1, 2, 255))]
+    listener = Listener(1)
+    monkeypatch.setattr(compressed_masks, "publish_serialized", listener.take)
+    compressed = compressed_masks.CompressedMasks(None, listener)
+    compressed.offer(header_of(0), masks[0])
+    assert listener.begun.wait(60)
+    for number in (1, 2, 3):
+        compressed.offer(header_of(number), masks[number])
+    listener.go_on.set()
+    compressed.stop()
+    assert [stamp for stamp, _ in listener.got] == [0, 3], "each that waits gives way to a newer one"
+    for stamp, pixels in listener.got:
+        assert (pixels.dtype, pixels.shape) == (np.uint8, size)
+        assert np.array_equal(pixels, masks[stamp])
+
+
+def test_nothing_is_compressed_for_nobody(monkeypatch):
+    listener = Listener(0)
+    monkeypatch.setattr(compressed_masks, "_png", lambda mask: pytest.fail("nobody listens"))
+    monkeypatch.setattr(compressed_masks, "publish_serialized", listener.take)
+    compressed = compressed_masks.CompressedMasks(None, listener)
+    compressed.offer(header_of(0), np.zeros((2, 3), np.uint8))
+    compressed.stop()
+    assert not listener.begun.is_set()
+
+
+def test_a_mask_that_cannot_be_published_is_not_the_last(ros, monkeypatch):
+    tried = []
+
+    def refuse_once(publisher, data):
+        tried.append(data)
+        if len(tried) == 1:
+            raise RuntimeError("the middleware does not take it")
+
+    monkeypatch.setattr(compressed_masks, "publish_serialized", refuse_once)
+    node = ros.create_node("compressing", start_parameter_services=False)
+    compressed = compressed_masks.CompressedMasks(node, Listener(1))
+    until = time.monotonic() + 30
+    while len(tried) < 2 and time.monotonic() < until:
+        compressed.offer(header_of(0), np.zeros((2, 3), np.uint8))
+        time.sleep(0.01)
+    compressed.stop()
+    node.destroy_node()
+    assert len(tried) >= 2
+
+
+def test_the_example_of_the_documents_holds(ros, tmp_path):
+    section = (ROOT / "docs" / "node.md").read_text().split("## Quality of service\n", 1)[1].split("\n## ", 1)[0]
+    file = tmp_path / "params.yaml"
+    file.write_text(section.split("```yaml\n", 1)[1].split("```", 1)[0])
+    arguments = ["--ros-args", "--params-file", str(file)]
+    node = LifecycleNode("segmentation", cli_args=arguments, start_parameter_services=False)
+    try:
+        declare_parameters(node)
+        watch = QosWatch(node)
+        outputs = Outputs(node, watch)
+        now = watch.offer(Image, "~/mask_now", MASK_QOS)
+        receiver = Receiver(node, Image, "/front/image_raw", print, CAMERA_QOS)
+        receiver.stop()
+        offered = {publisher.topic_name.rpartition("/")[2]: publisher.qos_profile for publisher in node.publishers}
+        assert offered["mask"].deadline.nanoseconds == 300_000_000
+        assert now.qos_profile.deadline.nanoseconds == 100_000_000
+        assert now.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+        assert offered["timing"].liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
+        assert offered["timing"].liveliness_lease_duration.nanoseconds == 10**9
+        assert receiver.qos.reliability == ReliabilityPolicy.RELIABLE
+        # And the table above it.
+        table = {
+            row.split("|")[1].strip(): row.split("|")[2:4] for row in section.splitlines() if row.startswith("| `")
+        }
+        for row, (reliability, depth) in table.items():
+            profile = CAMERA_QOS if "subscribed" in row else TIMING_QOS if "timing" in row else MASK_QOS
+            assert profile.reliability.name.lower().replace("_", " ") == reliability.strip()
+            assert profile.depth == int(depth)
+        outputs.destroy()
+        watch.withdraw()
+    finally:
+        node.destroy_node()

@@ -77,7 +77,7 @@ def test_deadlines_overrides_and_png_masks_of_a_running_node(ros, node_process, 
         "qos_overrides./segmentation/mask_now.publisher.deadline": 200_000_000,
         "qos_overrides./segmentation/timing_now.publisher.deadline": 250_000_000,
     }
-    node_process(parameters(mask_deadline_ms=300.0, **overrides))
+    node_process(parameters(mask_deadline_ms=300.0, camera_timeout_ms=0.0, **overrides))
     source = camera()
     source.connect()
     fitting, compressed = [], []
@@ -117,7 +117,7 @@ def test_deadlines_overrides_and_png_masks_of_a_running_node(ros, node_process, 
 
     # No frame comes any more.
     source.wait(lambda: "deadline of 300 ms missed" in source.diagnostics[-1][""].message, "a missed deadline")
-    assert source.diagnostics[-1][""].level >= b"\1"
+    assert source.diagnostics[-1][""].level == b"\1"
     assert int(source.diagnostics[-1]["missed_deadlines.mask"]) > 0
     assert source.diagnostics[-1]["lost_liveliness.timing"] == "0"
 
@@ -304,7 +304,7 @@ class Listener:
         self.begun.set()
         assert self.go_on.wait(60)
         message = SerializedImage(data)
-        self.got.append((message.stamp, cv2.imdecode(message.encoded().data, cv2.IMREAD_UNCHANGED)))
+        self.got.append((message.stamp, cv2.imdecode(np.asarray(message.encoded().data), cv2.IMREAD_UNCHANGED)))
 
 
 def header_of(stamp: int) -> bytes:

@@ -11,7 +11,7 @@ from seg_node.ros.transfer.path import publish_serialized
 from seg_node.ros.transfer.serialized_image import serialized_compressed
 
 FORMAT = "mono8; png compressed "
-"""As ``compressed_image_transport`` writes it for a grey image, and as its subscribers read it."""
+"""Format of the messages, as ``compressed_image_transport`` writes it for a grey image and its subscribers read it."""
 
 # Runs of one value are what a mask consists of: a third of the default's size in half as much time again.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]

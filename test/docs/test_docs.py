@@ -104,7 +104,7 @@ def _literal(node):
 
 def test_launch_arguments_are_parameters(parameters):
     arguments = _launch_arguments(ROOT / "launch" / "segmentation.launch.py")
-    others = {"image", "use_sim_time", "namespace", "params_file", "log_level", "fastdds_profile"}
+    others = {"image", "use_sim_time", "namespace", "name", "params_file", "log_level", "fastdds_profile"}
     assert set(arguments) - others <= set(parameters)
     assert {"model", "engine", "image_transport", "autostart"} <= set(arguments)
     for name in set(arguments) & set(parameters):

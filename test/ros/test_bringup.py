@@ -154,23 +154,27 @@ def test_rviz_shows_what_camera_node_and_overlay_publish(ros, transport, namespa
         "what is shipped stays as it is"
     )
 
-    node = LifecycleNode(name, namespace=namespace or "/", start_parameter_services=False)
-    declare_parameters(node)
-    outputs = Outputs(node, QosWatch(node))
     remaps = [f"{bringup.DEFAULT_NAME}/{topic}:={name}/{topic}" for topic in bringup.FOLLOWED]
     context = ros.context.Context()
     arguments = ["--ros-args", "-r", f"__node:={bringup.overlay_name(name)}", "-r", f"__ns:={namespace or '/'}"]
     ros.init(args=arguments + [word for remap in remaps for word in ("-r", remap)], context=context)
+    # Of a context of its own, too: a lifecycle node stays in the graph until its context has gone.
+    plain = ros.context.Context()
+    ros.init(args=[], context=plain)
     try:
+        node = LifecycleNode(name, namespace=namespace or "/", context=plain, start_parameter_services=False)
+        declare_parameters(node)
+        outputs = Outputs(node, QosWatch(node))
         published = {publisher.topic_name for publisher in node.publishers}
         overlay = made_in(context, OverlayNode)
         assert overlay.get_fully_qualified_name() == bringup.absolute(bringup.overlay_name(name), namespace)
         published |= {publisher.topic_name for publisher in overlay.publishers}
         overlay.destroy_node()
-    finally:
-        context.shutdown()
         outputs.destroy()
         node.destroy_node()
+    finally:
+        context.shutdown()
+        plain.shutdown()
     assert shown(config) == {camera, f"{full}/overlay", f"{full}/mask"}
     assert shown(config) - {camera} <= published
     assert f"{full}/camera_info" in published

@@ -13,6 +13,7 @@ from builtin_interfaces.msg import Time  # noqa: E402
 from helpers.camera import Camera  # noqa: E402
 from helpers.images import encode  # noqa: E402
 from helpers.paths import ROOT  # noqa: E402
+from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
@@ -366,7 +367,10 @@ def test_the_example_of_the_documents_holds(ros, tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(section.split("```yaml\n", 1)[1].split("```", 1)[0])
     arguments = ["--ros-args", "--params-file", str(file)]
-    node = LifecycleNode("segmentation", cli_args=arguments, start_parameter_services=False)
+    # A context of its own, for a lifecycle node stays in the graph until its context has gone.
+    context = Context()
+    ros.init(args=[], context=context)
+    node = LifecycleNode("segmentation", context=context, cli_args=arguments, start_parameter_services=False)
     try:
         declare_parameters(node)
         watch = QosWatch(node)
@@ -393,3 +397,4 @@ def test_the_example_of_the_documents_holds(ros, tmp_path):
         watch.withdraw()
     finally:
         node.destroy_node()
+        context.shutdown()

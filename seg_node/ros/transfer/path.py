@@ -140,9 +140,13 @@ def _round_trip(node: Node) -> str:
     pixels = np.random.default_rng().integers(0, 256, _TRIAL_SIZE, np.uint8)
     sent = serialized_mono8(pixels, SerializedImage(b"\0\1\0\0" + bytes(16)).header)
     came: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-    # A node of its own: the parameters for overriding QoS stay with a node.
+    # A node of its own: the parameters for overriding QoS stay with a node. And of its own name: whoever looks for the
+    # node that -r __node names would find this one, which has none of its services.
     trial = rclpy.create_node(
-        f"_seg_node_trial_{os.getpid()}_{next(_numbers)}", context=node.context, start_parameter_services=False
+        f"_seg_node_trial_{os.getpid()}_{next(_numbers)}",
+        context=node.context,
+        use_global_arguments=False,
+        start_parameter_services=False,
     )
     try:
         topic = f"{trial.get_fully_qualified_name()}/picture"

@@ -98,6 +98,23 @@ class Scene:
         return counts
 
 
+class Clock:
+    """The worker's steady clock, which goes on only when it is told to: however busy the machine is."""
+
+    def __init__(self):
+        self.now = time.monotonic_ns()
+
+    def pass_ms(self, duration: float) -> None:
+        self.now += round(duration * MS)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    held = Clock()
+    monkeypatch.setattr("seg_node.core.propagation.worker.time.monotonic_ns", lambda: held.now)
+    return held
+
+
 @pytest.fixture
 def scene():
     scenes = []
@@ -205,6 +222,21 @@ def test_an_engine_in_trouble_ends_it_until_the_next_inference(scene, what):
     assert s.port.masks[-1][1] == 7
 
 
+def test_a_mask_of_a_frame_that_the_old_model_had_taken_is_not_carried(scene):
+    """The swap comes between the moment in which a frame is taken and that in which its inference begins."""
+    s = scene()
+    s.frame()
+    s.infer(1, 5)
+    taken = s.frame()
+    s.worker.reset("the model was swapped")
+    s.begin(taken)
+    s.worker.finish(taken, np.full(SIZE, 6, np.uint8))
+    s.frame()
+    assert s.last.outcome is NowOutcome.NO_KEYFRAME and s.last.detail == "the model was swapped"
+    s.infer(s.count, 7)
+    assert s.port.masks[-1][1] == 7
+
+
 def test_an_engine_that_is_given_up_while_a_mask_is_carried_has_no_mask_published(scene):
     s = scene()
     s.frame()
@@ -216,7 +248,7 @@ def test_an_engine_that_is_given_up_while_a_mask_is_carried_has_no_mask_publishe
     assert len(s.port.masks) == masks and s.last.detail == "given up"
 
 
-def test_a_mask_that_is_too_old_expires_by_its_stamp(scene):
+def test_a_mask_that_is_too_old_expires_by_its_stamp(scene, clock):
     s = scene(max_age=100.0)
     s.frame()
     s.infer(1, 5)
@@ -229,7 +261,7 @@ def test_a_mask_that_is_too_old_expires_by_its_stamp(scene):
     assert [message for message, *_ in s.port.masks] == [1, 2, 3, 4]
 
 
-def test_a_forecast_counts_into_the_age(scene):
+def test_a_forecast_counts_into_the_age(scene, clock):
     s = scene(max_age=100.0, horizon=33.0)
     s.frame()
     s.frame()
@@ -240,29 +272,27 @@ def test_a_forecast_counts_into_the_age(scene):
     assert s.last.outcome is NowOutcome.EXPIRED and s.port.records[-2][1].keyframe_age == 99.0
 
 
-def test_a_camera_whose_clock_stands_still_does_not_keep_a_mask_alive(scene, monkeypatch):
+def test_a_camera_whose_clock_stands_still_does_not_keep_a_mask_alive(scene, clock):
     s = scene(max_age=100.0)
     s.frame()
     s.infer(1, 5)
-    now = time.monotonic_ns
-    monkeypatch.setattr("seg_node.core.propagation.worker.time.monotonic_ns", lambda: now() + 90 * MS)
+    clock.pass_ms(90)
     s.worker.submit(2, 2, 33 * MS)
     s.settled()
     assert s.last.outcome is NowOutcome.PROPAGATED
-    monkeypatch.setattr("seg_node.core.propagation.worker.time.monotonic_ns", lambda: now() + 180 * MS)
+    clock.pass_ms(90)
     s.worker.submit(3, 3, 33 * MS)
     s.settled()
     assert s.last.outcome is NowOutcome.EXPIRED
 
 
-def test_a_camera_that_was_silent_for_long_starts_anew(scene, monkeypatch):
+def test_a_camera_that_was_silent_for_long_starts_anew(scene, clock):
     s = scene(max_age=100.0)
     s.frame()
     s.infer(1, 5)
-    now = time.monotonic_ns
-    monkeypatch.setattr("seg_node.core.propagation.worker.time.monotonic_ns", lambda: now() + 2000 * MS)
+    clock.pass_ms(2000)
     s.frame()
-    assert s.last.outcome is NowOutcome.NO_KEYFRAME and "no frame came for 20" in s.last.detail
+    assert s.last.outcome is NowOutcome.NO_KEYFRAME and "no frame came for 2000 ms" in s.last.detail
 
 
 def test_faults_have_their_record_and_leave_the_thread_alive(scene):

@@ -92,10 +92,13 @@ class PropagationWorker(Generic[M]):
         self._closed = True
         self._active = False
         self._waiting: _Frame[M] | None = None
+        self._submitted = -1
         self._events: deque[Callable[[], None]] = deque()
         # Of the propagating thread alone.
         self._propagator = Propagator()
         self._newest: _Frame[M] | None = None
+        self._begins_after = -1
+        """Number of the last frame whose mask is not to be carried."""
 
     def start(self) -> None:
         """Begin to accept frames."""
@@ -137,6 +140,7 @@ class PropagationWorker(Generic[M]):
         superseded = None
         with self._condition:
             wanted &= not self._closed
+            self._submitted = number
             if wanted != self._active:
                 # Pictures were missed, or will be.
                 self._active = wanted
@@ -166,8 +170,11 @@ class PropagationWorker(Generic[M]):
         self._tell(lambda: self._finish(number, mask, ended))
 
     def reset(self, reason: str) -> None:
-        """Forget all masks, those of inferences that have begun too, for a reason that the records name."""
-        self._tell(lambda: self._propagator.reset(reason))
+        """Forget all masks, those of all frames that were submitted too, for a reason that the records name."""
+        # One of these frames may be in the hands of what made the old masks, though its inference has not begun.
+        with self._condition:
+            newest = self._submitted
+        self._tell(lambda: self._reset(newest, reason))
 
     def _tell(self, event: Callable[[], None]) -> None:
         with self._condition:
@@ -206,11 +213,16 @@ class PropagationWorker(Generic[M]):
             # No frame's end hangs on it, and the thread must go on.
             self._propagator.reset(_reason(error))
 
+    def _reset(self, newest: int, reason: str) -> None:
+        self._begins_after = newest
+        self._propagator.reset(reason)
+
     def _begin(self, frame: _Frame[M]) -> None:
         if frame.number > self._propagator.number:
             # Superseded here before its turn came, but the segmentation's worker took it.
             self._advance(frame, self._port.picture(frame.message))
-        self._propagator.begin(frame.number, frame.stamp, frame.arrived)
+        if frame.number > self._begins_after:
+            self._propagator.begin(frame.number, frame.stamp, frame.arrived)
 
     def _finish(self, number: int, mask: np.ndarray, ended: int) -> None:
         """Carry the new mask, and to the newest frame at once: its mask comes from an older one so far."""

@@ -2,10 +2,10 @@
 
     python reliability/camera.py FILE --topic /image
 
-A line of FILE is stamp, ``time.monotonic_ns`` just before the frame was published, and order. Lines of stdin are
-commands in JSON: ``{"order": 241, "frames": 3}`` for the next frames, ``{"size": [96, 128]}``,
-``{"encoding": "bgr8"}``, ``{"paused": true}`` and ``{"jump": -5.0}``, seconds by which the stamps jump.
-It ends with stdin.
+A line of FILE is stamp, ``time.monotonic_ns`` just before the frame was published, order, and view, a number that rises
+with each size and each scene. Lines of stdin are commands in JSON: ``{"order": 241, "frames": 3}`` for the next frames,
+``{"size": [96, 128]}``, ``{"cut": true}`` for another scene, ``{"encoding": "bgr8"}``, ``{"paused": true}`` and
+``{"jump": -5.0}``, seconds by which the stamps jump. It ends with stdin.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+import cv2
 import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
@@ -30,6 +31,10 @@ from sensor_msgs.msg import Image
 
 _DIFFERENT = 8
 """Frames of noise, sent in turn: a camera that repeats one is reported as frozen."""
+_STEPS = 30
+"""Pixels by which a moving scene goes to the left, and back again, one with each frame."""
+_GRAIN = 12
+"""Pixels of the camera for each value of a moving scene: as smooth as optical flow can follow."""
 
 
 class Camera(Node):
@@ -40,9 +45,10 @@ class Camera(Node):
         log: file for the lines.
         clock: publish the stamps on ``/clock`` as well.
         loop: seconds after which the stamps begin again; 0 for never. They count from 1000 s instead of the epoch.
+        moving: send a scene that moves, which optical flow can follow, instead of noise.
     """
 
-    def __init__(self, topic: str, log: Path, clock: bool, loop: float):
+    def __init__(self, topic: str, log: Path, clock: bool, loop: float, moving: bool):
         super().__init__(f"camera_{os.getpid()}", start_parameter_services=False)
         qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._publisher = self.create_publisher(Image, topic, qos)
@@ -54,13 +60,24 @@ class Camera(Node):
         self._orders: deque[int] = deque()
         self._encoding = "bgr8"
         self._count = 0
+        self._moving, self._view = moving, 0
         self.paused = False
         self.resize((96, 128))
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Send frames of another height and width."""
+        """Send frames of another height and width, of another scene where it moves."""
         self._size = size
-        self._noise = np.random.default_rng(0).integers(0, NOISE_BELOW, (_DIFFERENT, *size, 3), np.uint8)
+        self._view += 1
+        rng = np.random.default_rng(self._view if self._moving else 0)
+        if not self._moving:
+            self._frames = list(rng.integers(0, NOISE_BELOW, (_DIFFERENT, *size, 3), np.uint8))
+            return
+        height, width = size
+        values = rng.integers(0, NOISE_BELOW, (height // _GRAIN + 2, (width + _STEPS) // _GRAIN + 2, 3), np.uint8)
+        scene = cv2.resize(values, (width + _STEPS, height), interpolation=cv2.INTER_LINEAR)
+        there = [scene[:, step : step + width].copy() for step in range(_STEPS)]
+        # Copies, for the first byte is the order.
+        self._frames = there + [frame.copy() for frame in there[-2:0:-1]]
 
     def obey(self, command: dict) -> None:
         """Do what a line of stdin says."""
@@ -68,12 +85,12 @@ class Camera(Node):
         self._encoding = command.get("encoding", self._encoding)
         self.paused = command.get("paused", self.paused)
         self._jump += round(command.get("jump", 0) * 1e9)
-        if "size" in command:
-            self.resize(tuple(command["size"]))
+        if "size" in command or command.get("cut"):
+            self.resize(tuple(command.get("size", self._size)))
 
     def send(self) -> None:
         """Publish the next frame."""
-        frame = self._noise[self._count % _DIFFERENT]
+        frame = self._frames[self._count % len(self._frames)]
         self._count += 1
         order = self._orders.popleft() if self._orders else int(Order.NONE)
         frame[0, 0, 0] = order
@@ -88,7 +105,7 @@ class Camera(Node):
         message.data = array.array("B", frame.tobytes())
         if self._clock:
             self._clock.publish(Clock(clock=message.header.stamp))
-        self._log.write(f"{stamp} {time.monotonic_ns()} {order}\n")
+        self._log.write(f"{stamp} {time.monotonic_ns()} {order} {self._view}\n")
         self._publisher.publish(message)
 
 
@@ -100,9 +117,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=30.0, help="Hz")
     parser.add_argument("--clock", action="store_true", help="publish /clock")
     parser.add_argument("--loop", type=float, default=0.0, help="seconds after which the stamps begin again")
+    parser.add_argument("--moving", action="store_true", help="send a scene that moves instead of noise")
     options = parser.parse_args()
     rclpy.init(args=[])
-    camera = Camera(options.topic, options.log, options.clock, options.loop)
+    camera = Camera(options.topic, options.log, options.clock, options.loop, options.moving)
     commands: queue.Queue[dict | None] = queue.Queue()
 
     def listen() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import diagnosis_rows  # noqa: F401
 import engine_rows  # noqa: F401
+import now_rows  # noqa: F401
 import system_rows  # noqa: F401
 from rows import FAULTS, Fault, Seen, Skipped, Stage
 from tqdm import tqdm

@@ -1,10 +1,11 @@
 """Writes down what segmentation nodes publish, in a process that shares nothing with them, the camera or the referee.
 
-    python reliability/observer.py FILE NODE... [--confidence]
+    python reliability/observer.py FILE NODE... [--confidence] [--now]
 
-A line of FILE is JSON: ``kind`` (``mask``, ``record`` or ``report``), ``node``, ``at`` (``time.monotonic_ns``), and
-of a mask ``stamp`` and ``category`` (of all pixels, -1 if they differ); of a record ``stamp``, ``outcome``, ``model``
-and ``detail``; of a report on ``/diagnostics`` ``level``, ``message`` and ``values``. It ends with stdin.
+A line of FILE is JSON: ``kind`` (``mask``, ``record``, ``report``, and with --now ``mask_now`` and ``record_now``),
+``node``, ``at`` (``time.monotonic_ns``), and of a mask ``stamp``, ``size`` and ``category`` (of all pixels, -1 if they
+differ); of a record ``stamp``, ``outcome``, ``model`` and ``detail``, of one of a mask of now ``values`` in place of
+the model; of a report on ``/diagnostics`` ``level``, ``message`` and ``values``. It ends with stdin.
 """
 
 import argparse
@@ -36,31 +37,39 @@ class Observer(Node):
         log: file for the lines.
         nodes: fully qualified names.
         confidence: subscribe to that, too, so that it is computed.
+        now: subscribe to the mask of now and its records, too, so that it is computed.
     """
 
-    def __init__(self, log: Path, nodes: list[str], confidence: bool):
+    def __init__(self, log: Path, nodes: list[str], confidence: bool, now: bool):
         super().__init__(f"observer_{os.getpid()}", start_parameter_services=False)
         self._log = log.open("w", buffering=1)
         self._nodes = {f"{node}: segmentation": node for node in nodes}
         for node in nodes:
-            self.create_subscription(Image, f"{node}/mask", lambda m, n=node: self._on_mask(n, m), _LOSSLESS_QOS)
-            self.create_subscription(
-                DiagnosticArray, f"{node}/timing", lambda m, n=node: self._on_record(n, m), _LOSSLESS_QOS
-            )
+            for suffix in ("", "_now") if now else ("",):
+                self._watch(node, suffix)
             if confidence:
                 self.create_subscription(Image, f"{node}/confidence", lambda _: None, _LOSSLESS_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, _LOSSLESS_QOS)
 
-    def _on_mask(self, node: str, message: Image) -> None:
+    def _watch(self, node: str, suffix: str) -> None:
+        mask, record = f"mask{suffix}", f"record{suffix}"
+        self.create_subscription(Image, f"{node}/{mask}", lambda m: self._on_mask(mask, node, m), _LOSSLESS_QOS)
+        self.create_subscription(
+            DiagnosticArray, f"{node}/timing{suffix}", lambda m: self._on_record(record, node, m), _LOSSLESS_QOS
+        )
+
+    def _on_mask(self, kind: str, node: str, message: Image) -> None:
         pixels = bytes(message.data)
         uniform = pixels.count(pixels[0]) == len(pixels) == message.height * message.width
-        self._write("mask", node, stamp=stamp_ns(message.header), category=pixels[0] if uniform else -1)
+        size = message.height, message.width
+        self._write(kind, node, stamp=stamp_ns(message.header), size=size, category=pixels[0] if uniform else -1)
 
-    def _on_record(self, node: str, message: DiagnosticArray) -> None:
+    def _on_record(self, kind: str, node: str, message: DiagnosticArray) -> None:
         status = message.status[0]
-        detail = next((pair.value for pair in status.values if pair.key == "detail"), "")
-        stamp = stamp_ns(message.header)
-        self._write("record", node, stamp=stamp, outcome=status.message, model=status.hardware_id, detail=detail)
+        values = {pair.key: pair.value for pair in status.values}
+        about = {"values": values} if kind == "record_now" else {"model": status.hardware_id}
+        detail = values.get("detail", "")
+        self._write(kind, node, stamp=stamp_ns(message.header), outcome=status.message, detail=detail, **about)
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -80,9 +89,10 @@ def main() -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("nodes", nargs="+")
     parser.add_argument("--confidence", action="store_true", help="subscribe to it, so that it is computed")
+    parser.add_argument("--now", action="store_true", help="subscribe to the mask of now, so that it is computed")
     options = parser.parse_args()
     rclpy.init(args=[])
-    observer = Observer(options.log, options.nodes, options.confidence)
+    observer = Observer(options.log, options.nodes, options.confidence, options.now)
     executor = SingleThreadedExecutor()
     executor.add_node(observer)
 

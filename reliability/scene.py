@@ -133,6 +133,8 @@ class Sent:
     at: int
     """``time.monotonic_ns`` just before it was published."""
     order: int
+    view: int
+    """Rises with each size, and with each scene."""
 
 
 class Camera(Script):
@@ -172,7 +174,7 @@ class Observer(Script):
         file = folder / "observed.jsonl"
         self._lines = Lines(file)
         self._seen: dict[str, dict[str, list[dict]]] = {
-            node: {"mask": [], "record": [], "report": []} for node in nodes
+            node: {"mask": [], "record": [], "report": [], "mask_now": [], "record_now": []} for node in nodes
         }
         super().__init__(["observer.py", str(file), *nodes, *options], folder / "observer.log", prefix, **changes)
 
@@ -195,6 +197,16 @@ class Observer(Script):
         """Reports of a node on ``/diagnostics`` in the order of arrival."""
         self._refresh()
         return self._seen[node]["report"]
+
+    def masks_now(self, node: str = NODE) -> list[dict]:
+        """Masks of now of a node in the order of arrival; none without ``--now``."""
+        self._refresh()
+        return self._seen[node]["mask_now"]
+
+    def records_now(self, node: str = NODE) -> list[dict]:
+        """Records of masks of now of a node in the order of arrival; none without ``--now``."""
+        self._refresh()
+        return self._seen[node]["record_now"]
 
 
 @dataclass

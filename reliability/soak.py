@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from bundles import broken_bundles, constant_bundle
+from now_books import NowBooks
 from orders import Order
 from rclpy.context import Context
 from scene import NODE, Books, Scene, wait
@@ -42,6 +43,8 @@ JUDGED_FROM_MIN = 10.0
 MOST_MB_PER_H = 1.0
 MOST_P99_RATIO = 1.1
 
+_MAX_AGE_MS = 1000.0
+"""The node's ``propagate_max_age_ms``."""
 _PERIOD_S = 10.0
 """Between the beginnings of two faults."""
 _QUIET_S = 2.0
@@ -88,8 +91,13 @@ class Soak:
         self._bundles = [str(constant_bundle(folder, name, number).path) for number, name in enumerate(("one", "two"))]
         self._broken = list(broken_bundles(folder / "broken"))
         self._swaps = 0
+        self.now = NowBooks(scene, _MAX_AGE_MS)
         self.node: NodeProcess = scene.start_node(
-            self._bundles[0], warm_up_size=list(SIZE), inference_timeout_ms=300.0, failure_limit=100
+            self._bundles[0],
+            warm_up_size=list(SIZE),
+            inference_timeout_ms=300.0,
+            failure_limit=100,
+            propagate_max_age_ms=_MAX_AGE_MS,
         )
         self._camera = self._start_camera()
         self.faults: dict[str, Callable[[], None]] = {
@@ -116,7 +124,7 @@ class Soak:
         return Struck(name, began, time.monotonic_ns())
 
     def _start_camera(self):
-        camera = self._scene.start_camera(rate=RATE)
+        camera = self._scene.start_camera("--moving", rate=RATE)
         camera.command(size=SIZE)
         return camera
 
@@ -160,6 +168,7 @@ class Soak:
     def _load_anew(self) -> None:
         self._scene.settle()
         self._scene.end_of_life()
+        self.now.end_of_life()
         for transition in (CLEAN_UP, CONFIGURE, ACTIVATE):
             self._supervisor.change(transition)
 
@@ -181,7 +190,8 @@ def soak(minutes: float, folder: Path) -> dict:
     samples: list[Sample] = []
     struck: list[Struck] = []
     done = threading.Event()
-    with Scene(folder) as scene, scene.supervisor() as supervisor:
+    # Somebody listens to the mask of now all the time: what it needs must hold as well.
+    with Scene(folder, options=["--now"]) as scene, scene.supervisor() as supervisor:
         run = Soak(scene, folder, supervisor)
         names = list(run.faults)
         scene.mask_after(time.monotonic_ns())
@@ -210,9 +220,10 @@ def soak(minutes: float, folder: Path) -> dict:
         finally:
             done.set()
             watcher.join()
-        books = scene.balance()
+        books, now = scene.balance(), run.now.balance()
         latency = _undisturbed(scene, struck)
-    return report(minutes, samples, struck, latency, books)
+        checks = run.now.checks()
+    return report(minutes, samples, struck, latency, books, now, checks)
 
 
 def _undisturbed(scene: Scene, struck: list[Struck]) -> np.ndarray:
@@ -225,8 +236,16 @@ def _undisturbed(scene: Scene, struck: list[Struck]) -> np.ndarray:
     return found[quiet]
 
 
-def report(minutes: float, samples: list[Sample], struck: list[Struck], latency: np.ndarray, books: Books) -> dict:
-    """Trends and verdicts of a run."""
+def report(
+    minutes: float,
+    samples: list[Sample],
+    struck: list[Struck],
+    latency: np.ndarray,
+    books: Books,
+    now: Books,
+    checks: dict[str, bool],
+) -> dict:
+    """Trends and verdicts of a run; ``now`` and ``checks`` are those of the mask of now."""
     begin = samples[0].at + WARM_UP * (samples[-1].at - samples[0].at)
     kept = [s for s in samples if s.at >= begin]
     hours = np.array([(s.at - samples[0].at) / 3.6e12 for s in kept])
@@ -252,9 +271,14 @@ def report(minutes: float, samples: list[Sample], struck: list[Struck], latency:
         "machine": setting(),
         "faults": dict(Counter(fault.name for fault in struck)),
         "books": asdict(books) | {"lost": books.lost},
+        "books_now": asdict(now) | {"lost": now.lost},
+        "checks_now": checks,
         "trends": trends,
         "verdicts": verdicts if judged else {},
-        "holds": not books.unaccounted and (all(verdicts.values()) or not judged),
+        "holds": not books.unaccounted
+        and not now.unaccounted
+        and all(checks.values())
+        and (all(verdicts.values()) or not judged),
         "samples": [asdict(s) for s in samples],
         "struck": [asdict(fault) for fault in struck],
         "latency": [[int(at), round(ms, 3)] for at, ms in latency],
@@ -306,6 +330,11 @@ def main() -> int:
     books = result["books"]
     print(f"frames: {books['sent']} sent, {books['received']} received, {books['outcomes']}")
     print(f"unaccounted: {books['unaccounted']} {'; '.join(books['faults'])}")
+    now = result["books_now"]
+    print(f"masks of now: {now['masks']}, {now['outcomes']}")
+    print(f"unaccounted: {now['unaccounted']} {'; '.join(now['faults'])}")
+    for check, holds in result["checks_now"].items():
+        print(f"{'ok ' if holds else 'NOT'} masks of now: {check}")
     print(f"trends: {json.dumps(result['trends'])}")
     for verdict, holds in result["verdicts"].items():
         print(f"{'ok ' if holds else 'NOT'} {verdict}")

@@ -363,10 +363,11 @@ def test_odd_frames_are_masked_and_reported(node_process, ros, tmp_path):
         camera.close()
 
 
-@pytest.mark.parametrize("row", ["stuck_inference", "hot_swap", "pulled_camera", "clocks_apart"])
+@pytest.mark.parametrize("row", ["stuck_inference", "hot_swap", "pulled_camera", "clocks_apart", "now_stuck_inference"])
 def test_bad_day(ros, row, tmp_path):
     import diagnosis_rows  # noqa: F401
     import engine_rows  # noqa: F401
+    import now_rows  # noqa: F401
     from rows import FAULTS, Stage
 
     seen = FAULTS[row].act(Stage(tmp_path, quick=True))
@@ -392,4 +393,7 @@ def test_command(ros, script, options, file, tmp_path):
     for row in result["rows"] if script == "chaos.py" else [result]:
         for books in row["books"] if script == "chaos.py" else [row["books"]]:
             assert books["unaccounted"] == 0 and books["masks"] > 0, books
+    if script == "soak.py":
+        now = result["books_now"]
+        assert now["unaccounted"] == 0 and now["masks"] > 0 and all(result["checks_now"].values()), done.stdout
     assert "unaccounted" in done.stdout

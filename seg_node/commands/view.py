@@ -71,12 +71,13 @@ def _view(options: argparse.Namespace) -> None:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
+    from seg_node.ros.frame_source import SOURCES
     from seg_node.web.live.live import Live
     from seg_node.web.live.pictures import Pictures
     from seg_node.web.live.server import LiveServer
     from seg_node.web.live.watcher import Watcher
 
-    live, pictures = Live(), Pictures()
+    live, pictures = Live(), {source: Pictures() for source in SOURCES}
     with contextlib.ExitStack() as stack:
         drive = None if options.attach else load_drive(options, options.topic)
         if drive:

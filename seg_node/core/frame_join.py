@@ -4,6 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.timing import FrameRecord, Outcome
 
 M = TypeVar("M")
@@ -15,7 +16,7 @@ class Frame(Generic[M]):
 
     image: M | None = None
     mask: M | None = None
-    record: FrameRecord | None = None
+    record: FrameRecord | NowRecord | None = None
 
 
 class FrameJoin(Generic[M]):
@@ -53,9 +54,9 @@ class FrameJoin(Generic[M]):
         self._frame(stamp).mask = mask
         return self._settle(stamp)
 
-    def add_record(self, stamp: int, record: FrameRecord) -> Frame[M] | None:
+    def add_record(self, stamp: int, record: FrameRecord | NowRecord) -> Frame[M] | None:
         """Add a timing record; returns the frame if that makes it complete."""
-        if record.outcome is not Outcome.MASKED:
+        if record.outcome not in (Outcome.MASKED, NowOutcome.PROPAGATED):
             self._waiting.pop(stamp, None)
             return None
         self._frame(stamp).record = record
@@ -77,3 +78,49 @@ class FrameJoin(Generic[M]):
     def _give_up(self) -> None:
         _, frame = self._waiting.popitem(last=False)
         self.incomplete += frame.mask is not None
+
+
+class NowJoin(FrameJoin[M]):
+    """The same with masks of now, whose stamps are those of the times for which they hold.
+
+    A mask that comes again for its frame, when an inference has ended, is passed over: the next frame's is on its way.
+    """
+
+    def __init__(self, capacity: int = 32):
+        super().__init__(capacity)
+        self._masks: OrderedDict[int, M] = OrderedDict()
+        self._records: OrderedDict[int, tuple[int, NowRecord]] = OrderedDict()
+
+    def clear(self) -> None:
+        """See ``FrameJoin``."""
+        super().clear()
+        self._masks.clear()
+        self._records.clear()
+
+    def add_mask(self, stamp: int, mask: M) -> Frame[M] | None:
+        """Add a mask, of the time for which it holds; returns the frame if that makes it complete."""
+        if (known := self._records.pop(stamp, None)) is not None:
+            return self._pair(*known, mask)
+        self._masks[stamp] = mask
+        if len(self._masks) > self._capacity:
+            self._masks.popitem(last=False)
+            self.incomplete += 1
+        return None
+
+    def add_record(self, stamp: int, record: NowRecord) -> Frame[M] | None:
+        """Add a record, of the frame; returns the frame if that makes it complete."""
+        if record.outcome is not NowOutcome.PROPAGATED:
+            return None if record.again else super().add_record(stamp, record)
+        target = stamp + round(1e6 * record.horizon)
+        if (mask := self._masks.pop(target, None)) is not None:
+            return self._pair(stamp, record, mask)
+        self._records[target] = stamp, record
+        if len(self._records) > self._capacity:
+            self._records.popitem(last=False)
+        return None
+
+    def _pair(self, stamp: int, record: NowRecord, mask: M) -> Frame[M] | None:
+        if record.again:
+            return None
+        super().add_mask(stamp, mask)
+        return super().add_record(stamp, record)

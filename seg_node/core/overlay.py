@@ -5,6 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from seg_node.core.propagation.record import NowRecord
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, colorize
 from seg_node.core.timing import FrameRecord
 
@@ -50,8 +51,11 @@ def annotate(painted: np.ndarray, caption: str) -> None:
     _write(painted, caption, (bar // 4, 0), bar, width - bar // 2)
 
 
-def caption(record: FrameRecord) -> str:
-    """One line about a frame: model, time in the node, age, and whether it was late."""
+def caption(record: FrameRecord | NowRecord) -> str:
+    """One line about a frame: model, time in the node, age, and whether it was late; of a mask of now, its source."""
+    if isinstance(record, NowRecord):
+        ahead = f"   {record.horizon:.0f} ms ahead" if record.horizon else ""
+        return f"mask of now   inferred {record.keyframe_age:.0f} ms before{ahead}   {record.total:.0f} ms"
     parts = [record.model, f"{record.total:.0f} ms", age_text(record.age)]
     return "   ".join([*parts, "LATE"] if record.late else parts)
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from rosbags import rosbag2
 from rosbags.typesys import Stores, get_typestore
@@ -16,14 +17,18 @@ from seg_node.bags.drive import Drive, Frame
 from seg_node.bags.images import decode
 from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError
 from seg_node.core.overlay import paint
-from seg_node.rig.frames import Run
+from seg_node.core.timing import stamp_ns
+from seg_node.rig.frames import NowObservation, Run
 from seg_node.rig.player import to_message
-from seg_node.ros.messages import record_to_diagnostics
+from seg_node.ros.mask_of_now import now_status
+from seg_node.ros.messages import diagnostics, record_to_diagnostics
 
 NODE = "/segmentation"
 MASK_TOPIC = f"{NODE}/mask/compressed"
 OVERLAY_TOPIC = f"{NODE}/overlay/compressed"
 TIMING_TOPIC = f"{NODE}/timing"
+MASK_NOW_TOPIC = f"{NODE}/mask_now/compressed"
+TIMING_NOW_TOPIC = f"{NODE}/timing_now"
 
 _TIMING = "diagnostic_msgs/msg/DiagnosticArray"
 _QUALITY = 85
@@ -37,9 +42,10 @@ def write_annotated_bag(path: Path, drive: Drive, run: Run) -> None:
     """Write what was played and what came of it as a new rosbag2 (mcap).
 
     Log times are those of the run, put where the drive begins: each image when it was published, its mask (PNG) and
-    overlay (JPEG) when the mask arrived, its timing record when that arrived. Played back, the bag shows masks as
-    late as they were. Header stamps are the recorded ones. Topics of the drive keep their names; ground truth and
-    calibration come with each image.
+    overlay (JPEG) when the mask arrived, its timing record when that arrived; masks of now and their records likewise,
+    where the run listened to them. Played back, the bag shows masks as late as they were. Header stamps are the
+    recorded ones, those of masks of now the times for which they hold. Topics of the drive keep their names; ground
+    truth and calibration come with each image.
 
     Args:
         path: folder to create.
@@ -72,6 +78,9 @@ def _events(drive: Drive, run: Run) -> Iterator[Event]:
     """All messages, frame by frame: pictures are made one at a time, and readers of a bag sort it by time."""
     image = PurePosixPath(drive.topic)
     info_topic = str((image.parent if image.name == "compressed" else image).with_name("camera_info"))
+    nows: dict[int, list[NowObservation]] = {}
+    for now in run.nows or ():
+        nows.setdefault(now.index, []).append(now)
     for seen in run.frames:
         frame = drive.frames[seen.frame]
         message = to_message(frame)
@@ -89,6 +98,19 @@ def _events(drive: Drive, run: Run) -> Iterator[Event]:
         if seen.record is not None:
             record = record_to_diagnostics(seen.record, header, NODE)
             yield seen.sent if seen.recorded is None else seen.recorded, TIMING_TOPIC, _TIMING, record
+        for now in nows.get(seen.index, ()):
+            yield from _now_events(now, header)
+
+
+def _now_events(now: NowObservation, header: Header) -> Iterator[Event]:
+    """A mask of now, where there is one, and its record; ``header`` is that of the frame."""
+    if now.mask is not None:
+        target = stamp_ns(header) + round(1e6 * now.record.horizon)
+        stamp = Time(sec=target // 10**9, nanosec=target % 10**9)
+        ahead = Header(stamp=stamp, frame_id=header.frame_id)
+        yield now.mask.arrived, MASK_NOW_TOPIC, COMPRESSED_IMAGE, _png(now.mask.decode(), ahead)
+    level, texts, values = now_status(now.record, NODE)
+    yield now.recorded, TIMING_NOW_TOPIC, _TIMING, diagnostics(header, texts[0], bytes([level]), *texts[1:], values)
 
 
 def _compressed(topic: str) -> str:

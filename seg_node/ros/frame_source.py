@@ -9,15 +9,20 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_node.core.errors import UndecodableError
-from seg_node.core.frame_join import Frame, FrameJoin
+from seg_node.core.frame_join import Frame, FrameJoin, NowJoin
 from seg_node.core.images import to_bgr
 from seg_node.core.timing import stamp_ns
+from seg_node.ros.mask_of_now import now_record
 from seg_node.ros.messages import frame_record, read_mono8
 
 CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Best effort fits every publisher; some depth, for the frame that is masked may come while another is drawn."""
 MASK_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 TIMING_QOS = QoSProfile(depth=100, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+
+
+SOURCES = ("mask", "mask_now")
+"""Topics of a segmentation node that hold masks: of a frame whenever it is inferred, and of every frame."""
 
 
 class FrameSource:
@@ -28,22 +33,28 @@ class FrameSource:
         camera: topic of the camera; of the type ``CompressedImage`` where it ends with /compressed.
         segmentation: name of the segmentation node, relative or absolute.
         on_frame: called with each complete frame, by the node's executor.
+        source: one of ``SOURCES``.
     """
 
-    def __init__(self, node: Node, camera: str, segmentation: str, on_frame: Callable[[Frame], None]):
-        self.join: FrameJoin[Image | CompressedImage] = FrameJoin()
+    def __init__(
+        self, node: Node, camera: str, segmentation: str, on_frame: Callable[[Frame], None], source: str = "mask"
+    ):
+        now = source == "mask_now"
+        self.source = source
+        self.join: FrameJoin[Image | CompressedImage] = NowJoin() if now else FrameJoin()
         self.images = 0
         """Camera images that came so far."""
         self.unreadable = 0
         """Messages that nobody can make sense of."""
         self._node = node
         self._on_frame = on_frame
+        self._read = now_record if now else frame_record
         self._subscriptions: list = []
         kind = CompressedImage if camera.endswith("/compressed") else Image
         self._topics = [
             (kind, camera, self._on_image, CAMERA_QOS),
-            (Image, f"{segmentation}/mask", self._on_mask, MASK_QOS),
-            (DiagnosticArray, f"{segmentation}/timing", self._on_timing, TIMING_QOS),
+            (Image, f"{segmentation}/{source}", self._on_mask, MASK_QOS),
+            (DiagnosticArray, f"{segmentation}/{'timing_now' if now else 'timing'}", self._on_timing, TIMING_QOS),
         ]
 
     @property
@@ -76,7 +87,7 @@ class FrameSource:
     def _on_timing(self, message: DiagnosticArray) -> None:
         for status in message.status:
             try:
-                record = frame_record(status)
+                record = self._read(status)
             except ValueError as error:
                 self.refuse(error)
             else:

@@ -11,13 +11,18 @@ from std_msgs.msg import Header
 from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import annotate, caption, paint
-from seg_node.ros.frame_source import FrameSource, decode_frame
+from seg_node.ros.frame_source import SOURCES, FrameSource, decode_frame
 from seg_node.ros.messages import bgr8_image, diagnostics
 from seg_node.ros.parameters import TRANSPORTS, Spec, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
 
 PARAMETERS = {
     "alpha": Spec(0.5, "Share of the categories' colours in the overlay.", range=(0.0, 1.0)),
+    "source": Spec(
+        "mask",
+        "What is painted: mask, what was inferred; or mask_now, carried to every frame, which the node then computes.",
+        choices=SOURCES,
+    ),
     "image_transport": Spec("raw", "Subscribe to image or image/compressed.", choices=TRANSPORTS, read_only=True),
 }
 
@@ -33,7 +38,8 @@ class OverlayNode(Node):
     """Paints the masks of a segmentation node, and relays the camera's calibration beside them.
 
     Subscribes, only while somebody subscribes to what comes of it, to ``image`` (or ``image/compressed``),
-    ``segmentation/mask`` and ``segmentation/timing``, and to ``camera_info``. Publishes, beside the mask,
+    ``segmentation/mask`` and ``segmentation/timing`` (or ``segmentation/mask_now`` and ``segmentation/timing_now``, by
+    the parameter ``source``), and to ``camera_info``. Publishes, beside the mask,
 
     * ``segmentation/overlay``: bgr8, camera-sized, with the header of the camera's message;
     * ``segmentation/camera_info``: the camera's messages as they are. Whoever projects an image by its calibration
@@ -54,8 +60,8 @@ class OverlayNode(Node):
         self._info_subscription = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         compressed = self.get_parameter("image_transport").value == "compressed"
-        camera = "image/compressed" if compressed else "image"
-        self._source = FrameSource(self, camera, "segmentation", self._on_frame)
+        self._camera = "image/compressed" if compressed else "image"
+        self._source = self._listen_to(self.get_parameter("source").value)
         # On a steady clock: with use_sim_time the others stand still while no bag plays.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DEMAND_S, self._follow_demand, clock=steady)
@@ -68,7 +74,13 @@ class OverlayNode(Node):
     def _on_parameters(self, parameters: list[Parameter]):
         return refusal("; ".join(filter(None, map(self._check, parameters))))
 
+    def _listen_to(self, source: str) -> FrameSource:
+        return FrameSource(self, self._camera, "segmentation", self._on_frame, source)
+
     def _follow_demand(self) -> None:
+        if (source := self.get_parameter("source").value) != self._source.source:
+            self._source.want(False)
+            self._source = self._listen_to(source)
         self._source.want(self._overlay.get_subscription_count() > 0)
         wanted = self._info.get_subscription_count() > 0
         if wanted and self._info_subscription is None:

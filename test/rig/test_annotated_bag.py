@@ -17,15 +17,18 @@ from std_msgs.msg import Header  # noqa: E402
 
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.reader import BagError, BagReader, deserialize  # noqa: E402
+from seg_node.core.propagation.record import NowOutcome, NowRecord  # noqa: E402
 from seg_node.core.taxonomy import PALETTE_RGB, Category  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
 from seg_node.rig.annotated import (  # noqa: E402
+    MASK_NOW_TOPIC,
     MASK_TOPIC,
     OVERLAY_TOPIC,
+    TIMING_NOW_TOPIC,
     TIMING_TOPIC,
     write_annotated_bag,
 )
-from seg_node.rig.frames import ArrivedMask, FrameObservation, Run  # noqa: E402
+from seg_node.rig.frames import ArrivedMask, FrameObservation, NowObservation, Run  # noqa: E402
 from seg_node.ros.messages import record_to_diagnostics  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -128,6 +131,29 @@ def test_timing_is_what_the_node_published(drive, run, tmp_path):
     assert records[1].header.frame_id == drive.frames[1].frame_id
     values = {item.key: item.value for item in records[0].status[0].values}
     assert (values["inference"], values["age"], values["late"]) == ("30.125", "40.500", "true")
+
+
+def test_masks_of_now_hold_for_the_time_that_their_stamp_says(drive, run, tmp_path):
+    carried = NowRecord(NowOutcome.PROPAGATED, total=8.5, keyframe=7, keyframe_age=90.5, frames=2, horizon=33.25)
+    carried.residual = 2.5
+    missing = NowRecord(NowOutcome.EXPIRED, total=1.5, detail="too old")
+    pixels = np.full((360, 640), Category.FLAT, np.uint8)
+    mask = ArrivedMask(START + 9 * MS, pixels.shape, zlib.compress(pixels.tobytes()))
+    run.nows = [NowObservation(0, carried, START + 10 * MS, mask), NowObservation(1, missing, START + 105 * MS, None)]
+    write_annotated_bag(tmp_path / "bag", drive, run)
+
+    ((time, message),) = read(tmp_path / "bag", MASK_NOW_TOPIC)
+    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    assert (time, stamp) == (9, drive.frames[0].stamp + 33_250_000)
+    np.testing.assert_array_equal(cv2.imdecode(message.data, cv2.IMREAD_UNCHANGED), pixels)
+    records = read(tmp_path / "bag", TIMING_NOW_TOPIC)
+    assert [(time, message.status[0].message) for time, message in records] == [(10, "propagated"), (105, "expired")]
+    stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for _, message in records]
+    assert stamps == [frame.stamp for frame in drive.frames[:2]]
+    values = {item.key: item.value for item in records[0][1].status[0].values}
+    assert (values["keyframe_age"], values["horizon_ms"], values["residual"]) == ("90.500", "33.250000", "2.50")
+    again = open_drive(tmp_path / "bag")
+    assert (again.topic, again.mask_topic) == (drive.topic, drive.mask_topic), "it is no ground truth"
 
 
 def test_raw_images_stay_raw_and_undecodable_ones_have_no_overlay(drive, run, tmp_path):

@@ -1,6 +1,7 @@
 """Painting, joining what belongs to one frame, and the overlay node over DDS."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import re
@@ -16,8 +17,9 @@ import yaml
 from helpers.blue_bundle import blue_bundle, blue_mask, blue_scene
 from helpers.paths import ROOT
 
-from seg_node.core.frame_join import FrameJoin
+from seg_node.core.frame_join import FrameJoin, NowJoin
 from seg_node.core.overlay import age_text, annotate, caption, paint
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.core.timing import FrameRecord, Outcome
 
@@ -85,6 +87,42 @@ def test_frames_are_joined_in_whatever_order_their_parts_come(order):
         assert (frame is not None) == (part == order[-1])
     assert (frame.image, frame.mask, frame.record) == ("image", "mask", MASKED)
     assert (join.waiting, join.incomplete) == (0, 0)
+
+
+CARRIED = NowRecord(NowOutcome.PROPAGATED, total=8.4, keyframe=1, keyframe_age=120.4, frames=3, horizon=33.0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("image", "mask", "record"))))
+def test_masks_of_now_are_joined_by_the_time_for_which_they_hold(order):
+    join: NowJoin[str] = NowJoin()
+    for part in order:
+        add: dict[str, Callable] = {
+            "image": lambda: join.add_image(7, "image"),
+            "mask": lambda: join.add_mask(7 + 33_000_000, "mask"),
+            "record": lambda: join.add_record(7, CARRIED),
+        }
+        frame = add[part]()
+        assert (frame is not None) == (part == order[-1])
+    assert (frame.image, frame.mask, frame.record) == ("image", "mask", CARRIED)
+    again = dataclasses.replace(CARRIED, again=True)
+    for first, second in itertools.permutations(
+        [lambda: join.add_mask(7 + 33_000_000, "mask"), lambda: join.add_record(7, again)]
+    ):
+        assert first() is second() is None, "the frame has been shown"
+    assert (join.waiting, join.incomplete) == (0, 0)
+
+
+def test_frames_without_a_mask_of_now_do_not_wait():
+    join: NowJoin[str] = NowJoin(capacity=4)
+    for stamp in range(100):
+        join.add_image(stamp, "image")
+        join.add_record(stamp, NowRecord(NowOutcome.EXPIRED))
+    assert (join.waiting, join.incomplete) == (0, 0)
+    for stamp in range(100):
+        join.add_mask(stamp, "a mask whose record is lost")
+        join.add_record(10**9 + stamp, CARRIED)
+    assert join.incomplete == 96
+    assert caption(CARRIED) == "mask of now   inferred 120 ms before   33 ms ahead   8 ms"
 
 
 def test_dropped_frames_do_not_wait():
@@ -235,18 +273,34 @@ def test_overlay_of_the_real_node(node_process, peer, tmp_path):
     client = peer.node.create_client(SetParameters, "/o1/overlay/set_parameters")
     assert client.wait_for_service(60)
 
-    def set_alpha(value: float):
-        future = client.call_async(
-            SetParameters.Request(parameters=[Parameter("alpha", value=value).to_parameter_msg()])
-        )
+    def set_value(name: str, value: float | str):
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
         peer.until(future.done, "an answer")
         return future.result().results[0]
 
-    assert set_alpha(0.9).successful
-    assert not set_alpha(1.5).successful
-    assert not set_alpha(float("nan")).successful
+    assert set_value("alpha", 0.9).successful
+    assert not set_value("alpha", 1.5).successful
+    assert not set_value("alpha", float("nan")).successful
+    assert not set_value("source", "confidence").successful
     bgr, overlay = blue_scene(3), send(3)
     assert np.array_equal(pixels(overlay)[middle], paint(bgr, blue_mask(bgr), 0.9)[middle])
+
+    assert peer.node.count_subscribers("/o1/segmentation/mask_now") == 0, "nothing is computed that nobody asked for"
+    assert set_value("source", "mask_now").successful
+    peer.until(lambda: peer.node.count_subscribers("/o1/segmentation/mask_now") == 1, "the overlay node listens to it")
+    message = CompressedImage(format="png", data=cv2.imencode(".png", bgr)[1].tobytes())
+    sent = itertools.count(9000 * 10**9, 20_000_000)
+
+    def carried() -> list:
+        stamp = next(sent)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        camera.publish(message)
+        return [overlay for overlay in overlays if overlay.header.stamp.sec >= 9000]
+
+    peer.until(carried, "the overlay of a mask of now")
+    # The scene stands still.
+    same = pixels(carried()[-1])[middle] == paint(bgr, blue_mask(bgr), 0.9)[middle]
+    assert same.mean() > 0.99
 
     peer.ignore("/o1/segmentation/overlay")
     peer.until(lambda: peer.node.count_subscribers("/o1/image/compressed") == 1, "the overlay node stops listening")

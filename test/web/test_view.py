@@ -23,6 +23,7 @@ from helpers.browser import Browser, find_chromium
 
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, Category
 from seg_node.core.timing import FrameRecord, Outcome
 from seg_node.web.live.hints import Situation, explain
@@ -55,6 +56,22 @@ def test_figures_of_a_hand_worked_case():
     now += WINDOW_S
     found = live.snapshot()
     assert (found["received"], found["total"], found["recent"]) == (203, None, [])
+
+
+def test_masks_of_now_of_the_last_seconds():
+    now = 100.0
+    live = Live(lambda: now)
+    assert live.snapshot()["now"] is None, "nobody listens"
+    for age in (100.0, 120.0, 140.0):
+        live.add_now(NowRecord(NowOutcome.PROPAGATED, total=8.0, keyframe=1, keyframe_age=age))
+    live.add_now(NowRecord(NowOutcome.PROPAGATED, again=True, total=9.0, keyframe=1, keyframe_age=40.0))
+    found = live.snapshot()["now"]
+    # Three frames in five seconds; the one that came again is no frame.
+    assert (found["rate"], found["keyframe_age"]["p50"], found["why"]) == (0.6, 110.0, "")
+    live.add_now(NowRecord(NowOutcome.EXPIRED, detail="too old"))
+    assert live.snapshot()["now"]["why"] == "expired: too old"
+    now += 6.0
+    assert live.snapshot()["now"] is None
 
 
 def test_ages_of_a_recording_are_no_latency():
@@ -164,13 +181,14 @@ def test_frames_that_cannot_be_read_are_passed_over(pictures):
 @pytest.fixture
 def server(pictures) -> Iterator[SimpleNamespace]:
     """A server in this process on a free port."""
+    from seg_node.web.live.pictures import Pictures
     from seg_node.web.live.server import LiveServer
 
-    live = Live()
-    with LiveServer("127.0.0.1", 0, live, pictures) as served:
+    live, nows = Live(), Pictures()
+    with LiveServer("127.0.0.1", 0, live, {"mask": pictures, "mask_now": nows}) as served:
         thread = threading.Thread(target=served.serve_forever)
         thread.start()
-        yield SimpleNamespace(url=served.url, port=served.server_address[1], live=live, pictures=pictures)
+        yield SimpleNamespace(url=served.url, port=served.server_address[1], live=live, pictures=pictures, nows=nows)
         served.shutdown()
         thread.join()
 
@@ -199,6 +217,11 @@ def test_routes(server):
     server.pictures.offer(frame(1))
     status, kind, body = get(f"{server.url}/picture.jpg")
     assert (status, kind, body[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert not server.nows.wanted, "the node computes no masks that nobody asked for"
+    server.nows.offer(frame(2))
+    status, kind, other = get(f"{server.url}/picture.jpg?of=mask_now")
+    assert (status, kind, server.nows.wanted) == (200, "image/jpeg", True) and other != body
+    assert get(f"{server.url}/picture.jpg?of=mask")[2] == body
     server.live.add(MASKED)
     assert first_event(server.url)["masked"] == 1
 
@@ -237,6 +260,7 @@ def test_a_name_that_was_pointed_here_is_refused(server):
         ("/picture.jpg?seen=-1", "GET", 400, "seen is '-1'"),
         ("/picture.jpg?seen=" + "9" * 5000, "GET", 400, "expected the number of a picture"),
         ("/picture.jpg?seen=%D9%A1", "GET", 400, "expected the number"),
+        ("/picture.jpg?of=confidence", "GET", 400, "of is 'confidence'; expected mask or mask_now"),
         ("/", "POST", 501, "Unsupported method"),
         ("/" + "a" * 70000, "GET", 414, "Too Long"),
     ],
@@ -380,6 +404,17 @@ def test_page_fits_a_telephone_and_the_dark(server):
             "bars in the legend's colours"
         )
         assert "void: what belongs to no category" in page.evaluate("document.body.innerText")
+        assert page.evaluate("document.getElementById('now').hidden") and not server.nows.wanted
+        page.evaluate("document.querySelector('[value=mask_now]').click()")
+        for _ in range(3):
+            server.live.add_now(NowRecord(NowOutcome.PROPAGATED, total=8.0, keyframe=1, keyframe_age=120.0))
+        server.nows.offer(frame(2))
+        page.wait_for("document.getElementById('picture').dataset.source === 'mask_now'")
+        page.wait_for("document.getElementById('now-age').innerText.startsWith('120 ms')")
+        assert page.cut() == [] and page.dim() == []
+        page.evaluate("document.querySelector('[value=mask]').click()")
+        server.pictures.offer(frame(3))
+        page.wait_for("document.getElementById('picture').dataset.source === 'mask'")
 
 
 def test_attached_to_nothing(view):

@@ -9,7 +9,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
@@ -28,7 +28,7 @@ _PICTURE_S = 5.0
 _LINGER_S = 0.2
 _LINGER_READS = 64
 
-_ROUTES = "/, /events, /picture.jpg?seen=N, /labels.json"
+_ROUTES = "/, /events, /picture.jpg?seen=N&of=mask, /labels.json"
 
 
 class LiveServer(ThreadingHTTPServer):
@@ -38,7 +38,7 @@ class LiveServer(ThreadingHTTPServer):
         host: address to listen on.
         port: 0 takes a free one.
         live: figures.
-        pictures: pictures.
+        pictures: pictures, by what ``of`` asks for; the first one where it does not.
         names: of the server, besides localhost and ``host``; see ``Origins``.
 
     Raises:
@@ -49,7 +49,7 @@ class LiveServer(ThreadingHTTPServer):
     # Connections above the limit are told so, not left waiting.
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, live: Live, pictures: Pictures, names: Collection[str] = ()):
+    def __init__(self, host: str, port: int, live: Live, pictures: Mapping[str, Pictures], names: Collection[str] = ()):
         self.origins = Origins((host, *names))
         self.live, self.pictures = live, pictures
         self.page = (files(__package__) / "page.html").read_bytes()
@@ -145,7 +145,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not (seen.isascii() and seen.isdigit() and len(seen) <= 18):
             self._answer(400, "text/plain", f"seen is {seen[:40]!r}; expected the number of a picture\n".encode())
             return
-        picture = self.server.pictures.another(int(seen), _PICTURE_S)
+        pictures = self.server.pictures
+        of = parse_qs(query).get("of", [next(iter(pictures))])[-1]
+        if of not in pictures:
+            self._answer(400, "text/plain", f"of is {of[:40]!r}; expected {' or '.join(pictures)}\n".encode())
+            return
+        picture = pictures[of].another(int(seen), _PICTURE_S)
         if picture is None:
             self._answer(204, "", b"")
         else:

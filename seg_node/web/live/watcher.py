@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
@@ -10,6 +11,7 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 
 from seg_node.core.timing import Outcome
 from seg_node.ros.frame_source import TIMING_QOS, FrameSource
+from seg_node.ros.mask_of_now import now_record
 from seg_node.ros.messages import frame_record
 from seg_node.web.live.hints import SILENT_S, Situation, explain
 from seg_node.web.live.live import Live
@@ -26,20 +28,22 @@ class Watcher(Node):
     Args:
         target: full name of the segmentation node.
         live: gets the figures.
-        pictures: gets the frames.
+        pictures: get the frames, by the topic of ``SOURCES`` whose masks they show.
         starting: whether this process has just started the node.
     """
 
-    def __init__(self, target: str, live: Live, pictures: Pictures, starting: bool):
+    def __init__(self, target: str, live: Live, pictures: Mapping[str, Pictures], starting: bool):
         super().__init__(f"view_{os.getpid()}", start_parameter_services=False)
         self._target, self._live, self._pictures = target, live, pictures
         self._starting = starting
         self._status, self._heard = "", 0.0
         self._last_drop = ""
         self._camera = ""
-        self._source: FrameSource | None = None
+        self._sources: list[FrameSource] = []
         self._images, self._images_changed = 0, time.monotonic()
         self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, TIMING_QOS)
+        # The node computes no mask of now for it: those who listen to the masks decide.
+        self.create_subscription(DiagnosticArray, f"{target}/timing_now", self._on_timing_now, TIMING_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, TIMING_QOS)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.25, self._follow_demand, clock=steady)
@@ -68,19 +72,29 @@ class Watcher(Node):
                 self._starting &= status.message != "active" and ":" not in status.message
                 self._live.tell(state=status.message, engine=engine)
 
+    def _on_timing_now(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            try:
+                self._live.add_now(now_record(status))
+            except ValueError as error:
+                self.get_logger().warning(f"not readable: {error}", throttle_duration_sec=1.0)
+
     def _follow_demand(self) -> None:
-        if self._source:
-            self._source.want(self._pictures.wanted)
+        for source in self._sources:
+            source.want(self._pictures[source.source].wanted)
 
     def _look(self) -> None:
         """Find the camera, and say what is wrong."""
         cameras = self._subscribed_images()
         # One that is gone for a moment may come back; another one takes its place.
         if cameras and self._camera not in cameras:
-            if self._source:
-                self._source.want(False)
+            for source in self._sources:
+                source.want(False)
             self._camera = cameras[0]
-            self._source = FrameSource(self, self._camera, self._target, self._pictures.offer)
+            self._sources = [
+                FrameSource(self, self._camera, self._target, pictures.offer, name)
+                for name, pictures in self._pictures.items()
+            ]
         heard = time.monotonic() - self._heard < SILENT_S if self._heard else False
         since_record, since_mask = self._live.silence()
         situation = Situation(
@@ -135,7 +149,8 @@ class Watcher(Node):
 
     def _starved(self, since_mask: float) -> bool:
         """Whether masks come and somebody looks, but no camera image has come for a while."""
-        images = self._source.images if self._source and self._source.subscribed else -1
+        subscribed = [source for source in self._sources if source.subscribed]
+        images = sum(source.images for source in subscribed) if subscribed else -1
         if images != self._images or images < 0:
             self._images, self._images_changed = images, time.monotonic()
         return since_mask < SILENT_S < time.monotonic() - self._images_changed

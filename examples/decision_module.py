@@ -1,8 +1,12 @@
 """A decision module: acts on masks, and knows what to do when one is late or missing.
 
+It trusts ``segmentation/mask`` and tracks with ``segmentation/mask_now``: what was inferred decides whether the road is
+free, and what was carried to the present can only take that back, never give it.
+
     python examples/decision_module.py --ros-args -p budget_ms:=300.0
     python examples/decision_module.py --ros-args -r __ns:=/front        # listens to /front/segmentation/...
     python examples/decision_module.py --ros-args -r segmentation/mask:=/masks -r segmentation/timing:=/records
+    python examples/decision_module.py --ros-args -p track:=false        # without the mask of now, which costs the node
 
 It publishes what it decides on ``~/decision``: ``go``, ``yield: ...`` or, where it does not see, ``slow down: ...``.
 """
@@ -10,11 +14,11 @@ It publishes what it decides on ``~/decision``: ``go``, ``yield: ...`` or, where
 import math
 import signal
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -29,6 +33,8 @@ WAITING = 8
 AHEAD_MS = 100.0
 """Time by which a stamp may be ahead of the node's clock: clocks that are synchronised differ by less."""
 DAY_MS = 86_400_000.0
+ROUNDING_MS = 1.0
+"""Times of records are rounded."""
 SILENT_S = 1.0
 """Time without a message after which somebody should look at the topics."""
 REPEAT_S = 10.0
@@ -66,6 +72,32 @@ def trust(record: Mapping[str, str], budget: float) -> tuple[float, str]:
     return budget - oldest, ""
 
 
+def track(record: Mapping[str, str], budget: float) -> tuple[float, str]:
+    """Say how long a mask of now may be tracked with: until what it was carried from is too old.
+
+    Args:
+        record: values of its record on ``timing_now``.
+        budget: age in milliseconds beyond which what was inferred is not to be trusted, carried or not.
+
+    Returns:
+        Milliseconds from now on, and an empty text; or 0, and why it cannot be tracked with.
+    """
+    age, ahead, total = (_number(record, name) for name in ("keyframe_age", "horizon_ms", "total"))
+    if age is None or ahead is None:
+        return 0.0, "the last mask of now does not say how old its source is"
+    if total is None or total < 0:
+        return 0.0, "the last mask of now does not say how long it took"
+    if age < 0 or ahead < 0 or ahead > age + ROUNDING_MS:
+        return 0.0, "the last mask of now is of a time before its source"
+    if age > DAY_MS:
+        return 0.0, f"the source of the last mask of now is {age / DAY_MS:.0f} days old"
+    # The age is that at the time for which the mask holds; that time may be past, or still to come.
+    oldest = max(age, age - ahead + total)
+    if not oldest < budget:
+        return 0.0, f"the source of the last mask of now was {oldest:.0f} ms old"
+    return budget - oldest, ""
+
+
 def _number(record: Mapping[str, str], name: str) -> float | None:
     """A finite number of a record; None where it has none."""
     try:
@@ -73,6 +105,23 @@ def _number(record: Mapping[str, str], name: str) -> float | None:
     except (KeyError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def stamp_of(header: Header) -> int:
+    """Stamp in nanoseconds."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
+
+
+def values_of(status: DiagnosticStatus) -> dict[str, str]:
+    """Values of a record."""
+    return {pair.key: pair.value for pair in status.values}
+
+
+def shares(mask: Image) -> tuple[float, float]:
+    """Shares of road and of people, 0 to 1, of what lies ahead."""
+    rows = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
+    ahead = rows[mask.height // 2 :, mask.width // 4 : -mask.width // 4]
+    return (ahead == FLAT).mean(), (ahead == HUMAN).mean()
 
 
 def how_to_listen(mask_topic: str) -> str:
@@ -91,9 +140,11 @@ class DecisionModule(Node):
         # Older than this, a mask shows where the road was. Choose it by speed: 300 ms are 4 m at 50 km/h.
         # Typed dynamically, so that budget_ms:=300 will do.
         self.budget = float(self.declare_parameter("budget_ms", 300.0, ParameterDescriptor(dynamic_typing=True)).value)
+        follow = self.declare_parameter("track", True).value
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.waiting: OrderedDict[tuple[int, int], dict] = OrderedDict()
-        self.seen_until = self.now()
+        self.waiting: OrderedDict[int, dict] = OrderedDict()
+        self.waiting_now: OrderedDict[int, dict] = OrderedDict()
+        self.seen_until, self.free = self.now(), False
         self.why_not = ""
         self.said, self.said_at = "", -math.inf
         self.looked_at, self.found = -math.inf, ""
@@ -105,6 +156,12 @@ class DecisionModule(Node):
         )
         self.mask_topic, self.timing_topic = masks.topic_name, records.topic_name
         self.came = dict.fromkeys((self.mask_topic, self.timing_topic), self.now())
+        if follow:
+            # Their subscription is what makes the node compute them.
+            self.create_subscription(Image, "segmentation/mask_now", self.on_mask_now, QoSProfile(depth=1))
+            self.create_subscription(
+                DiagnosticArray, "segmentation/timing_now", self.on_timing_now, QoSProfile(depth=100)
+            )
         # Missing masks cause no callback, so somebody has to look at the clock.
         self.create_timer(0.05, self.watch, clock=self.steady)
 
@@ -115,7 +172,7 @@ class DecisionModule(Node):
     def on_mask(self, message: Image) -> None:
         """One half of a frame."""
         self.came[self.mask_topic] = self.now()
-        self.match(message.header, mask=message)
+        self.match(self.waiting, stamp_of(message.header), self.decide, mask=message)
 
     def on_timing(self, message: DiagnosticArray) -> None:
         """The other half; there is one for every frame, masked or dropped."""
@@ -124,21 +181,33 @@ class DecisionModule(Node):
             return
         record = message.status[0]
         if record.message == "masked":
-            self.match(message.header, record=record)
+            self.match(self.waiting, stamp_of(message.header), self.decide, record=values_of(record))
         elif record.message != "superseded":
             # superseded is normal under load: a newer frame is on its way. The others are not.
             self.why_not = f"the last frame was {record.message}"
 
-    def match(self, header: Header, **half) -> None:
-        """Decide once both halves are there."""
-        stamp = (header.stamp.sec, header.stamp.nanosec)
-        frame = self.waiting.setdefault(stamp, {})
+    def on_mask_now(self, message: Image) -> None:
+        """One half of a mask of now, stamped with the time for which it holds."""
+        self.match(self.waiting_now, stamp_of(message.header), self.follow, mask=message)
+
+    def on_timing_now(self, message: DiagnosticArray) -> None:
+        """The other half, stamped with its frame; its horizon leads from there to the time for which the mask holds."""
+        if not message.status or message.status[0].message != "propagated":
+            return
+        record = values_of(message.status[0])
+        if (ahead := _number(record, "horizon_ms")) is not None:
+            stamp = stamp_of(message.header) + round(1e6 * ahead)
+            self.match(self.waiting_now, stamp, self.follow, record=record)
+
+    def match(self, waiting: OrderedDict[int, dict], stamp: int, act: Callable[[Image, dict], None], **half) -> None:
+        """Act once both halves are there."""
+        frame = waiting.setdefault(stamp, {})
         frame |= half
         if len(frame) == 2:
-            del self.waiting[stamp]
-            self.decide(frame["mask"], {pair.key: pair.value for pair in frame["record"].values})
-        while len(self.waiting) > WAITING:
-            self.waiting.popitem(last=False)
+            del waiting[stamp]
+            act(frame["mask"], frame["record"])
+        while len(waiting) > WAITING:
+            waiting.popitem(last=False)
 
     def decide(self, message: Image, record: dict[str, str]) -> None:
         """Act on a mask, if it came in time."""
@@ -146,10 +215,18 @@ class DecisionModule(Node):
         if self.why_not:
             return
         self.seen_until = self.now() + trusted / 1e3
-        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, : message.width]
-        ahead = rows[message.height // 2 :, message.width // 4 : -message.width // 4]
-        road, people = (ahead == FLAT).mean(), (ahead == HUMAN).mean()
+        road, people = shares(message)
+        self.free = people <= 0.01 and road > 0.5
         self.say("yield: somebody is on the road" if people > 0.01 else "go" if road > 0.5 else "yield: no road ahead")
+
+    def follow(self, message: Image, record: dict[str, str]) -> None:
+        """Track: between two masks, take a free road back where somebody has come upon it.
+
+        What is not in a mask of now may be there all the same, so it never makes a road free, nor a mask younger.
+        """
+        tracked, _ = track(record, self.budget)
+        if tracked and self.free and self.now() <= self.seen_until and shares(message)[1] > 0.01:
+            self.say("yield: somebody has come upon the road")
 
     def watch(self) -> None:
         """Say so when the newest usable mask has become too old, and keep saying so."""

@@ -47,6 +47,38 @@ TRUST = [
 ]
 """Values of a record; milliseconds for which its mask is trusted with a budget of 300; why it is not."""
 
+NOW = {"keyframe_age": "120.000", "horizon_ms": "33.333333", "total": "7.500"}
+TRACK = [
+    # Inferred 120 ms before the time for which it holds, which is still to come.
+    (NOW, 180.0, ""),
+    # That time is past by then: 120 ms, and the 60 ms that it took beyond it.
+    (NOW | {"total": "93.333333"}, 120.0, ""),
+    (NOW | {"keyframe_age": "0", "horizon_ms": "0", "total": "0"}, 300.0, ""),
+    # A keyframe that is its own frame, with rounded times.
+    (NOW | {"keyframe_age": "33.333"}, 266.667, ""),
+    (NOW | {"keyframe_age": "299.9"}, 0.1, ""),
+    (NOW | {"keyframe_age": "300"}, 0.0, "the source of the last mask of now was 300 ms old"),
+    (NOW | {"total": "500"}, 0.0, "the source of the last mask of now was 587 ms old"),
+    (NOW | {"keyframe_age": "-1"}, 0.0, "the last mask of now is of a time before its source"),
+    (NOW | {"horizon_ms": "-1"}, 0.0, "the last mask of now is of a time before its source"),
+    (NOW | {"horizon_ms": "200"}, 0.0, "the last mask of now is of a time before its source"),
+    (NOW | {"keyframe_age": "95914168111"}, 0.0, "the source of the last mask of now is 1110 days old"),
+    (NOW | {"total": "-1"}, 0.0, "the last mask of now does not say how long it took"),
+    *(
+        (
+            {key: value for key, value in NOW.items() if key != name},
+            0.0,
+            f"the last mask of now does not say how {what}",
+        )
+        for name, what in (("keyframe_age", "old"), ("horizon_ms", "old"), ("total", "long"))
+    ),
+    ({}, 0.0, "the last mask of now does not say how old its source is"),
+    *((NOW | {"keyframe_age": text}, 0.0, "the last mask of now does not say how old") for text in NOT_A_NUMBER),
+    *((NOW | {"horizon_ms": text}, 0.0, "the last mask of now does not say how old") for text in NOT_A_NUMBER),
+    *((NOW | {"total": text}, 0.0, "the last mask of now does not say how long") for text in NOT_A_NUMBER),
+]
+"""The same of a mask of now."""
+
 LISTEN = {
     "/segmentation/mask": "-r __ns:=/",
     "/view_123/segmentation/mask": "-r __ns:=/view_123",
@@ -61,7 +93,7 @@ TWIN = """
 #include <sstream>
 #include "trust.hpp"
 
-// A line is name=value pairs of a record, separated by tabs, or @ and a topic.
+// A line is name=value pairs of a record, separated by tabs, behind + of a mask of now; or @ and a topic.
 int main()
 {
   for (std::string line; std::getline(std::cin, line);) {
@@ -69,12 +101,13 @@ int main()
       std::cout << how_to_listen(line.substr(1)) << "\\n";
       continue;
     }
+    const bool now = !line.empty() && line[0] == '+';
     Values record;
-    std::istringstream pairs(line);
+    std::istringstream pairs(now ? line.substr(1) : line);
     for (std::string pair; std::getline(pairs, pair, '\\t');) {
       record[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
     }
-    const Trust found = trust(record, 300.0);
+    const Trust found = now ? track(record, 300.0) : trust(record, 300.0);
     std::printf("%.6f\\t%s\\n", found.ms, found.why_not.c_str());
     std::fflush(stdout);
   }
@@ -121,15 +154,20 @@ def _answer(text: str) -> tuple[float, str]:
     return float(trusted), why_not
 
 
-@pytest.mark.parametrize(("record", "trusted", "why_not"), TRUST)
-def test_trust(in_python, record, trusted, why_not):
-    found, reason = in_python.trust(record, 300.0)
+@pytest.mark.parametrize(
+    ("asked", "record", "trusted", "why_not"),
+    [(asked, *case) for asked, table in (("trust", TRUST), ("track", TRACK)) for case in table],
+)
+def test_trust(in_python, asked, record, trusted, why_not):
+    found, reason = getattr(in_python, asked)(record, 300.0)
     assert found == pytest.approx(trusted, abs=1e-6)
     assert reason.startswith(why_not) and bool(reason) == bool(why_not)
 
 
-def test_trust_of_the_twin(in_cpp):
-    for (_, trusted, why_not), text in zip(TRUST, in_cpp([_line(record) for record, _, _ in TRUST]), strict=True):
+@pytest.mark.parametrize(("mark", "table"), [("", TRUST), ("+", TRACK)])
+def test_trust_of_the_twin(in_cpp, mark, table):
+    answers = in_cpp([mark + _line(record) for record, _, _ in table])
+    for (_, trusted, why_not), text in zip(table, answers, strict=True):
         found, reason = _answer(text)
         assert found == pytest.approx(trusted, abs=1e-6)
         assert reason.startswith(why_not) and bool(reason) == bool(why_not)
@@ -148,6 +186,53 @@ def test_twins_trust_alike_and_never_beyond_the_budget(in_python, in_cpp):
         assert _answer(text) == (pytest.approx(trusted, abs=1e-6), why_not), record
         assert (0 < trusted <= 300.0 - float(record["total"]) <= 300.0) if not why_not else trusted == 0, record
     assert 50 < sum(not why_not for _, why_not in answers) < 1950, "a table of one kind proves nothing"
+
+
+def test_twins_track_alike_and_never_beyond_the_budget(in_python, in_cpp):
+    rng = np.random.default_rng(0)
+    texts = [*NOT_A_NUMBER, "-0.0", *map(str, rng.uniform(0, 400, 60)), *map(str, 10 ** rng.uniform(0, 14, 10)), "-20"]
+    records = [
+        {name: text for name, text in zip(NOW, rng.choice(texts, 3), strict=True) if rng.random() < 0.95}
+        for _ in range(2000)
+    ]
+    answers = [in_python.track(record, 300.0) for record in records]
+    for record, (tracked, why_not), text in zip(
+        records, answers, in_cpp(["+" + _line(r) for r in records]), strict=True
+    ):
+        assert _answer(text) == (pytest.approx(tracked, abs=1e-6), why_not), record
+        assert (0 < tracked <= 300.0 - float(record["keyframe_age"]) <= 300.0) if not why_not else tracked == 0, record
+    assert 50 < sum(not why_not for _, why_not in answers) < 1950, "a table of one kind proves nothing"
+
+
+def test_mask_of_now_takes_a_free_road_back_and_never_frees_one(in_python, ros):
+    """Whatever comes on ``mask_now``, only a mask that is trusted says go."""
+    from sensor_msgs.msg import Image
+
+    def mask(category: int) -> Image:
+        return Image(height=8, width=8, step=8, encoding="mono8", data=np.full(64, category, np.uint8))
+
+    module, said = in_python.DecisionModule(), []
+    module.say = said.append
+    inferred = {"age": "50", "total": "40", "late": "false"}
+    try:
+        module.follow(mask(Category.FLAT), NOW)
+        module.follow(mask(Category.HUMAN), NOW)
+        assert said == [], "nothing has been inferred"
+        module.budget = 60_000.0
+        module.decide(mask(Category.FLAT), inferred)
+        module.follow(mask(Category.FLAT), NOW)
+        module.follow(mask(Category.HUMAN), NOW | {"keyframe_age": "nan"})
+        module.follow(mask(Category.HUMAN), NOW)
+        assert said == ["go", "yield: somebody has come upon the road"]
+        module.decide(mask(Category.HUMAN), inferred)
+        module.follow(mask(Category.FLAT), NOW)
+        assert said[2:] == ["yield: somebody is on the road"], "absence in a mask of now proves nothing"
+        module.decide(mask(Category.FLAT), inferred)
+        module.seen_until = module.now() - 1
+        module.follow(mask(Category.HUMAN), NOW)
+        assert said[3:] == ["go"], "the mask behind it is trusted no more"
+    finally:
+        module.destroy_node()
 
 
 def test_how_to_listen_elsewhere(in_python, in_cpp):

@@ -1,7 +1,11 @@
 // A decision module: acts on masks, and knows what to do when one is late or missing.
 //
+// It trusts segmentation/mask and tracks with segmentation/mask_now: what was inferred decides whether the road is
+// free, and what was carried to the present can only take that back, never give it.
+//
 //   ros2 run decision_module_cpp decision_module --ros-args -p budget_ms:=300.0
 //   ros2 run decision_module_cpp decision_module --ros-args -r __ns:=/front    # listens to /front/segmentation/...
+//   ros2 run decision_module_cpp decision_module --ros-args -p track:=false    # without the mask of now
 //
 // It publishes what it decides on ~/decision: "go", "yield: ..." or, where it does not see, "slow down: ...".
 // The same in Python: examples/decision_module.py.
@@ -9,6 +13,7 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -22,6 +27,7 @@
 #include "rcl_interfaces/msg/parameter_descriptor.hpp"
 #include "rclcpp/rclcpp.hpp"
 #include "sensor_msgs/msg/image.hpp"
+#include "std_msgs/msg/header.hpp"
 #include "std_msgs/msg/string.hpp"
 
 #include "trust.hpp"
@@ -43,13 +49,53 @@ constexpr std::chrono::seconds kSilent{1};
 constexpr std::chrono::seconds kRepeat{10};
 constexpr std::chrono::milliseconds kChanged{500};
 
-using Stamp = std::pair<std::int32_t, std::uint32_t>;
+// Nanoseconds.
+using Stamp = std::int64_t;
 
 struct Frame
 {
   Image::ConstSharedPtr mask;
   std::unique_ptr<Values> record;
 };
+
+using Waiting = std::map<Stamp, Frame>;
+
+// Shares of what lies ahead, 0 to 1.
+struct Shares
+{
+  double road = 0.0;
+  double people = 0.0;
+};
+
+Stamp stamp_of(const std_msgs::msg::Header & header)
+{
+  return std::int64_t{1'000'000'000} * header.stamp.sec + header.stamp.nanosec;
+}
+
+std::unique_ptr<Values> values_of(const diagnostic_msgs::msg::DiagnosticStatus & status)
+{
+  auto record = std::make_unique<Values>();
+  for (const auto & pair : status.values) {
+    (*record)[pair.key] = pair.value;
+  }
+  return record;
+}
+
+Shares shares(const Image & mask)
+{
+  std::size_t road = 0, people = 0, all = 0;
+  for (std::size_t row = mask.height / 2; row < mask.height; ++row) {
+    for (std::size_t column = mask.width / 4; column < mask.width - mask.width / 4; ++column) {
+      // Rows may be padded, so they are step bytes apart.
+      const auto category = mask.data[row * mask.step + column];
+      road += category == kFlat;
+      people += category == kHuman;
+      ++all;
+    }
+  }
+  const double count = all ? static_cast<double>(all) : 1.0;
+  return {static_cast<double>(road) / count, static_cast<double>(people) / count};
+}
 }  // namespace
 
 // Matches each mask with its timing record by the header stamp, which is that of the camera's frame.
@@ -68,6 +114,15 @@ public:
     timing_subscription_ = create_subscription<DiagnosticArray>(
       "segmentation/timing", rclcpp::QoS(100),
       [this](DiagnosticArray::ConstSharedPtr message) {on_timing(*message);});
+    if (declare_parameter("track", true)) {
+      // Their subscription is what makes the node compute them.
+      mask_now_subscription_ = create_subscription<Image>(
+        "segmentation/mask_now", rclcpp::QoS(1),
+        [this](Image::ConstSharedPtr message) {on_mask_now(std::move(message));});
+      timing_now_subscription_ = create_subscription<DiagnosticArray>(
+        "segmentation/timing_now", rclcpp::QoS(100),
+        [this](DiagnosticArray::ConstSharedPtr message) {on_timing_now(*message);});
+    }
     // Missing masks cause no callback, so somebody has to look at the clock.
     timer_ = create_wall_timer(std::chrono::milliseconds(50), [this]() {watch();});
   }
@@ -88,9 +143,9 @@ private:
   void on_mask(Image::ConstSharedPtr message)
   {
     mask_came_ = Steady::now();
-    const Stamp stamp{message->header.stamp.sec, message->header.stamp.nanosec};
+    const Stamp stamp = stamp_of(message->header);
     waiting_[stamp].mask = std::move(message);
-    match(stamp);
+    match(waiting_, stamp, [this](const Frame & frame) {decide(*frame.mask, *frame.record);});
   }
 
   // There is a record for every frame, masked or dropped.
@@ -108,30 +163,52 @@ private:
       }
       return;
     }
-    auto record = std::make_unique<Values>();
-    for (const auto & pair : status.values) {
-      (*record)[pair.key] = pair.value;
-    }
-    const Stamp stamp{message.header.stamp.sec, message.header.stamp.nanosec};
-    waiting_[stamp].record = std::move(record);
-    match(stamp);
+    const Stamp stamp = stamp_of(message.header);
+    waiting_[stamp].record = values_of(status);
+    match(waiting_, stamp, [this](const Frame & frame) {decide(*frame.mask, *frame.record);});
   }
 
-  void match(const Stamp & stamp)
+  // A mask of now is stamped with the time for which it holds.
+  void on_mask_now(Image::ConstSharedPtr message)
   {
-    const auto found = waiting_.find(stamp);
+    const Stamp stamp = stamp_of(message->header);
+    waiting_now_[stamp].mask = std::move(message);
+    match(waiting_now_, stamp, [this](const Frame & frame) {follow(*frame.mask, *frame.record);});
+  }
+
+  // Its record is stamped with its frame; the horizon leads from there to the time for which the mask holds.
+  void on_timing_now(const DiagnosticArray & message)
+  {
+    if (message.status.empty() || message.status.front().message != "propagated") {
+      return;
+    }
+    auto record = values_of(message.status.front());
+    const auto ahead = finite(*record, "horizon_ms");
+    if (!ahead || std::abs(*ahead) > kDayMs) {
+      return;
+    }
+    const Stamp stamp = stamp_of(message.header) + std::llround(1e6 * *ahead);
+    waiting_now_[stamp].record = std::move(record);
+    match(waiting_now_, stamp, [this](const Frame & frame) {follow(*frame.mask, *frame.record);});
+  }
+
+  // Acts once both halves are there.
+  template<typename Act>
+  void match(Waiting & waiting, const Stamp stamp, const Act & act)
+  {
+    const auto found = waiting.find(stamp);
     if (found->second.mask && found->second.record) {
       const Frame frame = std::move(found->second);
-      waiting_.erase(found);
-      decide(*frame.mask, *frame.record);
+      waiting.erase(found);
+      act(frame);
     }
     // The oldest stamp goes; where that is the newest frame, a bag has started again and all others go.
-    if (waiting_.size() > kWaiting) {
-      const auto oldest = waiting_.begin();
+    if (waiting.size() > kWaiting) {
+      const auto oldest = waiting.begin();
       if (oldest->first == stamp) {
-        waiting_.erase(std::next(oldest), waiting_.end());
+        waiting.erase(std::next(oldest), waiting.end());
       } else {
-        waiting_.erase(oldest);
+        waiting.erase(oldest);
       }
     }
   }
@@ -145,17 +222,19 @@ private:
     }
     seen_until_ = Steady::now() +
       std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double, std::milli>(trusted.ms));
-    std::size_t road = 0, people = 0, all = 0;
-    for (std::size_t row = mask.height / 2; row < mask.height; ++row) {
-      for (std::size_t column = mask.width / 4; column < mask.width - mask.width / 4; ++column) {
-        // Rows may be padded, so they are step bytes apart.
-        const auto category = mask.data[row * mask.step + column];
-        road += category == kFlat;
-        people += category == kHuman;
-        ++all;
-      }
+    const Shares ahead = shares(mask);
+    free_ = ahead.people <= 0.01 && ahead.road > 0.5;
+    say(ahead.people > 0.01 ? "yield: somebody is on the road" : ahead.road > 0.5 ? "go" : "yield: no road ahead");
+  }
+
+  // Tracks: between two masks, takes a free road back where somebody has come upon it. What is not in a mask of now
+  // may be there all the same, so it never makes a road free, nor a mask younger.
+  void follow(const Image & mask, const Values & record)
+  {
+    const Trust tracked = track(record, budget_ms_);
+    if (tracked.why_not.empty() && free_ && Steady::now() <= seen_until_ && shares(mask).people > 0.01) {
+      say("yield: somebody has come upon the road");
     }
-    say(people * 100 > all ? "yield: somebody is on the road" : road * 2 > all ? "go" : "yield: no road ahead");
   }
 
   // Says so when the newest usable mask has become too old, and keeps saying so.
@@ -234,8 +313,11 @@ private:
   rclcpp::Publisher<String>::SharedPtr decision_;
   rclcpp::Subscription<Image>::SharedPtr mask_subscription_;
   rclcpp::Subscription<DiagnosticArray>::SharedPtr timing_subscription_;
+  rclcpp::Subscription<Image>::SharedPtr mask_now_subscription_;
+  rclcpp::Subscription<DiagnosticArray>::SharedPtr timing_now_subscription_;
   rclcpp::TimerBase::SharedPtr timer_;
-  std::map<Stamp, Frame> waiting_;
+  Waiting waiting_, waiting_now_;
+  bool free_ = false;
   Steady::time_point seen_until_ = Steady::now();
   std::string why_not_;
   Steady::time_point mask_came_ = Steady::now(), timing_came_ = Steady::now();

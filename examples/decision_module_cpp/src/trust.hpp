@@ -1,5 +1,5 @@
 // How long a mask may be acted on: the part of the decision module that needs no ROS.
-// The same in Python: trust and how_to_listen in examples/decision_module.py.
+// The same in Python: trust, track and how_to_listen in examples/decision_module.py.
 
 #ifndef DECISION_MODULE_CPP__TRUST_HPP_
 #define DECISION_MODULE_CPP__TRUST_HPP_
@@ -17,6 +17,8 @@ using Values = std::map<std::string, std::string>;
 // Milliseconds by which a stamp may be ahead of the node's clock: clocks that are synchronised differ by less.
 constexpr double kAheadMs = 100.0;
 constexpr double kDayMs = 86'400'000.0;
+// Times of records are rounded.
+constexpr double kRoundingMs = 1.0;
 
 // Milliseconds for which a mask can be trusted from now on, or 0 and why it cannot.
 struct Trust
@@ -77,6 +79,33 @@ inline Trust trust(const Values & record, double budget_ms)
   }
   if (!(oldest < budget_ms)) {
     return {0.0, "the last mask was " + rounded(oldest) + " ms old"};
+  }
+  return {budget_ms - oldest, ""};
+}
+
+// How long a mask of now may be tracked with: until what it was carried from is too old, or 0 and why it may not.
+// record: values of its record on timing_now; budget_ms: age beyond which what was inferred is not to be trusted.
+inline Trust track(const Values & record, double budget_ms)
+{
+  const auto age = finite(record, "keyframe_age");
+  const auto ahead = finite(record, "horizon_ms");
+  const auto total = finite(record, "total");
+  if (!age || !ahead) {
+    return {0.0, "the last mask of now does not say how old its source is"};
+  }
+  if (!total || *total < 0) {
+    return {0.0, "the last mask of now does not say how long it took"};
+  }
+  if (*age < 0 || *ahead < 0 || *ahead > *age + kRoundingMs) {
+    return {0.0, "the last mask of now is of a time before its source"};
+  }
+  if (*age > kDayMs) {
+    return {0.0, "the source of the last mask of now is " + rounded(*age / kDayMs) + " days old"};
+  }
+  // The age is that at the time for which the mask holds; that time may be past, or still to come.
+  const double oldest = std::max(*age, *age - *ahead + *total);
+  if (!(oldest < budget_ms)) {
+    return {0.0, "the source of the last mask of now was " + rounded(oldest) + " ms old"};
   }
   return {budget_ms - oldest, ""};
 }

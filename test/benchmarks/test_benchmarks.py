@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
 pytest.importorskip("torch", reason="torch is missing: pip install -e .[training]")
 
 
+import confidence_now  # noqa: E402
 import engines  # noqa: E402
 import gpu  # noqa: E402
 import input_size  # noqa: E402
@@ -278,3 +280,52 @@ def test_drives_are_known_by_name(tmp_path, monkeypatch):
     assert known["camvid"](tmp_path) is None, "its data is not here"
     bag = known["turns"](tmp_path)
     assert len(propagation.open_drive(bag).masks) == 3 and known["turns"](tmp_path) == bag, "made once"
+
+
+def counts_of(right: dict[int, int], wrong: dict[int, int]) -> confidence_now.Counts:
+    """Numbers of right and of wrong pixels by class of the network's confidence, all of one residual and age."""
+    counts = confidence_now.Counts.none()
+    for of_class, number in right.items():
+        counts.right[of_class, 0, 0] += number
+        counts.all[of_class, 0, 0] += number
+    for of_class, number in wrong.items():
+        counts.all[of_class, 0, 0] += number
+    return counts
+
+
+def test_a_confidence_is_judged_by_hand():
+    own = confidence_now.table_of(confidence_now.Counts.none(), ())
+    assert confidence_now.judged(counts_of({31: 5}, {0: 5}), own)["auroc"] == 1
+    assert confidence_now.judged(counts_of({7: 5}, {7: 9}), own)["auroc"] == pytest.approx(0.5), "ties count half"
+    # Three of four pairs of a right and a wrong pixel are in order. Confidences are (class + 0.5) / 32.
+    found = confidence_now.judged(counts_of({31: 1, 8: 1}, {16: 1, 0: 1}), own)
+    high, low, middle, least = (31.5 / 32, 8.5 / 32, 16.5 / 32, 0.5 / 32)
+    assert found["auroc"] == pytest.approx(0.75)
+    assert found["brier"] == pytest.approx(((1 - high) ** 2 + (1 - low) ** 2 + middle**2 + least**2) / 4)
+    assert found["ece"] == pytest.approx((1 - high + 1 - low + middle + least) / 4)
+
+
+def test_a_learnt_confidence_is_the_share_of_right_pixels():
+    learnt = confidence_now.Counts.none()
+    learnt.all[31, 0, 0], learnt.right[31, 0, 0] = 10**6, 900_000
+    learnt.all[31, 5, 0], learnt.right[31, 5, 0] = 10**6, 300_000
+    assert confidence_now.table_of(learnt, (0, 2))[31, 0, 0] == pytest.approx(0.6, abs=0.001), "residuals together"
+    by_residual = confidence_now.table_of(learnt, (0, 1))[31]
+    assert by_residual[0, 0] == pytest.approx(0.9, abs=0.001) and by_residual[5, 0] == pytest.approx(0.3, abs=0.001)
+    assert by_residual[3, 0] == pytest.approx(0.6, abs=0.001), "what was never seen says what its confidence says"
+
+
+def test_pixels_of_carried_masks_are_counted_by_age():
+    class Sure:
+        """An engine that says flat everywhere, and is sure of it."""
+
+        def infer(self, bgr, confidence):
+            return np.full(bgr.shape[:2], 1, np.uint8), np.full(bgr.shape[:2], 255, np.uint8)
+
+    drive = propagation.open_drive(propagation.REPOSITORY / "rosbags" / "synthetic_drive", duration=0.5)
+    counts = confidence_now.count("shipped", drive, Sure(), 170.0, frames=10)
+    # Inferences begin with frames 0 and 5 and last five frames: 5 to 9 are carried to, 167 to 300 ms old.
+    seen = [drive.masks[frame.stamp][::2, ::2] for frame in drive.frames[5:10]]
+    assert counts.all.sum() == sum(((mask != 0) & (mask != 255)).sum() for mask in seen)
+    assert counts.right.sum() == sum((mask == 1).sum() for mask in seen)
+    assert counts.all[:31].sum() == 0 and counts.all[..., 2:5].sum() == counts.all.sum()

@@ -91,7 +91,8 @@ def sections(result: Result) -> list[Section]:
         found.append(_age_section(result.streaming))
     if result.now:
         found += _now_sections(result.now)
-    return found
+    # Where no mask came there is nothing to time, and nothing to score by its age.
+    return [section for section in found if section.table[1]]
 
 
 def reading(result: Result) -> list[str]:

@@ -10,13 +10,15 @@ from helpers.made_up import experiment
 
 from seg_node.compare import tables
 from seg_node.compare.consistency import disagreement, flicker
+from seg_node.compare.report import sections
 from seg_node.compare.text import to_text
 from seg_node.core.metrics import scores
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, Category
 from seg_node.core.timing import FrameRecord, Outcome
 from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
+from seg_node.rig.now import score_streaming, summarise_now
 from seg_node.rig.rates import saturated_rate
-from seg_node.rig.scoring import age_of_information
+from seg_node.rig.scoring import age_of_information, summarise
 from seg_node.rig.streaming import confusion_with_misses, instants, streaming_confusions
 
 MS = 10**6
@@ -126,6 +128,27 @@ def test_a_delay_of_exactly_one_frame_costs_what_the_reference_computes():
     found = streaming_scores(late, by_frame)["miou_7"]
     assert found == pytest.approx(independent_miou_7([(truth[i], truth[i - 1]) for i in range(1, 8)]))
     assert 20 < found < 99, "the scene moves, so the delay costs something"
+
+
+def test_report_of_a_run_in_which_no_mask_came_in_time():
+    run = run_of([None] * 3, [None] * 3)
+    run.nows = []
+    result = summarise(run)
+    result.streaming = score_streaming(run, lambda frame: np.full((2, 2), FLAT, np.uint8))
+    result.now = dataclasses.asdict(summarise_now(run))
+    assert result.streaming["mask_by_age"] == result.streaming["mask_now_by_age"] == []
+    shown = sections(result)
+    assert all(section.table[1] for section in shown), "no empty table"
+    assert [section.title for section in shown if "use" in section.title] == ["Masks at the moment of use, percent"]
+
+
+def test_masks_are_scored_by_the_age_of_what_was_inferred():
+    """Frames 100 ms apart, masks that come 150 ms late: each is used 200 ms after its frame."""
+    run = run_of([np.full((1, 1), FLAT, np.uint8)] * 4, [150.0, 250.0, 350.0, 450.0])
+    run.frames = [dataclasses.replace(frame, stamp=frame.sent) for frame in run.frames]
+    found = score_streaming(run, lambda frame: np.full((1, 1), FLAT, np.uint8))
+    assert [(row["from_ms"], row["to_ms"], row["frames"]) for row in found["mask_by_age"]] == [(200, 250, 2)]
+    assert found["mask_by_age"][0]["miou_7"] == 100 and found["mask"]["frames"] == 4
 
 
 def test_a_late_start_is_scored_as_no_answer():

@@ -8,7 +8,9 @@ KILTED := .venv-kilted
 ROS := $(or $(if $(ROS_DISTRO),$(shell $(PYTHON) -c "import rclpy" 2>/dev/null && echo $(ROS_DISTRO))),pypi)
 FROM_PYPI := $(filter pypi,$(ROS))
 
-# Python compiles the few modules that are used when they are; pip would compile all of them.
+# Python compiles the few modules that are used when they are; pip would compile all of them. What is compiled has to be
+# kept, then, even where the image of a container says otherwise: else each process compiles it again as it starts.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = python -m pip install --quiet --disable-pip-version-check --no-compile
 PIP_INSTALL = $(REFUSE_OTHERS)$(VENV)/bin/$(PIP) -c $(VENV)/constraints.txt
 

@@ -36,6 +36,8 @@ def _free_domain() -> int:
 os.environ["ROS_DOMAIN_ID"] = str(_free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.update(default_profile_environment())
+# Hundreds of processes are started here: what the first has compiled is there for the next.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of torch that wait for each other's share take many times as long where another worker has the processor.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

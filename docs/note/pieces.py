@@ -61,7 +61,7 @@ class Pieces:
 
         Nothing stands in the place of a figure whose results are missing: the table or sentence beside it says so.
         """
-        made = {name: figure for name in names if (figure := FIGURES[name](self._results))}
+        made = {n: figure for n in names if (figure := self.figures.get(n) or FIGURES[n](self._results))}
         if not made:
             return ""
         self.figures |= made
@@ -444,7 +444,7 @@ PIECES: dict[str, Callable[..., str]] = {
 
 def _of_comparison(title: str) -> Callable[[Results], Figure | None]:
     def find(results: Results) -> Figure | None:
-        return next((figure for figure in results.comparison_figures if f">{title}</text>" in figure.svg), None)
+        return next((figure for figure in results.comparison_figures if figure.shows(title)), None)
 
     return find
 

@@ -22,7 +22,6 @@ from seg_node.core.report.charts import (
     YELLOW,
     Figure,
     canvas,
-    to_svg,
 )
 from seg_node.core.statistics import mean_known
 from seg_node.core.taxonomy import SCORED_NAMES
@@ -84,9 +83,7 @@ def _latency_distribution(comparison: Comparison) -> Figure | None:
     ax.set(xlabel="camera to mask, ms", ylabel="masks, %", ylim=(0, 101), title="Latency at the recorded rate")
     ax.set_xlim(left=0)
     fig.legend(ncols=2, loc="outside lower center")
-    return Figure(
-        to_svg(fig), "Share of the masks that came within a time, with median and 99th percentile.", _said(said)
-    )
+    return Figure(fig, "Share of the masks that came within a time, with median and 99th percentile.", _said(said))
 
 
 def _stages(comparison: Comparison) -> Figure | None:
@@ -110,7 +107,7 @@ def _stages(comparison: Comparison) -> Figure | None:
         for model, of_model in zip(comparison.models, means, strict=True)
     ]
     return Figure(
-        to_svg(fig),
+        fig,
         "Stages of a frame as the node measured them; transport is the rest of camera to mask.",
         _said(said),
     )
@@ -147,7 +144,7 @@ def _processes(comparison: Comparison) -> Figure | None:
     ax.set_ylim(bottom=0)
     fig.legend(ncols=2, loc="outside lower center")
     return Figure(
-        to_svg(fig),
+        fig,
         "Median latency of each process at the recorded rate; processes above one another ran one after the other.",
         _said(said),
     )
@@ -189,7 +186,7 @@ def _fates(comparison: Comparison) -> Figure | None:
     key = ", ".join(f"{letter} {model.name}" for letter, model in zip(ascii_uppercase, comparison.models, strict=False))
     ax.set(xlabel=f"frames sent, %     {key}", xlim=(0, 100), title="What became of the frames at each rate")
     fig.legend(ncols=3, loc="outside lower center")
-    return Figure(to_svg(fig), "All frames of all runs, warm-up included, by what became of them.", _said(said))
+    return Figure(fig, "All frames of all runs, warm-up included, by what became of them.", _said(said))
 
 
 def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
@@ -221,7 +218,7 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
     ax.margins(x=0.5, y=0.35)
     ax.text(0.02, 0.98, "better: up and left", transform=ax.transAxes, va="top", fontsize=9, color="#555555")
     return Figure(
-        to_svg(fig),
+        fig,
         "Offline accuracy (hollow) forgives latency, streaming accuracy (filled) does not; the line is what latency"
         " costs.",
         _said(said),
@@ -254,7 +251,7 @@ def _categories(comparison: Comparison) -> Figure | None:
     _name_rows(ax, -np.arange(len(SCORED_NAMES)), SCORED_NAMES)
     ax.set(xlabel="IoU, %", xlim=(-2, 102), title="Accuracy by category")
     fig.legend(ncols=2, loc="outside lower center")
-    return Figure(to_svg(fig), "IoU in percent of each category, offline and streaming.", _said(said))
+    return Figure(fig, "IoU in percent of each category, offline and streaming.", _said(said))
 
 
 def _gap(comparison: Comparison) -> Figure | None:
@@ -301,7 +298,7 @@ def _disagreement(comparison: Comparison) -> Figure | None:
     ax.set_ylim(bottom=0)
     median, most = np.median(found.share), int(np.argmax(found.share))
     return Figure(
-        to_svg(fig),
+        fig,
         "Share of the pixels to which the backbones give different categories, offline.",
         f"Median {median:.1f} %, greatest {found.share[most]:.1f} % at {times[most]:.1f} s.",
     )

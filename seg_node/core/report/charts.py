@@ -9,10 +9,12 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB",
@@ -48,11 +50,21 @@ STYLE = {
 class Figure:
     """A picture with its words."""
 
-    svg: str
+    drawing: Canvas
     caption: str
     """What is to be seen."""
     numbers: str
     """The same in numbers, for those who do not see it."""
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG. It takes most of the time of a figure, and is made for who asks for it."""
+        with matplotlib.rc_context(STYLE):
+            return to_svg(self.drawing)
+
+    def shows(self, text: str) -> bool:
+        """Whether these words stand in the picture, as a title or a label of their own."""
+        return any(found.get_text() == text for found in self.drawing.findobj(Text))
 
 
 def canvas(height: float, width: float = 4.6) -> Canvas:
@@ -72,12 +84,12 @@ def to_svg(fig: Canvas) -> str:
 def study_dots(results: Mapping[str, Any]) -> Figure:
     """``miou_7`` of each variant of a study, see ``study_canvas``."""
     with matplotlib.rc_context(STYLE):
-        text = to_svg(study_canvas(results))
+        fig = study_canvas(results)
     said = [
         f"{name}: " + ", ".join(f"{variant} {row['miou_7']['mean']:.1f} %" for variant, row in variants.items())
         for name, variants in results["summary"].items()
     ]
-    return Figure(text, "miou_7 of each seed (dots) and mean (diamond).", "; ".join(said) + ".")
+    return Figure(fig, "miou_7 of each seed (dots) and mean (diamond).", "; ".join(said) + ".")
 
 
 def study_canvas(results: Mapping[str, Any]) -> Canvas:

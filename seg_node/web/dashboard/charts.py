@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from seg_node.core.report.charts import COLOURS, DASHES, HATCHES, MARKERS, STYLE, Figure, canvas, to_svg
+from seg_node.core.report.charts import COLOURS, DASHES, HATCHES, MARKERS, STYLE, Figure, canvas
 from seg_node.core.report.tables import number
 from seg_node.core.taxonomy import SCORED_NAMES
 
@@ -50,9 +50,8 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         above.set(ylabel="loss", title="Training")
         below.set(ylabel="miou_7, %", xlabel="share of the run, %" if relative else "step", ylim=(0, 100))
         fig.legend(loc="outside lower center", ncols=2 if max(map(len, runs)) <= _SHORT else 1)
-        text = to_svg(fig)
     return Figure(
-        text,
+        fig,
         "Above the loss, a moving mean; below miou_7 on a few validation images, where a run was scored on the way.",
         "; ".join(said) + ".",
     )
@@ -88,9 +87,8 @@ def category_bars(models: Mapping[str, Mapping[str, float | None]], title: str) 
         axes.set_xticks(range(len(SCORED_NAMES)), SCORED_NAMES, rotation=30)
         axes.grid(axis="x", visible=False)
         fig.legend(loc="outside lower center", ncols=2)
-        text = to_svg(fig)
     said = [
         f"{name}: " + ", ".join(f"{category} {number(iou.get(category))}" for category in SCORED_NAMES)
         for name, iou in models.items()
     ]
-    return Figure(text, "IoU in percent of each category.", "; ".join(said) + ".")
+    return Figure(fig, "IoU in percent of each category.", "; ".join(said) + ".")

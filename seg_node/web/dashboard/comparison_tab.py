@@ -3,16 +3,18 @@
 import base64
 import datetime
 import html
+from pathlib import Path
 
 import streamlit as st
 
 from seg_node.compare import tables, text
-from seg_node.compare.comparison import ComparisonError, load_comparison
+from seg_node.compare.comparison import Comparison, ComparisonError, load_comparison
 from seg_node.compare.plots import figures
 from seg_node.compare.verdict import judged
+from seg_node.core.report.charts import Figure
 from seg_node.web.dashboard.pictures import image_html
 from seg_node.web.dashboard.results import Results
-from seg_node.web.dashboard.widgets import drawn, show_figure, show_stacked_table, show_table
+from seg_node.web.dashboard.widgets import drawn_alone, show_figure, show_stacked_table, show_table
 
 
 def show(results: Results) -> None:
@@ -22,7 +24,8 @@ def show(results: Results) -> None:
         return
     name = st.selectbox("Comparison", list(results.comparisons))
     try:
-        comparison = judged(load_comparison(results.comparisons[name]))
+        path = results.comparisons[name]
+        comparison, drawings = _read(path, path.stat().st_mtime_ns)
     except ComparisonError as error:
         st.error(str(error))
         return
@@ -40,7 +43,7 @@ def show(results: Results) -> None:
                 show_table(title, shown)
         st.html(f"<p><small>{html.escape(text.now_method(comparison))}</small></p>")
     columns = st.columns(2)
-    for i, figure in enumerate(drawn(figures, comparison)):
+    for i, figure in enumerate(drawings):
         with columns[i % 2]:
             show_figure(figure)
     for picture in comparison.pictures:
@@ -51,6 +54,13 @@ def show(results: Results) -> None:
     if comparison.runs:
         with st.expander("Each rate"):
             show_table("Frames of all repetitions", tables.rates(comparison))
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _read(path: Path, changed: int) -> tuple[Comparison, list[Figure]]:
+    """A comparison and its figures; read again when the file has changed."""
+    comparison = judged(load_comparison(path))
+    return comparison, drawn_alone(lambda: figures(comparison))
 
 
 def _when(created: str) -> str:

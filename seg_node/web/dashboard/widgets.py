@@ -1,8 +1,8 @@
 """What several tabs show in the same way."""
 
+import json
 import threading
 from collections.abc import Callable
-from typing import TypeVar
 
 import streamlit as st
 
@@ -11,16 +11,30 @@ from seg_node.core.report.charts import Figure
 from seg_node.core.report.tables import Table
 from seg_node.web.dashboard.pictures import image_html
 
-T = TypeVar("T")
-
 # Matplotlib's settings belong to the process, and every visitor has a thread.
 _drawing = threading.Lock()
 
 
-def drawn(draw: Callable[..., T], *of: object) -> T:
-    """The result of a function that draws, while no other thread does."""
+def drawn(draw: Callable[..., Figure], *of: object) -> Figure:
+    """The figure that a function draws of what JSON can hold.
+
+    The page is made anew after every click, and drawing takes longer than all the rest: a figure is kept.
+    """
+    return _kept(draw.__qualname__, json.dumps(of), draw, of)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _kept(name: str, content: str, _draw: Callable[..., Figure], _of: tuple) -> Figure:
+    return drawn_alone(lambda: [_draw(*_of)])[0]
+
+
+def drawn_alone(draw: Callable[[], list[Figure]]) -> list[Figure]:
+    """The figures that a function draws, and their SVG, while no other thread draws."""
     with _drawing:
-        return draw(*of)
+        figures = draw()
+        for figure in figures:
+            _ = figure.svg
+        return figures
 
 
 def show_table(title: str, table: Table) -> None:

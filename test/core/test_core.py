@@ -255,7 +255,7 @@ class _Engine:
             raise RuntimeError("thirteen")
         if bgr[0, 0, 0] == 99:
             self.entered.set()
-            assert self.permission.wait(10)
+            assert self.permission.wait(60)
         return bgr[..., 0], bgr[..., 1] if confidence else None
 
 
@@ -351,7 +351,7 @@ def test_newest_frame_wins_and_the_swap_waits_for_the_next_frame():
     segmenter = Segmenter(engine, port, deadline=1e-6)
     segmenter.start()
     segmenter.submit(99)
-    assert engine.entered.wait(10)
+    assert engine.entered.wait(60)
     for message in (1, 2, 3):
         segmenter.submit(message)
     segmenter.engine = _Engine("two")
@@ -387,7 +387,7 @@ def test_the_next_frame_is_masked_while_a_mask_is_published():
             self.permission = threading.Event()
 
         def publish(self, *mask):
-            assert self.permission.wait(10)
+            assert self.permission.wait(60)
             super().publish(*mask)
 
     engine, port, masked = _Engine(), Slow(), []
@@ -422,7 +422,7 @@ def test_a_process_that_ends_in_an_inference_ends_quietly():
         segmenter.submit(1)
         _wait(lambda: segmenter.accounting.snapshot()["masked"])
         segmenter.submit(99)
-        assert engine.entered.wait(10)
+        assert engine.entered.wait(60)
         # By then no executor takes work any more.
         atexit.register(lambda: engine.permission.set() or time.sleep(0.2))
     """

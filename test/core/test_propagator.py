@@ -306,12 +306,12 @@ def test_opencv_gets_its_threads_back_when_the_last_has_left():
         def other():
             with single_threaded_opencv():
                 entered.set()
-                leave.wait(10)
+                leave.wait(60)
 
         thread = threading.Thread(target=other)
         with single_threaded_opencv():
             thread.start()
-            assert entered.wait(10) and cv2.getNumThreads() == 1
+            assert entered.wait(60) and cv2.getNumThreads() == 1
         assert cv2.getNumThreads() == 1, "the other one is still in"
         leave.set()
         thread.join()

@@ -64,7 +64,7 @@ class Camera:
         self._thread.join(10)
         self.node.destroy_node()
 
-    def wait(self, condition, what, timeout=60.0):
+    def wait(self, condition, what, timeout=120.0):
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"timed out: {what}"

@@ -27,7 +27,7 @@ def node(ros):
 
 
 def _wait(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

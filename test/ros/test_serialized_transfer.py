@@ -34,7 +34,7 @@ def ends(node):
     topic = f"transfer_{time.monotonic_ns()}"
     publisher = node.create_publisher(Image, topic, QoSProfile(depth=10))
     subscription = node.create_subscription(Image, topic, lambda data: None, QoSProfile(depth=10), raw=True)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not publisher.get_subscription_count():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -47,7 +47,7 @@ def taker(ends):
 
 
 def _take(taker):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while (taken := taker.take()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)

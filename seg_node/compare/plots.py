@@ -280,7 +280,7 @@ def _gap(comparison: Comparison) -> Figure | None:
         for g in gains
     ]
     return Figure(
-        to_svg(fig),
+        fig,
         "At the moment of use: the newest inferred mask, the same carried to the present, and, as the end of the grey"
         " bar, masks that take no time.",
         _said(said),

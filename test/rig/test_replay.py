@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.blue_bundle import blue_bundle
 from helpers.paths import ROOT
 from helpers.settings import assert_says_where_it_is_of
 
@@ -268,12 +269,13 @@ def test_rate_is_positive(text):
         (30, ["--forecast", "33.3"]),
         (
             8,
-            ["--image-transport", "raw", "--rate", "4", "--model", "fpn_convnextv2"]
+            ["--image-transport", "raw", "--rate", "4", "--model", "{blue}", "--engine", "onnxruntime"]
             + ["--loop", "2", "--clock", "--qos", "reliable"],
         ),
     ],
 )
 def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
+    options = [option.format(blue=blue_bundle(tmp_path).path) for option in options]
     sent = frames * (2 if "--loop" in options else 1)
     arguments = ["--bag", str(DRIVE), "--frames", str(frames), "--out", str(tmp_path), *options]
     run = subprocess.run(
@@ -320,7 +322,8 @@ def _check_masks_of_now(result, asked):
 
 
 def test_replay_into_a_node_that_runs_already(node_process, tmp_path):
-    process = node_process({"autostart": True, "image_transport": "compressed"}, namespace="/car")
+    parameters = {"autostart": True, "image_transport": "compressed", "warm_up_size": [360, 640]}
+    process = node_process(parameters, namespace="/car")
     arguments = ["--bag", str(DRIVE), "--frames", "4", "--rate", "2", "--out", str(tmp_path / "out"), "--no-video"]
     replay = [sys.executable, "-m", "seg_node", "replay", *arguments, "--attach", process.full_name]
     run = subprocess.run(replay, cwd=ROOT, capture_output=True, text=True)

@@ -264,7 +264,7 @@ def shadow():
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
@@ -403,7 +403,7 @@ def test_two_nodes_on_one_topic(ros, shadow, tmp_path):
     children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     assert len(children) == 2
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     for pid in children:
         assert not Path(f"/proc/{pid}").exists(), "a node outlives the shadow mode that started it"
 
@@ -472,7 +472,7 @@ def test_shadow_mode_says_what_it_sees_and_what_it_waits_for(ros, shadow):
         assert f"nothing of the {side} on /{name}/segmentation/timing yet (publishers: 0)" in first
     assert "0 pairs" in first
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert process.stdout.read().splitlines()[-1] == "in all: 0 pairs"
 
 
@@ -552,12 +552,12 @@ def test_attached_nodes_and_frames_without_a_pair(ros, shadow):
             "waiting": 0,
         }
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def test_wrong_models_end_with_a_reason(ros, shadow):
     process = shadow("--models", "fpn_resnet50", "nowhere")
-    assert process.wait(60) == 2
+    assert process.wait(120) == 2
     assert "no bundle 'nowhere'" in process.stdout.read()
 
 
@@ -570,6 +570,6 @@ def test_node_that_dies_ends_shadow_mode(ros, shadow, tmp_path):
         assert line, "shadow mode has ended"
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGKILL)
-    assert process.wait(30) == 1
+    assert process.wait(120) == 1
     assert "challenger/segmentation ended with exit code -9" in process.stdout.read()
     assert not Path(f"/proc/{children[0]}").exists()

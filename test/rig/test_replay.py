@@ -81,6 +81,18 @@ def test_summary_of_a_replay_that_adds_up():
     }
 
 
+def test_a_replay_without_a_mask_has_a_report():
+    from seg_node.compare.report import to_html, to_text
+
+    frames = [frame(1, record(Outcome.SUPERSEDED), None), frame(2, record(Outcome.FAILED), None)]
+    result = summarise(run_of(frames, counters(received=2, masked=0, superseded=1, failed=1)))
+    result.setup = {"drive": "d", "frames": 2, "width": 96, "height": 64, "transport": "raw", "rate": "10"}
+    result.setup |= {"rate_hz": 10.0, "model": "m", "engine": "e"}
+    text, page = to_text(result), to_html(result, None)
+    assert "the counts add up" in text and "milliseconds" not in text
+    assert "0 of the 2 frames that reached the node were masked" in page and "<h2>Latency" not in page
+
+
 def without_record(index: int, latency_ms: int | None = None) -> list[FrameObservation]:
     return [*FRAMES[:index], frame(index + 1, None, latency_ms), *FRAMES[index + 1 :]]
 

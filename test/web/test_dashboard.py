@@ -26,6 +26,8 @@ from seg_node.__main__ import main  # noqa: E402
 from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.writer import BagWriter  # noqa: E402
 from seg_node.compare import tables as comparison_tables  # noqa: E402
+from seg_node.compare.comparison import load_comparison  # noqa: E402
+from seg_node.compare.verdict import judged  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
@@ -38,7 +40,7 @@ from seg_node.web.dashboard.results import Results, find_results  # noqa: E402
 ENGINE = "onnxruntime"
 MODELS = (DEFAULT_MODEL, "fpn_convnextv2")
 RESULTS = ROOT / "docs" / "results"
-DECISION = json.loads((RESULTS / "comparison.json").read_text())["decision"]["sentence"]
+DECISION = judged(load_comparison(RESULTS / "comparison.json")).decision.sentence
 TIMEOUT_S = 300
 
 

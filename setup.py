@@ -77,6 +77,7 @@ setup(
         "pillow",
         "pyyaml",
         "rosbags",
+        "simplejpeg",
         "tqdm",
         "zstandard",
     ],

@@ -13,10 +13,16 @@ from surfaces import ACCEPTED, Surface, expect, refused
 from seg_node.core.errors import UndecodableError
 from seg_node.core.images import ENCODINGS, MAX_PIXELS, MAX_SIDE, EncodedPixels, RawPixels, to_bgr
 
-_ROW_BYTES = {"bgra8": 4, "rgba8": 4, "mono8": 1, "8UC1": 1, "nv12": 1, "mono16": 2, "yuv422": 2, "yuv422_yuy2": 2}
-"""Bytes per pixel of a row; of Bayer patterns 1 or 2, of the others 3."""
+_SAMPLES = {"bgr": 3, "rgb": 3, "bgra": 4, "rgba": 4, "uyvy": 2, "yuyv": 2, "yuv422": 2, "yuv422_yuy2": 2}
+"""Samples of a pixel in a row by the letters of the encoding; one for the others."""
 
-_ODD_ENCODINGS = ("", "BGR8", "bgr8 ", "32FC1", "16UC1", "nv21", "8UC", "8UC999", "bgr8\0", "π", "jpeg", "x" * 10000)
+_ROWS = {"nv12": (3, 2), "nv21": (3, 2), "nv24": (3, 1)}
+"""Rows of data for each row of pixels, where there is more than one plane."""
+
+_ODD_ENCODINGS = ("", "BGR8", "bgr8 ", "32FC2", "16UC", "nv16", "8UC", "8UC999", "bgr8\0", "π", "jpeg", "x" * 10000)
+
+
+_FORMATS = ("jpeg", "png", "", "h264", "bgr8; jpeg compressed bgr8", "x" * 10000)
 
 
 class RawSurface(Surface):
@@ -25,14 +31,13 @@ class RawSurface(Surface):
     def draw(self, rng: Random) -> Case:
         encoding = rng.choice(ENCODINGS)
         height, width = rng.randint(1, 12), rng.randint(1, 12)
-        if encoding == "nv12":
+        if encoding in ("nv12", "nv21"):
             height += height % 2
-        if encoding in ("nv12", "yuv422", "yuv422_yuy2"):
+        if encoding in ("nv12", "nv21", "uyvy", "yuyv", "yuv422", "yuv422_yuy2"):
             width += width % 2
-        bayer = 1 if encoding.endswith("8") else 2
-        pixel = _ROW_BYTES.get(encoding, bayer if encoding.startswith("bayer") else 3)
-        step = width * pixel + rng.choice((0, 0, 1, 6))
-        rows = height * 3 // 2 if encoding == "nv12" else height
+        step = width * _pixel_bytes(encoding) + rng.choice((0, 0, 1, 6))
+        more, less = _ROWS.get(encoding, (1, 1))
+        rows = height * more // less
         case = {
             "height": height,
             "width": width,
@@ -59,6 +64,15 @@ class RawSurface(Surface):
         expect_image(bgr)
         expect(bgr.shape[:2] == (case["height"], case["width"]), f"{bgr.shape} for {case['height']}x{case['width']}")
         return ACCEPTED
+
+
+def _pixel_bytes(encoding: str) -> int:
+    if encoding[0].isdigit():
+        bits, channels = encoding.split("C")
+        return int(bits[:-1]) // 8 * int(channels)
+    return _SAMPLES.get(encoding.rstrip("0123456789"), _SAMPLES.get(encoding, 1)) * (
+        2 if encoding.endswith("16") else 1
+    )
 
 
 class CompressedSurface(Surface):
@@ -93,9 +107,15 @@ class CompressedSurface(Surface):
         elif kind == 2 and data.startswith(b"\x89PNG"):
             # Right checksums, so that what they protect is reached.
             data = with_checksums(damaged(rng, data, self._seeds))
+        elif kind == 3:
+            # A video, as some codecs cut it into packets.
+            data = b"\0\0\0\1" + rng.randbytes(rng.randrange(40))
+        elif kind == 4:
+            # What cameras and phones leave out, or leave behind the end.
+            data = data.removesuffix(b"\xff\xd9") + rng.choice((b"", rng.randbytes(90), b"\0\xff\xda\0" * 40, data))
         elif kind < 9:
             data = damaged(rng, data, self._seeds)
-        return {"format": rng.choice(("jpeg", "png", "", "bgr8; jpeg compressed bgr8", "x" * 10000)), "data": data}
+        return {"format": rng.choice(_FORMATS), "data": data}
 
     def feed(self, case: Case) -> str:
         try:

@@ -34,8 +34,56 @@ pytestmark = pytest.mark.ros
 COLOUR = (40, 90, 200)
 
 
+# The names in sensor_msgs/image_encodings.hpp of Jazzy that are not deprecated there, but for two channels.
+NAMES = [
+    *(f"{order}{bits}" for order in ("rgb", "rgba", "bgr", "bgra", "mono") for bits in (8, 16)),
+    *(f"bayer_{pattern}{bits}" for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)),
+    *(f"{kind}C{n}" for kind in ("8U", "8S", "16U", "16S", "32S", "32F", "64F") for n in (1, 3, 4)),
+    *("uyvy", "yuyv", "nv12", "nv21", "nv24"),
+]
+
+
+def test_every_name_of_ros_and_the_old_ones_are_decoded():
+    assert sorted(ENCODINGS) == sorted([*NAMES, "yuv422", "yuv422_yuy2"])
+    for kind in ("8U", "8S", "16U", "16S", "32S", "32F", "64F"):
+        with pytest.raises(UndecodableError, match=f"^{kind}C2 image: two channels are no picture; yuyv and uyvy"):
+            to_bgr(_image(encoding=f"{kind}C2"))
+        assert np.array_equal(
+            *(
+                to_bgr(_image(encoding=name, step=48, data=array.array("B", bytes(192))))
+                for name in (f"{kind}C", f"{kind}C1")
+            )
+        )
+
+
+def test_old_and_new_names_are_one_encoding():
+    bgr = np.random.default_rng(4).integers(0, 256, (10, 16, 3), np.uint8)
+    for old, new in (("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv")):
+        message = encode(bgr, new)
+        decoded = to_bgr(message)
+        message.encoding = old
+        assert np.array_equal(to_bgr(message), decoded)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "value", "text"),
+    [
+        ("32FC1", 7.5, "32FC1 image holds values from 7.5 to 7.5; as brightness they are 0 to 1. Depths and the like"),
+        ("64FC1", np.nan, "from nan to nan"),
+        ("16SC1", -3, "from -3 to -3; as brightness they are 0 to 32767"),
+        ("8SC1", -128, "from -128 to -128"),
+    ],
+)
+def test_numbers_that_are_no_brightness(encoding, value, text):
+    dtype = {"32F": "<f4", "64F": "<f8", "16S": "<i2", "8SC": "i1"}[encoding[:3]]
+    rows = np.full((4, 6), value, dtype)
+    message = _image(encoding=encoding, step=rows.strides[0], data=array.array("B", rows.tobytes()))
+    with pytest.raises(UndecodableError, match=text):
+        to_bgr(message)
+
+
 def _expected(bgr, encoding):
-    if encoding in ("mono8", "8UC1", "mono16"):
+    if encoding in ("mono8", "mono16") or encoding.endswith("C1"):
         return np.repeat(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
     return bgr
 
@@ -44,7 +92,7 @@ def _expected(bgr, encoding):
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_encodings(encoding, padding, bigendian):
-    lossless = not encoding.startswith(("bayer", "yuv", "nv12"))
+    lossless = not encoding.startswith(("bayer", "yuv", "uyvy", "yuyv", "nv"))
     if lossless:
         bgr = np.random.default_rng(1).integers(0, 256, (10, 16, 3), np.uint8)
     else:
@@ -54,10 +102,12 @@ def test_encodings(encoding, padding, bigendian):
     decoded = to_bgr(encode(bgr, encoding, padding, bigendian))
     assert decoded.flags.c_contiguous
     difference = np.abs(decoded.astype(int) - _expected(bgr, encoding))
-    assert difference.max() <= (0 if lossless or encoding.startswith("bayer") else 3)
+    # Seven bits hold half of the values of eight.
+    allowed = 1 if encoding.startswith("8S") else 0 if lossless or encoding.startswith("bayer") else 3
+    assert difference.max() <= allowed
 
 
-@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.startswith(("yuv", "nv12"))])
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e.startswith(("yuv", "uyvy", "nv"))])
 def test_subsampled_encodings_keep_places(encoding):
     bgr = np.full((12, 16, 3), COLOUR, np.uint8)
     bgr[4:8, 6:10] = (200, 30, 60)
@@ -90,6 +140,10 @@ def _image(**changes):
         (_image(step=2**32 - 1), "4 rows of step 4294967295 take 17179869180"),
         (_image(encoding="nv12", width=5), "5x4"),
         (_image(encoding="nv12", height=3), "6x3"),
+        (_image(encoding="nv21", width=5), "nv21 image is 5x4"),
+        (_image(encoding="nv24", step=5), "step is 5 bytes, but a row of 6 nv24 pixels takes 6"),
+        (_image(encoding="nv24", step=6, data=array.array("B", bytes(71))), "12 rows of step 6 take 72"),
+        (_image(encoding="uyvy", width=5), "5 wide"),
         (_image(encoding="yuv422", width=5), "5 wide"),
         (_image(encoding="bayer_rggb8", width=1, height=1, step=1, data=array.array("B", b"1")), "1x1"),
     ],
@@ -116,13 +170,13 @@ def test_rare_encodings_go_through_cv_bridge(monkeypatch):
 
     class CvBridge:
         def imgmsg_to_cv2(self, message, desired_encoding):
-            if message.encoding != "32FC3":
+            if message.encoding != "32FC5":
                 raise TypeError(message.encoding)
             assert desired_encoding == "bgr8"
             return image[:, ::-1]
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
-    decoded = to_bgr(_image(encoding="32FC3"))
+    decoded = to_bgr(_image(encoding="32FC5"))
     assert np.array_equal(decoded, image[:, ::-1]) and decoded.flags.c_contiguous
     with pytest.raises(UndecodableError, match="^cv_bridge cannot convert '32FC7': 32FC7$"):
         to_bgr(_image(encoding="32FC7"))

@@ -67,6 +67,8 @@ _CLASSES = {
     "compressed": "image_surfaces:CompressedSurface",
     "bundle": "bundle_surface:BundleSurface",
     "bag": "bag_surface:BagSurface",
+    "mcap": "mcap_surface:McapSurface",
+    "dataset": "dataset_surface:DatasetSurface",
     "parameters": "parameter_surface:ParameterSurface",
     "http": "http_surface:HttpSurface",
 }

@@ -132,14 +132,14 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
     Raises:
         UserError: a key is unknown or missing, or a value is out of range; the message names it.
     """
-    values = yaml.safe_load(Path(path).read_text())
+    values = _yaml(Path(path).read_text(), path)
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a YAML mapping")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise UserError(f"override {override!r} is not of the form key=value")
-        _set(values, key, yaml.safe_load(value))
+        _set(values, key, _yaml(value, f"override {override!r}"))
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(values) - known):
         raise UserError(f"unknown key {', '.join(unknown)}; there are {', '.join(sorted(known))}")
@@ -147,6 +147,16 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainingConfig:
         return TrainingConfig(**values)
     except TypeError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _yaml(text: str, where: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        if text.startswith("{name}"):
+            # A pattern of names, for which YAML wants quotes that a shell takes away.
+            return text
+        raise UserError(f"{where} is not YAML: {error}") from error
 
 
 def _set(values: dict, key: str, value: Any) -> None:

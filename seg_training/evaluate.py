@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, load_bundle
 from seg_node.core.engines import Engine, create_engine
-from seg_node.core.errors import UserError
+from seg_node.core.errors import NoResultError, UserError
 from seg_node.core.metrics import confusion_matrix
 from seg_node.core.network import FrameSegmenter, SegmentationNetwork
 from seg_node.core.taxonomy import CATEGORY_NAMES, Category
-from seg_training.datasets import Dataset, has_root, open_dataset
+from seg_training.datasets import Dataset, has_root, open_dataset, report
 from seg_training.provenance import metrics_name, roots_of, val_sets_of, with_roots
 from seg_training.quality import Observations, border_f1, confidence_counts, summarise
 
@@ -67,7 +67,10 @@ def run(options: argparse.Namespace) -> int:
     bundle = load_bundle(options.bundle)
     specs = _data_sets(bundle, options)
     # All of them first: what is wrong with the last one is not to be said after minutes.
-    for spec, dataset in zip(specs, [open_dataset(spec) for spec in specs], strict=True):
+    datasets = [open_dataset(spec) for spec in specs]
+    if not options.json and (text := report(datasets)):
+        print(text, flush=True)
+    for spec, dataset in zip(specs, datasets, strict=True):
         plots = options.plots and (options.plots if len(specs) == 1 else options.plots / metrics_name(spec))
         figures = score(bundle, dataset, options.engine, options.precision, options.block, options.every, plots)
         print(json.dumps(figures) if options.json else scores_table(bundle.name, figures))
@@ -113,7 +116,12 @@ def score(
 
     Returns:
         What ``evaluate`` prints and a manifest keeps: the figures of ``quality.summarise``, on what, and with what.
+
+    Raises:
+        NoResultError: no pixel of the data set has a label.
     """
+    if getattr(dataset, "unlabelled", None) == len(dataset):
+        raise NoResultError(f"nothing to score with: no pixel of {dataset.description} has a label")
     samples = Subset(dataset, range(0, len(dataset), every))
     runner = create_engine(bundle, engine, precision=precision)
     observations = observe(runner, (samples[i] for i in range(len(samples))), len(samples))

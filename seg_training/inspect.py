@@ -18,7 +18,7 @@ from seg_node.core.overlay import paint
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, Category
 from seg_training.augmentation import Augmentation, AugmentationConfig
 from seg_training.config import Stage, TrainingConfig, load_config
-from seg_training.datasets import Dataset, open_dataset
+from seg_training.datasets import Dataset, open_dataset, report
 
 _TILE = 320
 """Width of a picture in a sheet, pixels."""
@@ -44,8 +44,13 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides)
     AugmentationConfig.of(config.augmentation)  # refused before minutes of reading
     datasets = {f"{use}{n}": open_dataset(s) for use in ("train", "val") for n, s in enumerate(getattr(config, use), 1)}
+    if text := report(datasets.values()):
+        print(text, flush=True)
     shares = {label: category_shares(dataset, options.samples) for label, dataset in datasets.items()}
     print(shares_table(datasets, shares))
+    for label, values in shares.items():
+        if values[-1] == 1:
+            print(f"warning: no pixel of {label} has a label; there is nothing to learn from it, nor to score with")
 
     options.out.mkdir(parents=True, exist_ok=True)
     plot = options.out / "shares.png"

@@ -18,12 +18,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from seg_node.core.errors import RunError, UserError
+from seg_node.core.errors import NoResultError, RunError, UserError
 from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork, computes_faster_in_bf16
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_training.config import TrainingConfig, load_config
-from seg_training.datasets import open_dataset
+from seg_training.datasets import open_dataset, report
 from seg_training.encoder_weights import ENCODER_WEIGHTS, load_from_file, load_packaged, normalisation
 from seg_training.evaluate import evaluate, predictor
 from seg_training.export import export_run
@@ -80,6 +80,7 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
 
     Raises:
         UserError: the folder holds a run with another configuration, or the data is not what was announced.
+        NoResultError: no pixel that was trained on has a label.
         KeyboardInterrupt: SIGINT or SIGTERM, after writing a checkpoint.
     """
     stopping = _stop_on_signals()
@@ -98,22 +99,25 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
     network = start(config)
     datasets = [open_dataset(spec) for spec in config.train]
     val_sets = [open_dataset(spec) for spec in config.val]
+    if main and progress is None and (text := report([*datasets, *val_sets])):
+        print(text, flush=True)
+    shares = category_shares(datasets, config)
     folder = prepare_folder(config, [d.description for d in datasets]) if main else run_folder(config)
     ema = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (config.ema * config.steps))), use_buffers=True
     ).to(accelerator.device)
-    criterion = make_loss(config.loss, category_shares(datasets, config), config.weight_softness).to(accelerator.device)
+    criterion = make_loss(config.loss, shares, config.weight_softness).to(accelerator.device)
     optimizer = torch.optim.AdamW(parameter_groups(network, config), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
 
-    step = 0
+    step = labelled = 0
     parts = {"network": network, "ema": ema, "optimizer": optimizer, "schedule": schedule}
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        step = state["step"]
+        step, labelled = state["step"], state.get("labelled", 1)
 
     samples = Samples(datasets, plan([len(d) for d in datasets], config), config)
     share = config.batch_size // ranks
@@ -145,7 +149,9 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
         )
         total = 0.0
         for part in range(config.accumulate):
-            images, target = (tensor.to(accelerator.device, non_blocking=True) for tensor in next(batches))
+            images, target = next(batches)
+            labelled += int((target != NO_LABEL).sum())
+            images, target = (tensor.to(accelerator.device, non_blocking=True) for tensor in (images, target))
             last = part == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 logits = model(images.float().contiguous(memory_format=torch.channels_last))
@@ -174,13 +180,19 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
             progress.set_postfix(loss=f"{total:.3f}")
             progress.update()
             if step % config.checkpoint_every == 0 or done or stopping:
-                state = {name: part.state_dict() for name, part in parts.items()} | {"step": step}
+                state = {name: part.state_dict() for name, part in parts.items()}
+                state |= {"step": step, "labelled": labelled}
                 torch.save(state, checkpoint.with_suffix(".tmp"))
                 os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
         if stopping and not done:
             raise KeyboardInterrupt
     accelerator.wait_for_everyone()
     tracker.finish()
+    if not accelerator.reduce(torch.tensor(labelled, device=accelerator.device)):
+        raise NoResultError(
+            f"nothing learnt: none of the {step} steps of {folder} saw a pixel with a label; the crops are too small"
+            " for so few of them"
+        )
     return folder
 
 
@@ -269,13 +281,25 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def category_shares(datasets: list, config: TrainingConfig, at_most: int = 200) -> np.ndarray:
-    """Share of each category among the labelled pixels of a sample of the training data, float [8]."""
+    """Share of each category among the labelled pixels of a sample of the training data, float [8].
+
+    Raises:
+        NoResultError: no pixel of all that would be trained on has a label.
+    """
     chosen = plan([len(d) for d in datasets], config)
     picked = chosen[np.linspace(0, len(chosen) - 1, min(at_most, len(chosen))).astype(int)]
     counts = np.zeros(len(Category))
-    for dataset, index in picked:
+    # Behind the sample comes the rest, for data in which labels are that rare.
+    for number, (dataset, index) in enumerate([*picked, *np.unique(chosen, axis=0)]):
+        if number >= len(picked) and counts.any():
+            break
         mask = datasets[dataset][index][1]
         counts += np.bincount(mask[mask != NO_LABEL], minlength=len(Category))
+    if not counts.any():
+        names = ", ".join(dataset.description for dataset in datasets)
+        raise NoResultError(
+            f"nothing to learn: no pixel of {names} has a label; the label table ignores all that their masks hold"
+        )
     return counts / counts.sum()
 
 

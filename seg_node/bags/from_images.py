@@ -1,5 +1,6 @@
 """A drive from a folder of images, with ground truth from a folder of their labels."""
 
+import io
 import math
 import mimetypes
 import re
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from seg_node.bags.from_video import FIRST_STAMP
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import IMAGE_TOPIC, BagWriter
 from seg_node.core.errors import UndecodableError
+from seg_node.core.exif import orientation, upright
 from seg_node.core.image_header import read_header
 from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.label_table import LabelTable
@@ -25,9 +26,6 @@ LABEL_NAME = "{name}.png"
 """Name of an image's label; ``{name}`` stands for the image's own without its ending."""
 
 _CATEGORIES = LabelTable("the eight categories", {value: value for value in (*Category, NO_LABEL)})
-
-_ORIENTATION = 0x0112
-"""EXIF tag that says how a picture is turned; 1 is upright."""
 
 _SHOWN = 3
 
@@ -176,27 +174,18 @@ def _read(path: Path) -> tuple[int, EncodedPixels | None, np.ndarray]:
     try:
         data = path.read_bytes()
         header = read_header(data)
-        turned = _orientation(path)
-        if header and turned == 1:
+        turned = orientation(io.BytesIO(data))
+        if header:
             kind = header.media_type.removeprefix("image/")
             encoded = EncodedPixels(f"bgr8; {kind} compressed bgr8", np.frombuffer(data, np.uint8))
-            return turned, encoded, to_bgr(encoded)
+            bgr = to_bgr(encoded)
+            return (turned, encoded, bgr) if turned == 1 else (turned, None, upright(bgr, turned))
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except (OSError, UndecodableError, cv2.error) as error:
         raise BagError(f"{path} cannot be read as an image: {error}") from error
     if bgr is None:
         raise BagError(f"{path} cannot be decoded as an image")
     return turned, None, bgr
-
-
-def _orientation(path: Path) -> int:
-    try:
-        with Image.open(path) as file:
-            value = file.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError):
-        # Pillow does not know some formats that OpenCV reads; those have no EXIF.
-        return 1
-    return value if value in range(1, 9) else 1
 
 
 def _mask(path: Path, table: LabelTable) -> np.ndarray:

@@ -14,12 +14,9 @@ from seg_node.bags.reader import BagError, BagReader
 from seg_node.commands.options import add_engine, add_model, make_folder
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import PRECISIONS, create_engine
-from seg_node.core.errors import UserError
+from seg_node.core.errors import NoResultError, UserError
 
 INTERRUPTED = "interrupted; the same command goes on with the bags that are not finished"
-
-UNMASKED_STATUS = 3
-"""Exit status where no bag failed, and of at least one no image became a mask."""
 
 _SHOWN = 10
 """Undecodable images that are named for each bag; its manifest names all."""
@@ -80,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if options.png:
         _write_pngs(written, options.png)
     states = {result.state for result in results}
-    return 1 if "failed" in states else UNMASKED_STATUS if "nothing masked" in states else 0
+    return 1 if "failed" in states else NoResultError.exit_status if "nothing masked" in states else 0
 
 
 def _write_pngs(bags: list[Path], folder: Path) -> None:

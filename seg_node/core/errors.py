@@ -21,6 +21,12 @@ class RunError(SegNodeError, RuntimeError):
     """Work that was begun with proper input and failed: a node that died, a server that does not answer."""
 
 
+class NoResultError(SegNodeError):
+    """Work that was done to its end and came to nothing; the message says why."""
+
+    exit_status = 3
+
+
 class UndecodableError(UserError):
     """A message or file that holds no image that can be read."""
 

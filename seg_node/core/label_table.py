@@ -80,7 +80,8 @@ class LabelTable:
                 # A palette is decoration of ids, or else the colours that the table has.
                 turned = file.convert("RGB") if self.coloured or file.mode == "RGBA" else file
                 label = np.asarray(turned)
-        except (OSError, SyntaxError) as error:
+        except Exception as error:
+            # Pillow's readers raise errors of many types at what is damaged.
             raise ValueError(f"cannot decode {path}: {error}") from error
         try:
             return self.to_categories(label)

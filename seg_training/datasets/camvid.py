@@ -1,7 +1,7 @@
 """CamVid with the 11 classes of the SegNet tutorial, as the eight categories.
 
 Brostow, Fauqueur, Cipolla, "Semantic object classes in video: A high-definition ground truth database",
-Pattern Recognition Letters 30(2), 2009. Expected folders: ``ROOT/{train,val}/images/NAME.jpg`` (or .png) and
+Pattern Recognition Letters 30(2), 2009. Expected folders: ``ROOT/{train,val}/images/NAME.jpg`` (or .png ...) and
 ``ROOT/{train,val}/labels/NAME.png`` with one uint8 class id per pixel.
 """
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.datasets.pairs import ImagePairs, image_files
+from seg_training.datasets.files import list_files, list_images, pair
+from seg_training.datasets.pairs import ImagePairs
 
 CLASSES = {
     "sky": Category.SKY,
@@ -54,8 +55,8 @@ class CamVid(ImagePairs):
             raise FileNotFoundError(
                 f"{folder / 'images'} is not a folder; expected CamVid as ROOT/{{train,val}}/images"
             )
-        images = image_files(folder / "images")
-        there = sorted({_drive(image) for image in images})
+        images, labels = list_images(folder / "images"), list_files(folder / "labels")
+        there = sorted({_drive(image) for image in images.files})
         for key, names in (("drives", drives), ("exclude", exclude)):
             if names is None:
                 continue
@@ -64,19 +65,23 @@ class CamVid(ImagePairs):
         chosen = [drive for drive in (there if drives is None else drives) if drive not in exclude]
         if not chosen:
             raise ValueError(f"drives {drives} without {list(exclude)} leaves nothing of {folder}")
-        images = [image for image in images if _drive(image) in chosen]
+        others = set(there) - set(chosen)
+        reason = f"of {_listed(sorted(others))}, which the configuration leaves out"
+        images.leave_out(lambda file: reason if _drive(file) in others else None)
         description = f"CamVid {split}"
         if drives is not None:
             description += f", {_listed(chosen)} only"
         elif exclude:
             description += f" without {_listed(exclude)}"
-        super().__init__(
+        names = [image.stem for image in images.files]
+        masks = pair(
             images,
-            [folder / "labels" / f"{image.stem}.png" for image in images],
-            [image.stem for image in images],
-            _TABLE,
-            description,
+            labels,
+            lambda image: f"{image.stem}.png",
+            f"CamVid {split}",
+            lambda file: reason if _drive(file) in others else None,
         )
+        super().__init__(images, labels, masks, names, _TABLE, description)
 
 
 def _drive(image: Path) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
-from seg_training.datasets.pairs import ImagePairs, image_files
+from seg_training.datasets.files import Listing, list_files, list_images, pair
+from seg_training.datasets.pairs import ImagePairs
 
 SPLITS = {"train": ("gtFine", "gtCoarse"), "val": ("gtFine", "gtCoarse"), "train_extra": ("gtCoarse",)}
 """Kinds of annotation that each split has, the default first. Those of ``test`` are not public."""
@@ -86,10 +87,18 @@ class Cityscapes(ImagePairs):
                 f"{folder} is not a folder; expected Cityscapes as ROOT/leftImg8bit and ROOT/{annotation}"
             )
         suffix = "_leftImg8bit"
-        images = [image for image in image_files(folder) if image.stem.endswith(suffix)]
-        names = [image.stem.removesuffix(suffix) for image in images]
-        labels = [
-            Path(root) / annotation / split / image.parent.name / f"{name}_{annotation}_labelIds.png"
-            for image, name in zip(images, names, strict=True)
-        ]
-        super().__init__(images, labels, names, _TABLE, f"Cityscapes {split} ({annotation})")
+        images, truth = list_images(folder), Path(root) / annotation / split
+        labels = list_files(truth) if truth.is_dir() else Listing(truth)
+        images.leave_out(lambda file: None if file.stem.endswith(suffix) else f"without {suffix} in their name")
+        what = f"Cityscapes {split} ({annotation})"
+        if not images.files:
+            raise FileNotFoundError(f"{what} holds no image: {images.balance(0)}")
+
+        def expected(image: Path) -> str:
+            return f"{image.parent.name}/{image.stem.removesuffix(suffix)}_{annotation}_labelIds.png"
+
+        kinds = tuple(f"_{annotation}_{kind}" for kind in ("color", "instanceIds", "polygons", "labelTrainIds"))
+        other = "other annotations of the same images"
+        masks = pair(images, labels, expected, what, lambda file: other if file.stem.endswith(kinds) else None)
+        names = [image.stem.removesuffix(suffix) for image in images.files]
+        super().__init__(images, labels, masks, names, _TABLE, what)

@@ -42,6 +42,9 @@ def test_command(overrides, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["inspect", str(CONFIG), *overrides, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
+    balances, lines = lines[:4], lines[4:]
+    both = ["images: 2 files = 2 used", "labels: 2 files = 2 used"]
+    assert [line.rpartition("/")[2] for line in balances] == both * 2
     table = [" ".join(line.split()) for line in lines[:2]]
     assert table == [
         "percent of pixels void flat construction object nature sky human vehicle no label",

@@ -55,14 +55,41 @@ def test_mask_is_that_of_the_engine(server, jpeg, golden):
     assert raw.headers["x-request-id"] != form.headers["x-request-id"]
 
 
-def test_png_and_orientation_are_decoded_like_the_node_does(server, engine, picture, jpeg):
+def test_png_is_decoded_like_the_node_does(server, engine, picture):
     png = cv2.imencode(".png", picture)[1].tobytes()
     assert np.array_equal(unpacked(server.post(png, media_type="image/png").content), engine.infer(picture)[0])
-    # An EXIF orientation of a quarter turn must not turn the mask.
-    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+
+
+def with_orientation(jpeg: bytes, turn: int) -> bytes:
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00" + bytes([turn]) + bytes(6)
     exif = b"Exif\x00\x00" + tiff
-    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
-    assert np.array_equal(unpacked(server.post(turned).content), unpacked(server.post(jpeg).content))
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_mask_and_overlay_stand_upright_as_the_photo_does(server, engine, jpeg, turn):
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    shown = np.ascontiguousarray(np.rot90(bgr, {1: 0, 3: 2, 6: -1, 8: 1}[turn]))
+    photo = with_orientation(jpeg, turn)
+    assert np.array_equal(unpacked(server.post(photo).content), engine.infer(shown)[0])
+    overlay = unpacked(server.post(photo, "overlay=1&format=png").content)
+    assert overlay.shape == shown.shape
+
+
+@pytest.mark.parametrize(
+    "media_type", ["", "image/jpg", "image/png", "application/octet-stream", "application/x-www-form-urlencoded", "x"]
+)
+def test_an_image_is_what_its_content_says(server, jpeg, golden, media_type):
+    assert np.array_equal(unpacked(server.post(jpeg, media_type=media_type).content), golden[0])
+
+
+def test_jpegs_of_cameras_and_phones(server, jpeg, golden):
+    motion = jpeg + b"MotionPhoto_Data\0\0\0\x18ftypmp42" + b"\0\xff\xda\0" * 40 + bytes(500)
+    for data in (jpeg[:-2], motion, jpeg + b"\0\xff\xda\0" * 39 + b"\xff\xd9"):
+        assert np.array_equal(unpacked(server.post(data).content), golden[0])
+    cut = server.post(jpeg[: len(jpeg) * 2 // 3])
+    assert cut.status_code == 422
+    assert "the JPEG is cut off or damaged: Corrupt JPEG data: premature end" in cut.json()["error"]["message"]
 
 
 def test_curl(server, jpeg, golden, tmp_path):

@@ -29,8 +29,10 @@ from helpers.serving import (  # noqa: E402
 @pytest.mark.parametrize(
     ("data", "query", "media_type", "status", "code", "message"),
     [
-        (b"x", "", "text/plain", 415, "media_type", "Content-Type is text/plain; send image/jpeg"),
-        (b"x", "", "", 415, "media_type", "Content-Type is missing"),
+        (b"x", "", "text/plain", 415, "media_type", "the data is neither JPEG nor PNG; send one of these"),
+        (b"x", "", "", 415, "media_type", "the data is neither JPEG nor PNG"),
+        (b"a=b", "", "application/x-www-form-urlencoded", 415, "media_type", "the data is neither JPEG nor PNG"),
+        (b"", "", "", 422, "undecodable", "body is empty"),
         (GIF, "", "image/jpeg", 415, "media_type", "neither JPEG nor PNG"),
         (b"", "", "image/jpeg", 422, "undecodable", "body is empty"),
         (b"\xff\xd8\xff\xd9", "", "image/jpeg", 422, "undecodable", "no frame header"),

@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 import shutil
+import struct
 import subprocess
 import time
 import zipfile
@@ -149,3 +150,19 @@ def test_the_loop_of_the_documents(server, video, tmp_path):
     with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
         assert len(archive.namelist()) == 7
     assert cv2.VideoCapture(str(tmp_path / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 7
+
+
+def test_a_portrait_video_stands_upright_and_any_media_type_will_do(server, video, tmp_path):
+    """As phones store it: frames on their side, and a matrix of a quarter turn in the track's header."""
+    data, frames = video
+    matrix = data.index(b"tkhd") + 44
+    quarter = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    portrait = data[:matrix] + quarter + data[matrix + 36 :]
+    for media_type in ("", "application/octet-stream"):
+        accepted = server.post(portrait, "model=blue", media_type, path="/v1/videos")
+        assert accepted.status_code == 202
+        name = accepted.json()["id"]
+        assert finished(server, name)["state"] == "done"
+        with zipfile.ZipFile(io.BytesIO(server.client.get(f"/v1/videos/{name}/masks").content)) as archive:
+            assert unpacked(archive.read("000000.png")).shape == frames[0].shape[1::-1]
+        assert server.client.delete(f"/v1/videos/{name}").status_code < 300

@@ -20,7 +20,8 @@ import numpy as np
 from seg_node.core.bundle import Bundle, BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import EncodedPixels, to_bgr
+from seg_node.core.exif import photo_to_bgr
+from seg_node.core.images import EncodedPixels
 from seg_node.web.api.errors import ApiError
 from seg_node.web.api.limits import Deadline
 from seg_node.web.api.worker import Worker
@@ -222,7 +223,7 @@ class Model:
             self._worker.begin_step()
             job.stage_ended()
             try:
-                job.bgr = to_bgr(job.image)
+                job.bgr = photo_to_bgr(job.image)
             except Exception as error:
                 # UndecodableError, or the lack of memory; either is this image's alone.
                 job.answer.set_exception(error)

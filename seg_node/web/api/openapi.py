@@ -12,6 +12,10 @@ therefore the same mask for the same compressed image, pixel by pixel.
     curl -f -F image=@image.jpg http://127.0.0.1:8000/v1/segment -o mask.png                     # for programs
     curl -f -F image=@image.jpg "http://127.0.0.1:8000/v1/segment?format=json&encoding=rle"
 
+What a file is, its content says, not the media type that a client names. A photo that its EXIF orientation turns is
+turned before it is masked, as viewers show it, and so is a portrait video: mask and overlay stand upright, with width
+and height of the upright picture.
+
 A mask looks nearly black: its pixels are the categories 0 to 7. `overlay=1` paints them over the image. `curl -f` ends
 with an error, and writes no file, where there is no answer but a reason.
 

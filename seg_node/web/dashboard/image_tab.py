@@ -10,7 +10,8 @@ from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
 from seg_node.bags.reader import BagError
 from seg_node.core.errors import UndecodableError
-from seg_node.core.images import EncodedPixels, to_bgr
+from seg_node.core.exif import photo_to_bgr
+from seg_node.core.images import EncodedPixels
 from seg_node.core.taxonomy import NO_LABEL, Category
 from seg_node.web.dashboard import pictures, tables
 from seg_node.web.dashboard.maskers import Masked, Masker, MaskError
@@ -103,7 +104,7 @@ def _uploaded_scene() -> Scene | None:
         st.info("Upload a road scene to see its masks.")
         return None
     try:
-        bgr = to_bgr(EncodedPixels(image.type, image.getvalue()))
+        bgr = photo_to_bgr(EncodedPixels(image.type, image.getvalue()))
         return Scene(image.getvalue(), bgr, _checked_truth(truth.getvalue(), bgr.shape[:2]) if truth else None)
     except (UndecodableError, ValueError) as error:
         st.error(str(error))

@@ -16,7 +16,8 @@ import numpy as np
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle, shipped_bundles
 from seg_node.core.engines import Engine, EngineError, create_engine
 from seg_node.core.errors import RunError, UndecodableError
-from seg_node.core.images import EncodedPixels, to_bgr
+from seg_node.core.exif import photo_to_bgr
+from seg_node.core.images import EncodedPixels
 
 _TIMEOUT_S = 120
 
@@ -91,7 +92,7 @@ class InProcess:
     def mask(self, image: bytes, model: str) -> Masked:
         """See ``Masker``; the inference that compiles for a new size is not the one that is timed."""
         try:
-            bgr = to_bgr(EncodedPixels("file", image))
+            bgr = photo_to_bgr(EncodedPixels("file", image))
             with self._lock:
                 if model not in self._engines:
                     self._engines[model] = create_engine(self._bundles[model], self._engine)

@@ -35,11 +35,18 @@ def frame_size(drive: Drive) -> tuple[int, int]:
 def with_transport(drive: Drive, transport: str) -> Drive:
     """The drive with all images as ``raw`` bgr8 or ``compressed`` as JPEG of quality 90; those that are so, unchanged.
 
+    Where images are converted, the topic has the name that image_transport gives to such ones: ``/compressed`` is
+    added, or taken away.
+
     Raises:
         BagError: an image that must be converted cannot be decoded.
     """
     convert = {"raw": _as_raw, "compressed": _as_jpeg}[transport]
-    return dataclasses.replace(drive, frames=[convert(frame) for frame in drive.frames])
+    frames = [convert(frame) for frame in drive.frames]
+    topic = drive.topic
+    if any(new is not old for new, old in zip(frames, drive.frames, strict=True)):
+        topic = topic.removesuffix("/compressed") + "/compressed" * (transport == "compressed")
+    return dataclasses.replace(drive, frames=frames, topic=topic)
 
 
 def _as_raw(frame: Frame) -> Frame:

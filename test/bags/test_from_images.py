@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.paths import DATA, ROOT
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -57,6 +57,7 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
         np.testing.assert_array_equal(decode(frame), picture(index))
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=8, unique=True))
 def test_order_of_names_is_that_of_their_numbers(numbers):
     from seg_node.bags.from_images import _in_order

@@ -8,14 +8,16 @@ import pytest
 from PIL import Image
 
 st = pytest.importorskip("hypothesis.strategies", reason="hypothesis is missing: pip install -e '.[test]'")
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
 
 from seg_node.core import jpeg as jpeg_module  # noqa: E402
 from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.image_header import video_codec  # noqa: E402
 from seg_node.core.images import EncodedPixels, compressed_to_grey, to_bgr  # noqa: E402
 
-quickly = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+quickly = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 END = b"\xff\xd9"
 SAMPLING = ("411", "420", "422", "440", "444")

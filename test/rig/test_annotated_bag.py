@@ -16,7 +16,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from std_msgs.msg import Header  # noqa: E402
 
 from seg_node.bags.drive import open_drive  # noqa: E402
-from seg_node.bags.reader import BagError, BagReader, deserialize  # noqa: E402
+from seg_node.bags.reader import BagError, BagReader, deserialize, list_topics  # noqa: E402
 from seg_node.core.propagation.record import NowOutcome, NowRecord  # noqa: E402
 from seg_node.core.taxonomy import PALETTE_RGB, Category  # noqa: E402
 from seg_node.core.timing import FrameRecord, Outcome, Stage  # noqa: E402
@@ -161,13 +161,24 @@ def test_raw_images_stay_raw_and_undecodable_ones_have_no_overlay(drive, run, tm
 
     raw = with_transport(drive, "raw")
     raw = replace(raw, frames=[raw.frames[0], *[replace(f, image=replace(f.image, step=1)) for f in raw.frames[1:]]])
-    raw = replace(raw, topic="/camera/image")
     write_annotated_bag(tmp_path / "bag", raw, run)
+    topics = {topic.name: topic.type for topic in list_topics(tmp_path / "bag")}
+    assert topics["/camera/image"] == "sensor_msgs/msg/Image"
+    assert "/camera/image/compressed" not in topics
     again = open_drive(tmp_path / "bag")
     assert [frame.image.encoding for frame in again.frames] == ["bgr8"] * 5
     np.testing.assert_array_equal(again.frames[0].image.data, raw.frames[0].image.data)
     assert [time for time, _ in read(tmp_path / "bag", MASK_TOPIC)] == [35, 335, 435]
     assert [time for time, _ in read(tmp_path / "bag", OVERLAY_TOPIC)] == [35, 435]
+
+
+def test_topics_of_converted_images_are_those_of_image_transport(drive):
+    from seg_node.bags.images import with_transport
+
+    assert with_transport(drive, "compressed").topic == "/camera/image/compressed"
+    raw = with_transport(drive, "raw")
+    assert (raw.topic, with_transport(raw, "raw").topic) == ("/camera/image", "/camera/image")
+    assert with_transport(raw, "compressed").topic == "/camera/image/compressed"
 
 
 def test_existing_folder_is_kept(drive, run, tmp_path):

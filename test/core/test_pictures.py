@@ -1,5 +1,6 @@
 """Pictures as cameras, phones and disks leave them: a whole one is decoded, any other refused by what is wrong."""
 
+import dataclasses
 import io
 
 import cv2
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings  # noqa: E402
 from seg_node.core import jpeg as jpeg_module  # noqa: E402
 from seg_node.core.errors import UndecodableError  # noqa: E402
 from seg_node.core.image_header import video_codec  # noqa: E402
-from seg_node.core.images import EncodedPixels, compressed_to_grey, to_bgr  # noqa: E402
+from seg_node.core.images import EncodedPixels, RawPixels, compressed_to_grey, to_bgr  # noqa: E402
 
 quickly = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -178,3 +179,66 @@ def test_packets_of_video_are_named(data, text, codec):
 def test_other_bytes_are_no_video(data):
     if not data.startswith(b"\0\0"):
         assert video_codec(data, "bgr8; jpeg compressed bgr8") is None
+
+
+def raw(encoding: str, height: int, width: int, *planes: np.ndarray, padding: tuple[int, ...] = (0,)) -> RawPixels:
+    """An image of planes of rows, each row padded as a driver does."""
+    padded = [
+        np.pad(plane, ((0, 0), (0, more)), constant_values=77) for plane, more in zip(planes, padding, strict=True)
+    ]
+    return RawPixels(height, width, encoding, 0, padded[0].shape[1], b"".join(plane.tobytes() for plane in padded))
+
+
+@quickly
+@given(
+    size=st.tuples(st.integers(1, 10), st.integers(1, 10)), padding=st.integers(0, 7), seed=st.integers(0, 2**32 - 1)
+)
+def test_every_layout_of_luma_and_chroma_holds_the_same_picture(size, padding, seed):
+    """Chroma is alike in 2x2 pixels, so that each layout can hold it; OpenCV's conversion of one is the measure."""
+    height, width = 2 * size[0], 2 * size[1]
+    rng = np.random.default_rng(seed)
+    luma = rng.integers(0, 256, (height, width), np.uint8)
+    chroma = rng.integers(0, 256, (*size, 2), np.uint8)
+    full = chroma.repeat(2, 0).repeat(2, 1)
+    packed = np.empty((height, width, 2), np.uint8)
+    packed[..., 0] = luma
+    packed[:, ::2, 1], packed[:, 1::2, 1] = full[:, ::2, 0], full[:, 1::2, 1]
+    expected = cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_YUYV)
+    turned, half = packed[..., ::-1].reshape(height, -1), chroma.reshape(size[0], -1)
+    images = {
+        "yuyv": raw("yuyv", height, width, packed.reshape(height, -1), padding=(padding,)),
+        "yuv422_yuy2": raw("yuv422_yuy2", height, width, packed.reshape(height, -1), padding=(padding,)),
+        "uyvy": raw("uyvy", height, width, turned, padding=(padding,)),
+        "yuv422": raw("yuv422", height, width, turned, padding=(padding,)),
+        "nv12": raw("nv12", height, width, luma, half, padding=(padding, padding)),
+        "nv21": raw("nv21", height, width, luma, chroma[..., ::-1].reshape(size[0], -1), padding=(padding, padding)),
+        "nv24": raw("nv24", height, width, luma, full.reshape(height, -1), padding=(padding, 2 * padding)),
+    }
+    for name, image in images.items():
+        # OpenCV rounds planes and packed pixels each in its own way.
+        assert np.abs(to_bgr(image).astype(int) - expected).max() <= 1, name
+
+
+@quickly
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kind=st.sampled_from(["8U", "8S", "16U", "16S", "32S", "32F", "64F"]),
+    channels=st.sampled_from([1, 3, 4]),
+    big=st.booleans(),
+    padding=st.integers(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_type_of_number_keeps_brightness(size, kind, channels, big, padding, seed):
+    dtype = np.dtype({"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}[kind])
+    white = 1 if dtype.kind == "f" else np.iinfo(dtype).max
+    shares = np.random.default_rng(seed).random((*size, channels))
+    values = (shares * white).astype(dtype)
+    rows = values.astype(dtype.newbyteorder(">" if big else "<")).reshape(size[0], -1).view(np.uint8)
+    image = dataclasses.replace(raw(f"{kind}C{channels}", *size, rows, padding=(padding,)), is_bigendian=int(big))
+    expected = 255 * shares[..., :3]
+    assert np.abs(to_bgr(image) - expected).max() <= 1 + 2 * (kind == "8S")
+    if dtype.kind != "u":
+        values[0, 0, 0] = -1
+        rows = values.astype(dtype.newbyteorder("<")).reshape(size[0], -1).view(np.uint8)
+        with pytest.raises(UndecodableError, match=f"{kind}C{channels} image holds values from -1"):
+            to_bgr(raw(f"{kind}C{channels}", *size, rows))

@@ -17,7 +17,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 pytest.importorskip("sensor_msgs", reason="the message packages of ROS 2 are missing")
 
-from helpers.bags import as_ros1  # noqa: E402
+from helpers.bags import as_ros1, compressed, write_mcap  # noqa: E402
+from helpers.bags import jpeg as picture_file  # noqa: E402
 from helpers.paths import DRIVE
 
 from seg_node.__main__ import main  # noqa: E402
@@ -26,6 +27,7 @@ from seg_node.bags.drive import open_drive  # noqa: E402
 from seg_node.bags.reader import BagReader, bag_hash, list_topics  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.core.errors import NoResultError  # noqa: E402
 
 IMAGE, TRUTH, INFO = "/camera/image/compressed", "/camera/mask/compressed", "/camera/camera_info"
 MASK, CONFIDENCE = "/camera/segmentation/mask/compressed", "/camera/segmentation/confidence/compressed"
@@ -101,6 +103,30 @@ def test_masks_are_the_engines_and_the_rest_is_untouched(tmp_path):
         np.testing.assert_array_equal(cv2.imdecode(mask.image.data, cv2.IMREAD_UNCHANGED), expected[0])
         np.testing.assert_array_equal(cv2.imdecode(confidence.image.data, cv2.IMREAD_UNCHANGED), expected[1])
     assert len(np.unique(expected[0])) > 2, "a mask of one value proves nothing"
+
+
+def test_frames_without_end_marker_have_the_masks_of_whole_ones(tmp_path):
+    """As some cameras write them; with a video behind the picture, as phones do, they are whole, too."""
+    trailers = {"whole": b"\xff\xd9", "without": b"", "motion": b"\xff\xd9\0\0\0\x18ftypmp42" + b"\0\xff\xda\0" * 40}
+    masks = []
+    for name, trailer in trailers.items():
+        files = [(i, compressed(i, picture_file(i).removesuffix(b"\xff\xd9") + trailer)) for i in range(2)]
+        bag = write_mcap(tmp_path / f"{name}.mcap", {IMAGE: (JPEG, files)})
+        assert label(bag, "--out", tmp_path / "out") == 0
+        masks.append([data for *_, data in messages(tmp_path / "out" / name, {MASK})])
+    assert len(masks[0]) == 2 and masks[1] == masks[2] == masks[0]
+
+
+@pytest.mark.parametrize(
+    ("packet", "codec"), [(b"\0\0\0\1\x67\x64\0\x28", "H.264"), (b"\0\0\0\1\x40\1\x0c\1", "H.265")]
+)
+def test_packets_of_video_are_named_and_nothing_masked_has_a_status_of_its_own(tmp_path, capsys, packet, codec):
+    bag = write_mcap(tmp_path / "video.mcap", {IMAGE: (JPEG, [(i, compressed(i, packet)) for i in range(2)])})
+    assert label(bag, "--out", tmp_path / "out") == NoResultError.exit_status == 3
+    assert not (tmp_path / "out" / "video").exists()
+    said = capsys.readouterr().out
+    assert "nothing masked" in said
+    assert f"a packet of {codec} video, no picture; decode the video first" in said
 
 
 def test_labels_are_neither_camera_nor_ground_truth(tmp_path):

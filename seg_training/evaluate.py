@@ -193,7 +193,10 @@ def table(title: str, figures: dict) -> str:
     """
     made = figures["intervals"]
     of_what = "single images" if made["block"] == 1 else f"blocks of {made['block']} images"
-    lines = [f"{title}; percent, [{made['level']:.0%} bootstrap interval over {of_what}]"]
+    interval = f"[{made['level']:.0%} bootstrap interval over {of_what}]"
+    if figures.get("miou_7_ci") is None:
+        interval = f"without intervals: too little for two {of_what}" + (", see --block" if made["block"] > 1 else "")
+    lines = [f"{title}; percent, {interval}"]
     for key in ("miou_7", "miou_8", "pixel_accuracy", "mean_f1", "mean_boundary_f1", "ece"):
         lines.append(f"  {key:<18}{_number(figures[key])}  {_interval(figures.get(f'{key}_ci'))}".rstrip())
     lines.append(f"  {'':<14}{'IoU':>6}  {'':16}{'precision':>9}{'recall':>8}{'F1':>8}{'boundary F1':>13}")

@@ -313,6 +313,12 @@ def test_nothing_to_evaluate_on():
     figures = summarise(unlabelled, 1)
     assert figures["miou_7"] is figures["ece"] is figures["mean_f1"] is figures["miou_7_ci"] is None
     assert "miou_7                 -" in table("nothing", figures)
+    assert "percent, without intervals: too little for two single images\n" in table("nothing", figures)
+
+
+def test_a_table_without_intervals_says_why():
+    figures = summarise(observe(_Oracle(), list(_samples())[:2]), 10)
+    assert "percent, without intervals: too little for two blocks of 10 images, see --block\n" in table("few", figures)
 
 
 def test_table():

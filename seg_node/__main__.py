@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,9 @@ The module has ``add_arguments(parser)``, ``run(options) -> int`` and, where Ctr
 ``INTERRUPTED``.
 """
 
+NODES = ("node", "overlay")
+"""Commands that have nothing to tidy up, and nothing to say, when they are interrupted while they start."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command.
@@ -39,9 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status; see ``seg_node.core.errors`` for that of errors.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    if chosen not in NODES:
+        return _run(arguments, chosen)
+    # The default of the system: an interrupt in the middle of an import is no exception of some library then.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return _run(arguments, chosen)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(arguments: list[str], chosen: str | None) -> int:
     parser = argparse.ArgumentParser(prog="seg_node", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:

@@ -193,6 +193,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
                         drive,
                         threads=options.threads,
                         autostart=True,
+                        on_give_up="exit",
                         forecast_ms=forecast,
                     )
                 now = model in listened and repetition < plan.now_repetitions

@@ -144,6 +144,7 @@ def run(options: argparse.Namespace) -> int:
             deadline_ms=options.deadline_ms,
             use_sim_time=options.clock,
             autostart=True,
+            on_give_up="exit",
             **({} if options.forecast is None else {"forecast_ms": options.forecast}),
         )
     alongside = [open_drive(drive.path, topic, None, options.start, options.duration) for topic in options.alongside]

@@ -43,8 +43,8 @@ class Signs:
     state: str
     """Label of the lifecycle state."""
     values: Mapping[str, str] = field(default_factory=dict)
-    """Counts of ``Accounting.snapshot`` and ``CameraWatch.status``, and whatever else a report shows; empty while no
-    model is loaded."""
+    """Counts of ``Accounting.snapshot`` and ``CameraWatch.status``, which there are while a model is loaded, and
+    whatever else a report shows."""
     trouble: str = ""
     """What keeps the node from masking; empty if nothing does."""
     warnings: Sequence[str] = ()

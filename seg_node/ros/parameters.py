@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -15,6 +16,9 @@ from seg_node.core.engines import ENGINES, PRECISIONS
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 
 TRANSPORTS = ("raw", "compressed")
+GIVE_UP = ("retry", "exit", "stay")
+SETTLED = ("unconfigured", "inactive", "active", "finalized")
+"""Lifecycle states in which no transition goes on."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,16 @@ class Spec:
     range: tuple[float, float] | None = None
     read_only: bool = False
     when: str = "any"
-    """Last lifecycle state in which it can be changed: ``any``, ``inactive`` (not while active) or ``unconfigured``."""
+    """In which lifecycle states it can be changed: ``any``, ``settled`` (not in a transition), ``inactive`` (nor while
+    active) or ``unconfigured``."""
 
 
 PARAMETERS: dict[str, Spec] = {
-    "model": Spec(DEFAULT_MODEL, "Bundle: name of a shipped one or path of a folder. Setting it swaps the model."),
+    "model": Spec(
+        DEFAULT_MODEL,
+        "Bundle: name of a shipped one or path of a folder. Setting it swaps the model.",
+        when="settled",
+    ),
     "engine": Spec(
         "auto", "What runs the model; auto picks the fastest.", choices=("auto", *ENGINES), when="unconfigured"
     ),
@@ -96,6 +105,11 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "autostart": Spec(
         True, "Configure and activate at start, for those without a lifecycle supervisor.", read_only=True
+    ),
+    "on_give_up": Spec(
+        "retry",
+        "What an autostarting node does that cannot configure or gave up: retry with growing pauses, exit, or stay.",
+        choices=GIVE_UP,
     ),
     "category_names": Spec(list(CATEGORY_NAMES), "Name of each mask value.", read_only=True),
     "category_colors": Spec(
@@ -181,11 +195,21 @@ def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETE
         return f"{parameter.name} is {value}; expected a finite number"
     if parameter.name == "warm_up_size" and (len(value) != 2 or not all(0 < v <= 16384 for v in value)):
         return f"warm_up_size is {list(value)}; expected [height, width] in pixels, each from 1 to 16384"
+    if spec.when in ("settled", "inactive") and state not in SETTLED:
+        return f"{parameter.name} cannot change while the node is {state}; ask again when that is done"
     if spec.when == "inactive" and state == "active":
         return f"{parameter.name} cannot change while the node is active; deactivate it first"
     if spec.when == "unconfigured" and state != "unconfigured":
         return f"{parameter.name} cannot change while the node is {state}; clean it up first"
     return ""
+
+
+def serve_parameters(node: Node, group: CallbackGroup) -> None:
+    """Have parameters set beside everything else: what a value is checked against may have to be read from a disk."""
+    for service in node.services:
+        if service.srv_name.rpartition("/")[-1] in ("set_parameters", "set_parameters_atomically"):
+            service.callback_group = group
+            group.add_entity(service)
 
 
 def refusal(reason: str) -> SetParametersResult:

@@ -48,7 +48,7 @@ def test_parameter_table(parameters):
 
 
 def test_topics(ros):
-    files = ("segmentation_node", "outputs", "mask_of_now", "reporter", "label_info")
+    files = ("masking", "outputs", "mask_of_now", "reporter", "label_info")
     source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)
     topics = {
         topic

@@ -1,5 +1,6 @@
 """The container file and the cloud example: what they copy installs, what they start serves, what they ask exists."""
 
+import configparser
 import json
 import os
 import re
@@ -79,3 +80,23 @@ def test_cloud_example_asks_what_the_container_answers():
     routes = [route for source in sources for route in re.findall(r'@\w+\.get\(\s*"(.+?)"', source)]
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in routes
+
+
+def test_unit_file_starts_the_node_that_tells_systemd():
+    text = (ROOT / "deploy" / "seg_node.service").read_text()
+    # Environment stands there twice, as systemd has it.
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read_string(text)
+    service = unit["Service"]
+    assert (service["Type"], service["NotifyAccess"], service["KillSignal"]) == ("notify", "main", "SIGINT")
+    assert int(service["WatchdogSec"]) > 0 and service["Restart"] == "always"
+    assert re.search(r"exec \S+/lib/seg_node/segmentation --ros-args", service["ExecStart"]), "exec keeps the process"
+    parameters = (ROOT / "docs" / "node.md").read_text()
+    for name in re.findall(r"-p (\w+):=", service["ExecStart"]):
+        assert f"| `{name}` |" in parameters
+    if analyse := shutil.which("systemd-analyze"):
+        done = subprocess.run(
+            [analyse, "verify", str(ROOT / "deploy" / "seg_node.service")], capture_output=True, text=True
+        )
+        assert "Unknown" not in done.stderr, done.stderr

@@ -301,6 +301,14 @@ def test_model_swap(node_process, camera, picture, golden):
     assert record.status[0].hardware_id == "fpn_resnet50"
     assert np.array_equal(_mask(mask), golden.infer(picture)[0])
     assert source.set("model", "fpn_convnextv2").successful
+
+    def swapped():
+        record, mask = source.segment(message)
+        maker = record.status[0].hardware_id
+        assert np.array_equal(_mask(mask), {"fpn_resnet50": golden, "fpn_convnextv2": other}[maker].infer(picture)[0])
+        return maker == "fpn_convnextv2"
+
+    source.wait(swapped, "the new model masks")
     record, mask = source.segment(message)
     assert record.status[0].hardware_id == "fpn_convnextv2"
     assert np.array_equal(_mask(mask), other.infer(picture)[0])

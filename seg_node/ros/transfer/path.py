@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 import rclpy
+from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -98,16 +99,24 @@ def publish_serialized(publisher: Publisher, data: np.ndarray) -> None:
     _publish(publisher, data)
 
 
-def state_reader(node: LifecycleNode) -> Callable[[], str]:
-    """What tells the label of a node's lifecycle state, such as ``active``, and refuses transitions that it lacks.
+def state_reader(
+    node: LifecycleNode, group: CallbackGroup, transitions: threading.Lock, asked: Callable[[], None]
+) -> Callable[[], str]:
+    """What tells the label of a node's lifecycle state, such as ``active``; requests for transitions are served anew.
 
     Where rclpy keeps the state elsewhere than is known, it is followed by the node's own ``~/transition_event``.
+
+    Args:
+        node: whose state it is.
+        group: see ``rclpy_gaps.serve_transitions``, as for the others.
+        transitions: held during a transition.
+        asked: hears that somebody has led the node through a transition.
     """
     plain = choose(node)
     try:
-        from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, refuse_impossible_transitions
+        from seg_node.ros.transfer.rclpy_gaps import lifecycle_state, serve_transitions
 
-        refuse_impossible_transitions(node)
+        serve_transitions(node, group, transitions, asked)
         lifecycle_state(node)
     except Exception as error:
         node.get_logger().warning(f"a transition that the state lacks has no answer: {type(error).__name__}: {error}")

@@ -5,11 +5,15 @@ addresses of what they work on (``pointer``).
 """
 
 import ctypes
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import EventHandler
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -160,17 +164,50 @@ def lifecycle_state(node: LifecycleNode) -> str:
     return node._state_machine.current_state[1]
 
 
-def refuse_impossible_transitions(node: LifecycleNode) -> None:
-    """Answer requests for a transition that the state does not have with a refusal: rclpy raises and ends the node."""
+def serve_transitions(
+    node: LifecycleNode, group: CallbackGroup, transitions: threading.Lock, asked: Callable[[], None]
+) -> None:
+    """Have requests for a transition served beside everything else, and answered at once where there can be none.
+
+    By default they are served in the node's default group, so that its clock stands still during a transition; and
+    rclpy raises, and ends the node, where the state does not have the transition.
+
+    Args:
+        node: whose service it is.
+        group: reentrant, so that a request is answered while a transition goes on.
+        transitions: held during a transition; a request that finds it held is refused.
+        asked: hears that somebody has led the node through a transition, or tried to.
+    """
     service = node._service_change_state
     change_state = service.callback
 
     def refuse_or_change(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        if not transitions.acquire(blocking=False):
+            node.get_logger().warning(f"no transition while the node is {lifecycle_state(node)}; ask again afterwards")
+            response.success = False
+            return response
         try:
-            return change_state(request, response)
+            response = change_state(request, response)
+            asked()
         except RuntimeError as error:
             node.get_logger().warning(f"no such transition from {lifecycle_state(node)}: {error}")
             response.success = False
-            return response
+        finally:
+            transitions.release()
+        return response
 
-    service.callback = refuse_or_change
+    service.callback, service.callback_group = refuse_or_change, group
+    group.add_entity(service)
+
+
+def finish_callbacks(executor: MultiThreadedExecutor, timeout: float) -> bool:
+    """Wait for the callbacks that an executor, which no longer spins, has begun: its own shutdown does not.
+
+    Returns:
+        Whether they ended within ``timeout`` seconds.
+    """
+    pool, until = executor._executor, time.monotonic() + timeout
+    pool.shutdown(wait=False)
+    for thread in pool._threads:
+        thread.join(max(until - time.monotonic(), 0.0))
+    return not any(thread.is_alive() for thread in pool._threads)

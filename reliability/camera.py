@@ -2,10 +2,11 @@
 
     python reliability/camera.py FILE --topic /image
 
-A line of FILE is stamp, ``time.monotonic_ns`` just before the frame was published, order, and view, a number that rises
-with each size and each scene. Lines of stdin are commands in JSON: ``{"order": 241, "frames": 3}`` for the next frames,
-``{"size": [96, 128]}``, ``{"cut": true}`` for another scene, ``{"encoding": "bgr8"}``, ``{"paused": true}`` and
-``{"jump": -5.0}``, seconds by which the stamps jump. It ends with stdin.
+A line of FILE is stamp, ``time.monotonic_ns`` just before the frame was published, order, view, a number that rises
+with each size and each scene, and how many subscribers the camera knew then. Lines of stdin are commands in JSON:
+``{"order": 241, "frames": 3}`` for the next frames, ``{"size": [96, 128]}``, ``{"cut": true}`` for another scene,
+``{"encoding": "bgr8"}``, ``{"paused": true}`` and ``{"jump": -5.0}``, seconds by which the stamps jump. It ends with
+stdin.
 """
 
 import argparse
@@ -105,7 +106,8 @@ class Camera(Node):
         message.data = array.array("B", frame.tobytes())
         if self._clock:
             self._clock.publish(Clock(clock=message.header.stamp))
-        self._log.write(f"{stamp} {time.monotonic_ns()} {order} {self._view}\n")
+        subscribers = self._publisher.get_subscription_count()
+        self._log.write(f"{stamp} {time.monotonic_ns()} {order} {self._view} {subscribers}\n")
         self._publisher.publish(message)
 
 

@@ -13,6 +13,7 @@ from seg_node.core.bundle import GRAPH
 
 _ERROR = 2
 _LIMITS = {"inference_timeout_ms": 500.0, "failure_limit": 10}
+_SUPERVISED = {**_LIMITS, "on_give_up": "stay"}
 
 
 @fault("exception in an inference", "its frame fails with the reason, the next is masked")
@@ -81,7 +82,7 @@ def slow_inference(stage: Stage) -> Seen:
 def stuck_inference(stage: Stage) -> Seen:
     """Only a new engine helps, in the same process."""
     with stage.scene() as scene, scene.supervisor() as supervisor:
-        node = scene.start_node(stage.one, **_LIMITS)
+        node = scene.start_node(stage.one, **_SUPERVISED)
         camera = scene.start_camera()
         sent, record = scene.ordered(camera, Order.HANG)
         refusal = supervisor.set("model", str(stage.two))
@@ -102,7 +103,7 @@ def stuck_inference(stage: Stage) -> Seen:
 def vanished_device(stage: Stage) -> Seen:
     """Every inference fails until the engine is made anew."""
     with stage.scene() as scene, scene.supervisor() as supervisor:
-        node = scene.start_node(stage.one, **_LIMITS)
+        node = scene.start_node(stage.one, **_SUPERVISED)
         camera = scene.start_camera()
         sent, _ = scene.ordered(camera, Order.VANISH)
         error = _wait_for_deactivation(scene, supervisor, sent.at)
@@ -115,6 +116,21 @@ def vanished_device(stage: Stage) -> Seen:
         return Seen([error["message"]], checks, [scene.balance()], again)
 
 
+@fault("device that vanishes, nobody supervises", "deactivated, then active with a new engine by itself")
+def vanished_device_alone(stage: Stage) -> Seen:
+    """The first attempt comes after a second, and loads the model anew."""
+    with stage.scene() as scene:
+        scene.start_node(stage.one, **_LIMITS)
+        camera = scene.start_camera()
+        sent, _ = scene.ordered(camera, Order.VANISH)
+        error = scene.report(lambda r: r["message"].startswith("inactive: "), "a report while inactive", sent.at)
+        back = scene.report(lambda r: r["message"].startswith("active"), "it is active again", error["at"])
+        scene.end_of_life_at(back["at"])
+        scene.mask_after(back["at"])
+        checks = {"said when it would try again": "attempt " in error["message"], "ERROR": error["level"] == _ERROR}
+        return Seen([error["message"]], checks, [scene.balance()], (back["at"] - sent.at) / 1e9)
+
+
 @fault("corrupt and missing bundles, set while running", "each refused by the file's name; no mask is missing")
 def bad_bundle_while_running(stage: Stage) -> Seen:
     """Also the running bundle's own file, changed."""
@@ -125,7 +141,10 @@ def bad_bundle_while_running(stage: Stage) -> Seen:
         began = time.monotonic_ns()
         checks = {}
         for path, named in broken_bundles(stage.folder / "broken").items():
-            checks[f"named {named}"] = named in supervisor.set("model", path)
+            moment = time.monotonic_ns()
+            # What only an engine finds is said on /diagnostics, where the loading ends.
+            said = supervisor.set("model", path) or _refused(scene, path, moment)
+            checks[f"named {named}"] = named in said
         with (stage.one / GRAPH).open("ab") as graph:
             graph.write(b"changed")
         checks["named the file changed under it"] = str(stage.one / GRAPH) in supervisor.set("model", str(stage.one))
@@ -175,10 +194,13 @@ def hot_swap(stage: Stage) -> Seen:
         broken = list(broken_bundles(stage.folder / "broken"))
         refused = accepted = 0
         for number in range(switches):
+            moment = time.monotonic_ns()
             if number % 2:
-                refused += bool(supervisor.set("model", broken[number // 2 % len(broken)]))
+                path = broken[number // 2 % len(broken)]
+                refused += bool(supervisor.set("model", path) or _refused(scene, path, moment))
             else:
-                accepted += not supervisor.set("model", str((stage.two, stage.one)[number // 2 % 2]))
+                path = (stage.two, stage.one)[number // 2 % 2]
+                accepted += not supervisor.set("model", str(path)) and bool(scene.record_by(path.name, moment))
             # A few frames with each model.
             scene.mask_after(time.monotonic_ns())
         again = scene.mask_after(time.monotonic_ns())
@@ -193,6 +215,53 @@ def hot_swap(stage: Stage) -> Seen:
         }
         facts = [f"{accepted} swaps, {refused} refusals", f"{pairs['one', 1]} + {pairs['two', 2]} masks"]
         return Seen([*facts, f"{books.outcomes.get('superseded', 0)} superseded"], checks, [books], again)
+
+
+@fault(
+    "hot swap under use_sim_time, by a library that compiles for 3 s",
+    "clock, transitions and diagnostics go on, no frame is stale or older than it is",
+)
+def swap_under_sim_time(stage: Stage) -> Seen:
+    """The camera's stamps are the clock: where the node's stands still, frames come from up to 3 s ahead of it."""
+    with stage.scene() as scene, scene.supervisor() as supervisor:
+        scene.start_node(stage.one, use_sim_time=True, max_age_ms=1000.0)
+        camera = scene.start_camera("--clock")
+        scene.mask_after(camera.sent[0].at)
+        scene.report(lambda r: r["message"] == "active", "OK on /diagnostics")
+        moment = time.monotonic_ns()
+        with scene.held_loads():
+            checks = {"accepted": not supervisor.set("model", str(stage.two))}
+            answered = (time.monotonic_ns() - moment) / 1e9
+            loading = scene.report(lambda r: r["values"].get("load.state") == "loading", "that it loads", moment)
+            while time.monotonic_ns() < moment + 3 * 10**9:
+                scene.mask_after(time.monotonic_ns())
+            asked = time.monotonic_ns()
+            checks["transitions meanwhile"] = supervisor.change(DEACTIVATE) and supervisor.change(ACTIVATE)
+            took = (time.monotonic_ns() - asked) / 1e9
+            scene.mask_after(time.monotonic_ns())
+            held = [r for r in scene.observer.records() if r["at"] > moment]
+            released = time.monotonic_ns()
+        again = (scene.record_by("two", released)["at"] - released) / 1e9
+        books = scene.balance()
+        ages = [r["age"] for r in held if r["age"] is not None]
+        checks["no frame was stale"] = "stale" not in books.outcomes
+        checks["every record has an age of its time"] = len(ages) == len(held) and all(
+            -100 < age < 1000 for age in ages
+        )
+        checks["the old model masked meanwhile"] = {r["model"] for r in held} == {"one"}
+        checks["diagnostics named the model"] = loading["values"]["load.model"] == str(stage.two)
+        facts = [f"the parameter answered after {answered:.2f} s, two transitions after {took:.2f} s"]
+        return Seen(
+            [*facts, f"{len(held)} frames meanwhile, {min(ages):.0f} to {max(ages):.0f} ms old"], checks, [books], again
+        )
+
+
+def _refused(scene: Scene, path: str, since: int) -> str:
+    """Wait until a model that was accepted is refused after all; returns the reason."""
+    report = scene.report(
+        lambda r: r["values"].get("load.model") == path and r["values"].get("load.state") == "refused", "its end", since
+    )
+    return report["values"]["load.reason"]
 
 
 def _wait_for_deactivation(scene: Scene, supervisor: Supervisor, since: int) -> dict:

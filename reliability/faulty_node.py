@@ -2,11 +2,14 @@
 
     python reliability/faulty_node.py --ros-args -p engine:=onnxruntime -p model:=BUNDLE
 
-Everything above ONNX Runtime's session is the product as it is.
+Everything above ONNX Runtime's session is the product as it is. While the file that the variable FAULTY_HOLD names
+exists, no session is made: a library that compiles for long.
 """
 
+import os
 import sys
 import time
+from pathlib import Path
 
 from seg_node.core.memory import keep_memory_steady
 
@@ -24,6 +27,12 @@ class ObedientSession(onnxruntime_engine.onnxruntime.InferenceSession):
     """See ``Order``. NAN needs nothing of it: the bundles' graph does that."""
 
     _gone = False
+
+    def __init__(self, *arguments, **options):
+        hold = os.environ.get("FAULTY_HOLD")
+        while hold and Path(hold).exists():
+            time.sleep(0.01)
+        super().__init__(*arguments, **options)
 
     def run(self, names, inputs, options=None):
         """Run the graph, and spoil what comes out as ordered."""

@@ -115,7 +115,11 @@ def now_hot_swap(stage: Stage) -> Seen:
         spans = []
         for number in range(switches):
             path = (stage.two, stage.one)[number % 2]
+            asked = time.monotonic_ns()
             refused = supervisor.set("model", str(path))
+            if not refused:
+                # It is loaded beside the frames: the first that it masks tells that the swap is over.
+                scene.record_by(path.name, asked)
             answered = time.monotonic_ns()
             _wait_for_now(books, answered)
             # The next swap may take effect at any time after it was asked for.

@@ -4,8 +4,8 @@
 
 A line of FILE is JSON: ``kind`` (``mask``, ``record``, ``report``, and with --now ``mask_now`` and ``record_now``),
 ``node``, ``at`` (``time.monotonic_ns``), and of a mask ``stamp``, ``size`` and ``category`` (of all pixels, -1 if they
-differ); of a record ``stamp``, ``outcome``, ``model`` and ``detail``, of one of a mask of now ``values`` in place of
-the model; of a report on ``/diagnostics`` ``level``, ``message`` and ``values``. It ends with stdin.
+differ); of a record ``stamp``, ``outcome``, ``model``, ``detail`` and ``age``, of one of a mask of now ``values`` in
+place of model and age; of a report on ``/diagnostics`` ``level``, ``message`` and ``values``. It ends with stdin.
 """
 
 import argparse
@@ -67,7 +67,8 @@ class Observer(Node):
     def _on_record(self, kind: str, node: str, message: DiagnosticArray) -> None:
         status = message.status[0]
         values = {pair.key: pair.value for pair in status.values}
-        about = {"values": values} if kind == "record_now" else {"model": status.hardware_id}
+        age = float(values["age"]) if "age" in values else None
+        about = {"values": values} if kind == "record_now" else {"model": status.hardware_id, "age": age}
         detail = values.get("detail", "")
         self._write(kind, node, stamp=stamp_ns(message.header), outcome=status.message, detail=detail, **about)
 

@@ -135,6 +135,8 @@ class Sent:
     order: int
     view: int
     """Rises with each size, and with each scene."""
+    subscribers: int
+    """That the camera knew of then."""
 
 
 class Camera(Script):
@@ -159,6 +161,10 @@ class Camera(Script):
     def sent_after(self, moment: int) -> set[int]:
         """Stamps of the frames after a moment (``time.monotonic_ns``)."""
         return {sent.stamp for sent in itertools.takewhile(lambda sent: sent.at > moment, reversed(self.sent))}
+
+    def heard(self) -> Sent:
+        """The first frame at which the camera knew a subscriber: wait until the middleware has made them acquainted."""
+        return wait(lambda: next((sent for sent in self.sent if sent.subscribers), None), "the camera finds the node")
 
     def order(self, order: Order, frames: int = 1) -> Sent:
         """Send frames with an order; returns the first once it is sent."""
@@ -252,6 +258,7 @@ class Scene:
         changes: dict[str, str] | None = None,
     ):
         self.folder = folder
+        self._hold = folder / "hold"
         self._nodes, self._options, self._prefix, self._changes = nodes, options, list(prefix), changes or {}
         self._stack = contextlib.ExitStack()
         self.cameras: list[Camera] = []
@@ -276,7 +283,7 @@ class Scene:
             {"image": CAMERA_TOPIC},
             name=short,
             namespace=namespace,
-            environment=environment(**self._changes),
+            environment=environment(FAULTY_HOLD=str(self._hold), **self._changes),
             command=[*self._prefix, sys.executable, str(HERE / "faulty_node.py")],
         )
         began = time.monotonic_ns()
@@ -289,6 +296,15 @@ class Scene:
 
         wait(active, f"{name} is active", START_S)
         return node
+
+    @contextlib.contextmanager
+    def held_loads(self) -> Iterator[None]:
+        """No model is loaded meanwhile: the library that compiles it does not come back."""
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self._hold.unlink()
 
     def start_camera(self, *options: str, prefix: Sequence[str] = (), rate: float = 30.0) -> Camera:
         """Start a camera and wait for its first frame."""
@@ -342,6 +358,17 @@ class Scene:
 
         return (wait(first, "a mask after the fault")["at"] - moment) / 1e9
 
+    def record_by(self, model: str, since: int, name: str = NODE) -> dict:
+        """The first record since a moment of a frame that a model masked."""
+
+        def first() -> dict | None:
+            records = self.observer.records(name)
+            return next(
+                (r for r in records if r["at"] > since and (r["model"], r["outcome"]) == (model, "masked")), None
+            )
+
+        return wait(first, f"a mask by {model}")
+
     def report(self, condition: Callable[[dict], bool], what: str, since: int = 0, name: str = NODE) -> dict:
         """The first report since a moment of which a condition holds."""
 
@@ -370,6 +397,11 @@ class Scene:
         self._lives[name] = (counted + grown, seen)
         if killed:
             self._leave_unpaired(name)
+
+    def end_of_life_at(self, moment: int, name: str = NODE) -> None:
+        """Note that the counts of a node that leads itself began anew after its last report before a moment."""
+        before = [r for r in self.observer.reports(name) if r["at"] < moment and "received" in r["values"]]
+        self._lives[name] = (self._lives[name][0] + _received(before), len(self.observer.records(name)))
 
     def found(self, name: str = NODE) -> int:
         """Begin the books of a node that was started amid frames anew, now that the observer hears it.
@@ -411,7 +443,7 @@ class Scene:
         masked = Counter(stamp for stamp in with_mask if stamp not in self._cut_off[name])
         arrived = Counter(mask["stamp"] for mask in masks if mask["stamp"] not in self._cut_off[name])
         books.cut_off = len(self._cut_off[name])
-        unbalanced = sum(1 for report in reports if report["values"] and not _adds_up(report["values"]))
+        unbalanced = sum(1 for report in reports if "received" in report["values"] and not _adds_up(report["values"]))
         for count, what in (
             (abs(books.received - len(records)), "frames counted as received, but not recorded, or the reverse"),
             ((recorded - sent).total(), "records too many, or of frames that nobody sent"),

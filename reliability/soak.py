@@ -97,6 +97,8 @@ class Soak:
             warm_up_size=list(SIZE),
             inference_timeout_ms=300.0,
             failure_limit=100,
+            # The supervisor leads it.
+            on_give_up="stay",
             propagate_max_age_ms=_MAX_AGE_MS,
         )
         self._camera = self._start_camera()

@@ -23,7 +23,7 @@ _RESTART_S = 3.0
 """Longest time from the restart of a camera, or of a node besides its own start, to the next mask."""
 
 
-@fault("camera killed and restarted", "masks within 3 s of its first frame")
+@fault("camera killed and restarted", "masks within 3 s of its first frame that the middleware has a way for")
 def camera_killed(stage: Stage) -> Seen:
     """By SIGKILL, in mid-stream."""
     with stage.scene() as scene:
@@ -32,10 +32,14 @@ def camera_killed(stage: Stage) -> Seen:
         scene.mask_after(camera.sent[0].at)
         camera.kill()
         time.sleep(1.0)
-        # How long it takes to start a camera is not the node's affair.
-        again = scene.mask_after(scene.start_camera().sent[0].at - 1)
+        # How long it takes to start a camera is not the node's affair, nor is how long the middleware takes to make it
+        # known: it announces itself every 3 s, and on a busy machine the first announcements may be lost.
+        restarted = scene.start_camera()
+        known = restarted.heard()
+        again = scene.mask_after(known.at - 1)
         checks = {"within 3 s": again < _RESTART_S}
-        return Seen(["the new camera's frames are masked"], checks, [scene.balance()], again)
+        found = (known.at - restarted.sent[0].at) / 1e9
+        return Seen([f"found by the middleware after {found:.2f} s, then masked"], checks, [scene.balance()], again)
 
 
 @fault("node killed and restarted in mid-stream", "masks within 3 s of its restart, plus its start")

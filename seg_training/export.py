@@ -25,7 +25,7 @@ from seg_training.datasets import Dataset, has_root, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.encoder_weights import normalisation
 from seg_training.evaluate import evaluate, score, scores_table
-from seg_training.export_graph import export_graph
+from seg_training.export_graph import export_graph, graph_of_size
 from seg_training.provenance import (
     describe_run,
     gflops,
@@ -187,7 +187,9 @@ def export_again(
     )
     recipe = source.manifest.training.get("recipes", [{}])[-1]
     train, val = (with_roots(recipe.get(part, []), roots) for part in ("train", "val"))
-    return _export(network, manifest, out, train, val, int8, max_loss)
+    # Weights that stay as they are stored need no new trace of the network, which takes a minute.
+    graph = graph_of_size(source.graph, size) if precision == old.precision else None
+    return _export(network, manifest, out, train, val, int8, max_loss, graph)
 
 
 def _today() -> str:
@@ -202,6 +204,7 @@ def _export(
     val: list[dict[str, Any]],
     int8: bool,
     max_loss: float,
+    graph: bytes | None = None,
 ) -> Bundle:
     network.eval()
     val_sets = _open_present(val)
@@ -211,7 +214,7 @@ def _export(
             "int8 is calibrated on the run's train sets and scored on its val sets; give their folders,"
             " --root KIND=FOLDER"
         )
-    graph = export_graph(network, manifest.input_size, half=manifest.precision == "fp16")
+    graph = graph or export_graph(network, manifest.input_size, half=manifest.precision == "fp16")
     bundle = Bundle(out, manifest, graph)
     manifest = dataclasses.replace(manifest, parity=check_parity(bundle, network, val_sets))
     ranges = b""

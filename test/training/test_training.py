@@ -255,7 +255,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data, tmp_path):
     killed = _command("train", BASE_CONFIG, *_overrides(data, tmp_path / "killed"))
     process = subprocess.Popen(killed, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
     run = tmp_path / "killed" / BASE
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -117,7 +117,7 @@ def test_package_xml():
     assert package.licenses == ["Apache-2.0"]
 
 
-OUTSIDE_ROSDEP = {"onnx", "google", "openvino"}
+OUTSIDE_ROSDEP = {"onnx", "google", "openvino", "simplejpeg"}
 """What pip installs, as docs/howto.md says; google.protobuf comes with onnx."""
 OPTIONAL = {
     *("fastapi", "fastapi_offline", "prometheus_client", "pydantic", "starlette", "streamlit", "uvicorn"),

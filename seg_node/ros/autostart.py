@@ -7,8 +7,8 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
-from seg_node.core.attempts import Attempts
 from seg_node.core.errors import RunError
+from seg_node.core.upkeep.attempts import Attempts
 
 _LOST = 3
 """Inferences that never returned after which only a new process helps: each keeps its engine and a thread."""

@@ -9,8 +9,8 @@ from rclpy.parameter import Parameter
 
 from seg_node.core.bundle import load_bundle
 from seg_node.core.engines import Engine, create_engine
-from seg_node.core.loader import ModelLoader
 from seg_node.core.memory import hand_back_free_memory
+from seg_node.core.upkeep.loader import ModelLoader
 
 Size = tuple[int, int]
 

@@ -7,7 +7,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from seg_node.core.service_manager import ServiceManager
+from seg_node.core.upkeep.service_manager import ServiceManager
 
 _LOOK_S = 0.1
 """Seconds between two looks whether the node has come up."""

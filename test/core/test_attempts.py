@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg_node.core.attempts import Attempts
+from seg_node.core.upkeep.attempts import Attempts
 
 
 class Time:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from seg_node.core.errors import RunError
-from seg_node.core.loader import ModelLoader
+from seg_node.core.upkeep.loader import ModelLoader
 
 
 class Gate:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from seg_node.core.service_manager import ServiceManager
+from seg_node.core.upkeep.service_manager import ServiceManager
 
 
 @pytest.fixture(params=["path", "abstract"])

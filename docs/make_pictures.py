@@ -205,6 +205,16 @@ def take_drive(video: Path | None) -> list[Path]:
     return [path]
 
 
+def take_projection() -> list[Path]:
+    """A frame, its cloud from above, and grids of the ground."""
+    # Only here: made-up drives need what training needs.
+    from projection_picture import projection_picture
+
+    path = DOCS / "projection.jpg"
+    cv2.imwrite(str(path), projection_picture(), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return [path]
+
+
 def main() -> int:
     """Run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,6 +224,7 @@ def main() -> int:
         "dashboard": take_dashboard,
         "comparison": take_comparison,
         "drive": lambda: take_drive(options.video),
+        "projection": take_projection,
     }
     parser.add_argument("which", nargs="*", metavar="WHICH", help=f"{', '.join(takers)} (default: all)")
     parser.add_argument("--video", type=Path, help="for drive: any video that OpenCV reads")

@@ -70,6 +70,7 @@ _CLASSES = {
     "mcap": "mcap_surface:McapSurface",
     "dataset": "dataset_surface:DatasetSurface",
     "parameters": "parameter_surface:ParameterSurface",
+    "projection": "projection_surface:ProjectionSurface",
     "http": "http_surface:HttpSurface",
 }
 SURFACES = tuple(_CLASSES)

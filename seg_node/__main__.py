@@ -11,6 +11,7 @@ from seg_node.core.errors import exit_status
 COMMANDS = {
     "node": ("seg_node.commands.node", "run the segmentation node"),
     "overlay": ("seg_node.commands.overlay", "run the node that draws masks over camera images"),
+    "projection": ("seg_node.commands.projection", "run the node that turns masks into a cloud of points and a grid"),
     "topics": ("seg_node.commands.topics", "list topics, and show who is at the ends of one or what it says"),
     "params": ("seg_node.commands.params", "show the parameters of a running node, or set one"),
     "lifecycle": ("seg_node.commands.lifecycle", "show the lifecycle state of a running node, or change it"),

@@ -10,10 +10,16 @@ from tqdm import tqdm
 from seg_node.bags.drive import CameraInfo
 from seg_node.bags.writer import BagWriter
 from seg_node.core.errors import UserError
+from seg_node.core.projection.grid import GridSpec
+from seg_node.core.projection.ground import Pose
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive
+from seg_training.datasets.synthetic.plan import true_grid
 
 FIRST_STAMP = 1_700_000_000 * 10**9
 """Stamp of every drive's first frame, in nanoseconds: fixed, so that the same seed gives the same bag."""
+
+GROUND_FRAME = "base_footprint"
+"""Frame on the ground below the camera."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--light", choices=LIGHTS, help="default: the seed chooses")
     parser.add_argument("--weather", choices=WEATHERS, help="default: the seed chooses")
     parser.add_argument("--turns", action="store_true", help="a winding street, on which the camera yaws")
+    parser.add_argument(
+        "--geometry",
+        action="store_true",
+        help="also write what the camera cannot see: depth images, the camera's place over the ground (/tf), and the "
+        "true grid of the ground",
+    )
     parser.add_argument("--quality", type=int, default=50, help="of the JPEG images, 1..100 (default: %(default)s)")
 
 
@@ -44,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
             light=options.light,
             weather=options.weather,
             turns=options.turns,
+            geometry=options.geometry,
             quality=options.quality,
             progress=True,
         )
@@ -64,6 +77,7 @@ def write_drive(
     light: str | None = None,
     weather: str | None = None,
     turns: bool = False,
+    geometry: bool = False,
     quality: int = 50,
     progress: bool = False,
 ) -> int:
@@ -78,6 +92,7 @@ def write_drive(
         light: see ``SyntheticDrive``.
         weather: see ``SyntheticDrive``.
         turns: see ``SyntheticDrive``.
+        geometry: write depth images, the camera's place over the ground, and the true grid of the ground, too.
         quality: of the JPEG images, 1..100.
         progress: show a progress bar.
 
@@ -94,10 +109,17 @@ def write_drive(
         raise UserError(f"{seconds} s at {fps} frames per second is no frame")
     fx, fy, cx, cy = drive.camera
     info = CameraInfo(drive.size[0], drive.size[1], np.array((fx, 0, cx, 0, fy, cy, 0, 0, 1)))
+    spec = GridSpec()
     with BagWriter(path, quality=quality) as bag:
         for index in tqdm(range(frames), unit="frame", disable=not progress):
             stamp = FIRST_STAMP + round(index * 1e9 / fps)
-            image, mask = drive.frame(index)
+            if geometry:
+                image, mask, depth = drive.measured_frame(index)
+                bag.write_pose(stamp, Pose.of_mounting(*drive.mounting(index)), GROUND_FRAME)
+                bag.write_depth(stamp, depth)
+                bag.write_grid(stamp, true_grid(drive, index, spec, mask, depth), spec, GROUND_FRAME)
+            else:
+                image, mask = drive.frame(index)
             bag.write_camera_info(stamp, info)
             bag.write_image(stamp, image)
             bag.write_mask(stamp, mask)

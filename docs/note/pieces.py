@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from note.origins import manifests, measured, missing, origin_of, together
-from note.results import SOURCES, Results
+from note.projection import projection_tables
+from note.results import PROJECTION, SOURCES, Results
 from note.summaries import DATA, summary
 from seg_node.compare.comparison import Comparison
 from seg_node.compare.plan import Plan
@@ -425,6 +426,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "engines": _engines,
     "files": _files,
     "input_sizes": _input_sizes,
+    "projection": lambda results: projection_tables(results.projection, PROJECTION),
     "load": _load,
     "lost_and_drops": _lost_and_drops,
     "origin": origin_of,

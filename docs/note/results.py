@@ -62,6 +62,8 @@ SOURCES = {
     ),
 }
 SHIPPED_DRIVE = Path("rosbags", "synthetic_drive")
+PROJECTION = Source("projection.json", "python benchmarks/projection.py --out projection.json", "projection.json")
+"""Shown by docs/planner.md alone; the note does not use it."""
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Results:
     serve_load: dict[str, Any] | None = None
     gpu: dict[str, Any] | None = None
     verdict_simulation: dict[str, Any] | None = None
+    projection: dict[str, Any] | None = None
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -120,6 +123,8 @@ def load_results(root: Path) -> Results:
         path = root / FOLDER / source.file
         if path.exists():
             setattr(results, name, _load(name, path))
+    if (projection := root / FOLDER / PROJECTION.file).exists():
+        results.projection = _json(projection)
     results.runs = {
         path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
     }
@@ -199,6 +204,8 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES["gpu"].file, document)
     if document.get("simulated") == "verdict":
         return _write(root / FOLDER / SOURCES["verdict_simulation"].file, document)
+    if "costs" in document:
+        return _write(root / FOLDER / PROJECTION.file, document)
     raise ValueError(f"{file} is no result of compare, study, train, a benchmark or serve_load")
 
 

@@ -218,12 +218,13 @@ def only_image_topic(bag: BagReader) -> Topic:
 
 
 def _cameras(topics: list[Topic]) -> list[Topic]:
-    """Image topics of cameras; those without a message only where no other has one.
+    """Image topics of cameras; those without a message, and those of distances, only where there are no others.
 
     A recorder that takes all topics takes those, too, that image_transport announces and nobody has ever asked for.
     """
     cameras = [topic for topic in topics if topic.is_image and not topic.is_mask and not topic.is_output]
-    return [topic for topic in cameras if topic.count] or cameras
+    cameras = [topic for topic in cameras if topic.count] or cameras
+    return [topic for topic in cameras if not topic.is_depth] or cameras
 
 
 def _mask_topic(topics: list[Topic], image_topic: str) -> Topic | None:

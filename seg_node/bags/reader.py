@@ -70,6 +70,11 @@ class Topic:
         """Whether a part of the name says that the images are ground truth."""
         return self.is_image and not self.is_output and "mask" in PurePosixPath(self.name).parts
 
+    @property
+    def is_depth(self) -> bool:
+        """Whether a part of the name says that the images hold distances."""
+        return self.is_image and any("depth" in part for part in PurePosixPath(self.name).parts)
+
 
 @dataclass(frozen=True)
 class TopicQos:

@@ -26,7 +26,7 @@ def describe(path: str | Path) -> str:
     for topic in topics:
         if topic.type in VIDEO_PACKETS:
             notes.append(f"{topic.name} {video_advice(topic)}")
-        if not topic.is_image or topic.is_mask or topic.is_output or not topic.count:
+        if not topic.is_image or topic.is_mask or topic.is_depth or topic.is_output or not topic.count:
             continue
         drive = open_drive(path, topic.name)
         notes += [note for note in drive.notes if note not in notes]

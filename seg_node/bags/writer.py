@@ -12,11 +12,18 @@ from rosbags.typesys import Stores, get_typestore
 from seg_node.bags.drive import CameraInfo
 from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError
 from seg_node.core.images import EncodedPixels
+from seg_node.core.projection.grid import GridSpec
+from seg_node.core.projection.ground import Pose
 
 IMAGE_TOPIC = "/camera/image/compressed"
 RAW_IMAGE_TOPIC = "/camera/image"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 MASK_TOPIC = "/camera/mask/compressed"
+DEPTH_TOPIC = "/camera/depth"
+GRID_TOPIC = "/camera/ground_grid"
+TF_TOPIC = "/tf"
+OCCUPANCY_GRID = "nav_msgs/msg/OccupancyGrid"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 
 
 class BagWriter:
@@ -113,6 +120,33 @@ class BagWriter:
         )
         self._write(self.camera_info_topic, CAMERA_INFO, stamp, message)
 
+    def write_depth(self, stamp: int, depth: np.ndarray) -> None:
+        """Write a depth image, float32 [H, W] in metres, as 16UC1 in millimetres; 0 where it has no place there."""
+        millimetres = np.where((depth > 0) & (depth < 65.535), depth * 1000, 0)
+        height, width = depth.shape
+        data = np.rint(millimetres).astype("<u2").view(np.uint8).ravel()
+        message = self._type(IMAGE)(self._header(stamp), height, width, "16UC1", 0, 2 * width, data)
+        self._write(DEPTH_TOPIC, IMAGE, stamp, message)
+
+    def write_grid(self, stamp: int, grid: np.ndarray, spec: GridSpec, frame_id: str) -> None:
+        """Write a grid of the ground, int8 [rows, columns]; ``frame_id`` is that of the ground."""
+        rows, columns = grid.shape
+        geometry = "geometry_msgs/msg/"
+        corner = self._type(f"{geometry}Pose")(
+            self._type(f"{geometry}Point")(*spec.origin, 0.0), self._type(f"{geometry}Quaternion")(0.0, 0.0, 0.0, 1.0)
+        )
+        header = self._header(stamp, frame_id)
+        info = self._type("nav_msgs/msg/MapMetaData")(header.stamp, spec.resolution, columns, rows, corner)
+        self._write(GRID_TOPIC, OCCUPANCY_GRID, stamp, self._type(OCCUPANCY_GRID)(header, info, grid.ravel()))
+
+    def write_pose(self, stamp: int, pose: Pose, frame_id: str) -> None:
+        """Write the camera's place over the ground as a transform on ``/tf``; ``frame_id`` is that of the ground."""
+        geometry = "geometry_msgs/msg/"
+        turn = self._type(f"{geometry}Quaternion")(*pose.quaternion)
+        transform = self._type(f"{geometry}Transform")(self._type(f"{geometry}Vector3")(*pose.translation), turn)
+        stamped = self._type(f"{geometry}TransformStamped")(self._header(stamp, frame_id), self.frame_id, transform)
+        self._write(TF_TOPIC, TF_MESSAGE, stamp, self._type(TF_MESSAGE)([stamped]))
+
     def _write_compressed(self, topic: str, stamp: int, image_format: str, data: np.ndarray) -> None:
         message = self._type(COMPRESSED_IMAGE)(self._header(stamp), image_format, data)
         self._write(topic, COMPRESSED_IMAGE, stamp, message)
@@ -122,9 +156,9 @@ class BagWriter:
             self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._store)
         self._writer.write(self._connections[topic], stamp, self._store.serialize_cdr(message, msgtype))
 
-    def _header(self, stamp: int) -> object:
+    def _header(self, stamp: int, frame_id: str | None = None) -> object:
         time = self._type("builtin_interfaces/msg/Time")(*divmod(stamp, 10**9))
-        return self._type("std_msgs/msg/Header")(time, self.frame_id)
+        return self._type("std_msgs/msg/Header")(time, self.frame_id if frame_id is None else frame_id)
 
     def _type(self, name: str) -> type:
         return self._store.types[name]

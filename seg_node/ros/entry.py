@@ -24,3 +24,11 @@ def overlay(arguments: list[str] | None = None) -> int:
     from seg_node.ros.overlay_node import main
 
     return main(arguments)
+
+
+def projection(arguments: list[str] | None = None) -> int:
+    """Run the projection node; see ``segmentation``."""
+    keep_memory_steady()
+    from seg_node.ros.projection_node import main
+
+    return main(arguments)

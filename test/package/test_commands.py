@@ -26,7 +26,7 @@ def test_help_of_a_command_starts_nothing(command):
     assert done.stderr == "[] 1\n"
 
 
-@pytest.mark.parametrize("node", ["node", "overlay"])
+@pytest.mark.parametrize("node", ["node", "overlay", "projection"])
 def test_what_is_no_ros_argument_is_refused_by_a_node(node, capsys):
     with pytest.raises(SystemExit) as ended:
         main([node, "--model", "fpn_resnet50"])

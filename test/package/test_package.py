@@ -57,7 +57,9 @@ def test_ament_index_knows_the_package(prefix):
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
 
 
-@pytest.mark.parametrize("executable", ["segmentation", "overlay", "replay", "label", "shadow", "compare", "view"])
+@pytest.mark.parametrize(
+    "executable", ["segmentation", "overlay", "projection", "replay", "label", "shadow", "compare", "view"]
+)
 def test_executables_are_where_ros2_run_looks(prefix, executable):
     assert os.access(prefix / "lib" / NAME / executable, os.X_OK)
 

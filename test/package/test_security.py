@@ -407,16 +407,25 @@ def test_policy_allows_the_overlay_the_topics_of_its_document():
     assert allowed["topics", "publish"] == published | EVERY_NODE
 
 
-@pytest.mark.parametrize("node", ["segmentation", "overlay"])
+def test_policy_allows_the_projection_the_topics_of_its_document():
+    subscribed, published = topics_of_a_table("docs/planner.md", "## Topics", "## What the grid")
+    allowed = policy("projection")
+    assert allowed["topics", "subscribe"] == subscribed | {"/tf", "/tf_static", "/clock", "/parameter_events"}
+    published = {name.replace("~", "/projection") for name in published}
+    assert allowed["topics", "publish"] == published | EVERY_NODE
+
+
+@pytest.mark.parametrize("node", ["segmentation", "overlay", "projection"])
 def test_policy_allows_what_a_running_node_has(ros, node_process, node):
     """All of it, and no service that the node does not have."""
     from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 
-    if node == "overlay":
-        command = [sys.executable, "-m", "seg_node", "overlay"]
-        process = node_process(command=command, name=node, state=None)
-    else:
+    if node == "segmentation":
         process = node_process({"autostart": False}, state="unconfigured")
+    else:
+        command = [sys.executable, "-m", "seg_node", node]
+        parameters = {"camera_height": 1.0} if node == "projection" else {}
+        process = node_process(parameters, command=command, name=node, state=None)
     observer = ros.create_node("observer")
     name, namespace = process.full_name.rsplit("/", 1)[::-1]
 

@@ -73,8 +73,17 @@ class View:
         self._bend = street.bend(self.s, self._grid) - self.yaw * self._grid
         self.image = np.empty((height, width, 3), np.uint8)
         self.mask = np.empty((height, width), np.uint8)
+        self.depth: np.ndarray | None = None
+        """Distance along the camera's axis, float32 [H, W] metres, inf where nothing is near; None leaves it out."""
         self.haze = np.empty((height, width, 3), np.uint8)
         self.haze[:] = to_bytes(np.array(self.mood.horizon))
+
+    def measure(self) -> None:
+        """Begin a depth image, with the bare ground; what is drawn from now on is drawn into it, too."""
+        rows = np.arange(self.height) - self.cy
+        with np.errstate(divide="ignore"):
+            ground = np.where(rows > 0, self.eye * self.fy / rows, np.inf).astype(np.float32)
+        self.depth = np.repeat(ground[:, None], self.width, 1)
 
     def bend(self, z: np.ndarray | float) -> np.ndarray | float:
         """Sideways shift of the street's middle at a distance, seen along the camera's axis, in metres."""
@@ -133,19 +142,54 @@ class View:
         keep, (b, g, r), air = gain * (1 - fog), colour, self.mood.horizon
         return (b * keep + air[0] * fog, g * keep + air[1] * fog, r * keep + air[2] * fog)
 
-    def fill(self, pixels: np.ndarray, colour: Colour, category: int | None) -> None:
-        """Fill a polygon given in pixels; None leaves the mask as it is, for details upon a surface."""
+    def fill(
+        self, pixels: np.ndarray, colour: Colour, category: int | None, z: np.ndarray | float | None = None
+    ) -> None:
+        """Fill a polygon.
+
+        Args:
+            pixels: its corners, float [N, 2] of column, row.
+            colour: of all of it.
+            category: None leaves mask and depth as they are, for details upon a surface.
+            z: distance of each corner, float [N], or of all; None for what lies on the ground or is far away.
+        """
         corners = np.rint(np.minimum(np.maximum(pixels, -8000), 8000) * 16).astype(np.int32)
         cv2.fillPoly(self.image, [corners], colour, cv2.LINE_AA, 4)
-        if category is not None:
-            cv2.fillPoly(self.mask, [corners], int(category), cv2.LINE_8, 4)
+        if category is None:
+            return
+        cv2.fillPoly(self.mask, [corners], int(category), cv2.LINE_8, 4)
+        if self.depth is None or z is None:
+            return
+        x0, y0 = np.clip(np.floor(pixels.min(0)).astype(int), 0, (self.width, self.height))
+        x1, y1 = np.clip(np.ceil(pixels.max(0)).astype(int) + 1, 0, (self.width, self.height))
+        if x1 > x0 and y1 > y0:
+            stencil = np.zeros((y1 - y0, x1 - x0), np.uint8)
+            cv2.fillPoly(stencil, [corners - (x0 * 16, y0 * 16)], 1, cv2.LINE_8, 4)
+            self._put(stencil, x0, y0, np.column_stack((pixels, np.broadcast_to(z, len(pixels)))))
+
+    def _put(self, stencil: np.ndarray, x0: int, y0: int, corners: np.ndarray) -> None:
+        """Set the depth where a stencil, uint8 [h, w] from column x0 and row y0, is not 0.
+
+        The inverse of the distance is linear in the picture: it is fitted to the corners of a flat surface, float
+        [N, 3] of column, row and distance.
+        """
+        if self.depth is None:
+            return
+        place = np.column_stack((corners[:, :2], np.ones(len(corners))))
+        (across, downward, start), *_ = np.linalg.lstsq(place, 1 / corners[:, 2], rcond=None)
+        rows, columns = np.nonzero(stencil)
+        inverse = (columns + x0) * across + (rows + y0) * downward + start
+        # A surface seen from its edge has no slope that a fit can find.
+        near, far = corners[:, 2].min(), corners[:, 2].max()
+        depth = np.clip(1 / np.maximum(inverse, 1e-6), near, far)
+        self.depth[rows + y0, columns + x0] = depth
 
     def polygon(self, points: np.ndarray, colour: Colour, category: int | None, gain: float = 1.0) -> None:
         """Fill a flat polygon given in the camera's frame, float [N, 3]."""
         points = clip(points)
         if len(points) >= 3:
             depth = (points[0, 2] + points[len(points) // 2, 2]) / 2
-            self.fill(self.pixels(points), self.colour(colour, depth, gain), category)
+            self.fill(self.pixels(points), self.colour(colour, depth, gain), category, points[:, 2])
 
     def wall(self, texture: Texture, start, end, category: int, gain: float, base: float = 0.0) -> None:
         """Draw an upright textured wall.
@@ -188,6 +232,7 @@ class View:
         stencil = np.zeros(size[::-1], np.uint8)
         cv2.fillPoly(stencil, [np.rint((pixels - (x0, y0)) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
         self._stamp(picture, stencil, x0, y0, category, gain, visible[:, 2].mean())
+        self._put(stencil, x0, y0, np.column_stack((pixels, visible[:, 2])))
 
     def _level(self, texture: Texture, nearest: float) -> np.ndarray:
         texels = texture.levels[0].shape[0] / texture.height
@@ -214,6 +259,8 @@ class View:
         picture = cv2.warpAffine(source, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
         stencil = cv2.threshold(picture[..., 3], 127, 255, cv2.THRESH_BINARY)[1]
         self._stamp(picture[..., :3], stencil, x0, y0, Category.NATURE, gain, z)
+        if self.depth is not None:
+            self.depth[y0:y1, x0:x1][stencil > 0] = z
 
     def _stamp(self, picture, stencil, x0: int, y0: int, category: int, gain: float, z: float) -> None:
         rows, cols = slice(y0, y0 + stencil.shape[0]), slice(x0, x0 + stencil.shape[1])

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from seg_node.core.projection.grid import GridSpec
 from seg_node.core.taxonomy import Category
 from seg_training.datasets.synthetic.camera import FAR, Camera, View
-from seg_training.datasets.synthetic.ground import draw_ground
+from seg_training.datasets.synthetic.ground import draw_ground, draw_surfaces
+from seg_training.datasets.synthetic.plan import plan_view
 from seg_training.datasets.synthetic.sky import Sky
-from seg_training.datasets.synthetic.street import CHUNK, Street
+from seg_training.datasets.synthetic.street import CHUNK, Chunk, Street
 from seg_training.datasets.synthetic.textures import ground_tiles, to_bytes
 from seg_training.datasets.synthetic.thing import Thing
 from seg_training.datasets.synthetic.turning import TurningView
@@ -104,11 +106,64 @@ class SyntheticDrive:
         Returns:
             uint8 [H, W, 3] BGR picture and uint8 [H, W] mask of the categories 0..7.
         """
+        return self._draw(self._view(index), index)
+
+    def measured_frame(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw one frame as a camera with a depth sensor sees it.
+
+        Args:
+            index: from 0.
+
+        Returns:
+            Picture and mask as ``frame`` draws them, and the distance along the camera's axis, float32 [H, W], metres:
+            inf where nothing is near, as in the sky, and on the own bonnet.
+        """
+        view = self._view(index)
+        view.measure()
+        image, mask = self._draw(view, index)
+        view.depth[self._bonnet[0] :][self._bonnet[2] > 0] = np.inf
+        return image, mask, view.depth
+
+    def mounting(self, index: int) -> tuple[float, float]:
+        """Where the camera of a frame is over the street.
+
+        Args:
+            index: from 0.
+
+        Returns:
+            Height of the lens in metres, and the pitch in radians, positive where it looks down.
+        """
+        slope = self._pose(index / self.fps)[3]
+        return self._camera.eye / math.hypot(1, slope), -math.atan(slope)
+
+    def surfaces(self, index: int, spec: GridSpec) -> np.ndarray:
+        """Draw the bare ground of a frame from above, without all that stands on it.
+
+        Args:
+            index: from 0.
+            spec: extent, from below the camera.
+
+        Returns:
+            uint8 [rows, columns] of the categories ``flat`` and ``nature``, placed as in a ``nav_msgs/OccupancyGrid``.
+        """
+        view = self._view(index)
+        plan = plan_view(type(view), spec)(self._camera, self._pose(view.time), view.time, self._street, self._lighting)
+        draw_surfaces(plan, self._street, self._chunks(view))
+        return plan.mask
+
+    def _view(self, index: int) -> View:
         time = index / self.fps
         make_view = TurningView if self.turns else View
-        view = make_view(self._camera, self._pose(time), time, self._street, self._lighting)
+        return make_view(self._camera, self._pose(time), time, self._street, self._lighting)
+
+    def _chunks(self, view: View) -> list[Chunk]:
+        """Pieces of the street that can be seen."""
         first = math.floor((view.s - 4) / CHUNK)
-        chunks = [self._street.chunk(k) for k in range(first, first + int(FAR / CHUNK) + 1)]
+        return [self._street.chunk(k) for k in range(first, first + int(FAR / CHUNK) + 1)]
+
+    def _draw(self, view: View, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Picture and mask."""
+        chunks = self._chunks(view)
         things = [thing for chunk in chunks for thing in chunk.things] + self._street.movers(view)
         self._sky.draw(view, self._street.heading(view.s))
         draw_ground(view, self._street, chunks, things)

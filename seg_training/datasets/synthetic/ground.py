@@ -25,9 +25,20 @@ def draw_ground(view: View, street: Street, chunks: list[Chunk], things: list[Th
         things: objects that cast shadows.
     """
     top = min(max(view.horizon + 1, 0), view.height)
-    gain = view.mood.sunlit * (0.72 if view.lighting.weather == "rain" else 0.95)
-    view.image[top:] = to_bytes(np.array(street.grass) * gain)
+    view.image[top:] = to_bytes(np.array(street.grass) * _gain(view))
     view.mask[top:] = Category.NATURE
+    draw_surfaces(view, street, chunks)
+    _weather_ground(view, top, things)
+
+
+def _gain(view: View) -> float:
+    """Brightness of what lies flat."""
+    return view.mood.sunlit * (0.72 if view.lighting.weather == "rain" else 0.95)
+
+
+def draw_surfaces(view: View, street: Street, chunks: list[Chunk]) -> None:
+    """Draw what lies on the grass, its markings included; see ``draw_ground``."""
+    gain = _gain(view)
 
     def shade(colour: Colour, factor: float = 1.0) -> Colour:
         return tuple(c * gain * factor for c in colour)
@@ -81,7 +92,6 @@ def draw_ground(view: View, street: Street, chunks: list[Chunk], things: list[Th
                 strip(chunk.crossing - 3, chunk.crossing, u, u + 0.5, paint, None)
             lane = sorted((street.traffic * 0.15, street.traffic * street.lanes * LANE))
             strip(chunk.crossing - 5, chunk.crossing - 4.6, *lane, paint, None)
-    _weather_ground(view, top, things)
 
 
 def _weather_ground(view: View, top: int, things: list[Thing]) -> None:

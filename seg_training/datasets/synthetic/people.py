@@ -47,7 +47,7 @@ class Person(Thing):
 
         def shape(corners, colour: Colour, brightness: float = 1.0) -> None:
             pixels = foot + np.asarray(corners, float) * (scale, -scale)
-            view.fill(pixels, view.colour(colour, z, gain * brightness), Category.HUMAN)
+            view.fill(pixels, view.colour(colour, z, gain * brightness), Category.HUMAN, z)
 
         angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         swing = math.sin(self.phase)
@@ -150,7 +150,7 @@ class Cyclist(Thing):
             normal = np.array((-direction[1], direction[0])) * max(width * view.fx / z / 2, 0.5)
             cap = direction * normal.dot(normal) ** 0.5 * 0.5
             corners = np.array((p - cap + normal, q + cap + normal, q + cap - normal, p - cap - normal))
-            view.fill(corners, view.colour(colour, z, gain * brightness), category)
+            view.fill(corners, view.colour(colour, z, gain * brightness), category, z)
 
         rim = np.linspace(0, 2 * np.pi, 16)
         for wheel in (-0.5, 0.52) if self.heading < 0 else (0.52, -0.5):
@@ -161,6 +161,8 @@ class Cyclist(Thing):
             thickness = max(round(0.05 * view.fx / z), 1)
             cv2.polylines(view.image, [line], False, view.colour((28, 28, 30), z), thickness, cv2.LINE_AA, 4)
             cv2.polylines(view.mask, [line], False, int(Category.VEHICLE), thickness, cv2.LINE_8, 4)
+            if view.depth is not None:
+                cv2.polylines(view.depth, [line], False, z, thickness, cv2.LINE_8, 4)
         pedal = 0.17 * math.sin(self.phase), 0.17 * math.cos(self.phase)
         bike = (60, 50, 130) if self.look % 2 else (120, 110, 60)
         for a, b in (

@@ -124,7 +124,7 @@ class Pole(Thing):
             points[:, :2] = corners
             points += (x, -view.eye, z)
             own = view.lighting.mean_gain if gain is None else gain
-            view.fill(view.pixels(points), view.colour(colour, z, own), Category.OBJECT)
+            view.fill(view.pixels(points), view.colour(colour, z, own), Category.OBJECT, z)
 
         def rectangle(left: float, low: float, right: float, high: float, colour: Colour, gain=None) -> None:
             shape(((left, low), (right, low), (right, high), (left, high)), colour, gain)

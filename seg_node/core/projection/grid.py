@@ -15,7 +15,7 @@ from seg_node.core.taxonomy import NO_LABEL
 DRIVABLE, OBSTACLE, UNKNOWN = 0, 100, -1
 
 MAX_CELLS = 4_000_000
-"""Of a grid."""
+"""Greatest number of cells of a grid."""
 
 _SEEN, _BLOCKED, _OPEN = 0, 1, 2
 """What a pixel says of the place that it shows: drivable, an obstacle, nothing."""

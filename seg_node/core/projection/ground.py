@@ -24,7 +24,7 @@ class Pose:
     rotation: tuple[float, ...]
     """Row-major 3x3 matrix."""
     translation: tuple[float, float, float]
-    """Of the lens in the ground frame, metres."""
+    """Place of the lens in the ground frame, metres."""
 
     @staticmethod
     def of_mounting(height: float, pitch: float = 0.0, roll: float = 0.0) -> "Pose":

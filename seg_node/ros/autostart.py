@@ -52,9 +52,9 @@ class Autostart:
 
     def hand_over(self) -> None:
         """Hear that somebody else asks for a transition, or that the process is about to end."""
+        # The timer is left to itself: rclpy fails to call one that another thread cancels once it is due.
         self._leads = self.starting = False
         self._attempts.stop()
-        self._timer.cancel()
 
     def gave_up(self) -> None:
         """Hear that the node has deactivated itself; ``transitions`` is held.

@@ -29,6 +29,6 @@ def overlay(arguments: list[str] | None = None) -> int:
 def projection(arguments: list[str] | None = None) -> int:
     """Run the projection node; see ``segmentation``."""
     keep_memory_steady()
-    from seg_node.ros.projection_node import main
+    from seg_node.ros.projection.node import main
 
     return main(arguments)

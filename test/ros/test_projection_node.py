@@ -46,7 +46,7 @@ def projection(ros):
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter
 
-    from seg_node.ros.projection_node import ProjectionNode
+    from seg_node.ros.projection.node import ProjectionNode
 
     started = []
 
@@ -430,7 +430,7 @@ def test_pose_from_tf(ros, projection, monkeypatch):
 
     from seg_node.core.errors import UserError
     from seg_node.core.projection.errors import ProjectionError
-    from seg_node.ros.camera_pose import TransformedCamera
+    from seg_node.ros.projection.camera_pose import TransformedCamera
 
     class TransformException(Exception):
         pass
@@ -463,7 +463,7 @@ def test_pose_from_tf(ros, projection, monkeypatch):
 
 
 def test_documentation(ros):
-    from seg_node.ros.projection_node import PARAMETERS
+    from seg_node.ros.projection.node import PARAMETERS
 
     text = (ROOT / "docs" / "planner.md").read_text()
     missing = [
@@ -472,7 +472,7 @@ def test_documentation(ros):
         if (row := f"| `{name}` | `{str(spec.default).replace(chr(39), chr(34))}` | {spec.description} |") not in text
     ]
     assert not missing, "\n".join(missing)
-    source = (ROOT / "seg_node" / "ros" / "projection_node.py").read_text()
+    source = (ROOT / "seg_node" / "ros" / "projection" / "node.py").read_text()
     topics = set(re.findall(r'"(segmentation/\w+|~/\w+|camera_info|depth|/diagnostics)"', source))
     assert len(topics) >= 8
     assert all(f"`{topic}`" in text for topic in topics)
@@ -494,7 +494,7 @@ def test_launch_file():
     pytest.importorskip("launch_ros", reason="launch_ros is missing: it comes with a ROS 2 installation")
     from launch import LaunchContext
 
-    from seg_node.ros.projection_node import PARAMETERS
+    from seg_node.ros.projection.node import PARAMETERS
 
     spec = importlib.util.spec_from_file_location("nav2_launch", ROOT / "launch" / "nav2.launch.py")
     module = importlib.util.module_from_spec(spec)

@@ -20,11 +20,11 @@ from seg_node.core.projection.join import MASK, MaskJoin
 from seg_node.core.projection.projector import Projector
 from seg_node.core.taxonomy import CATEGORY_NAMES
 from seg_node.core.timing import stamp_ns
-from seg_node.ros.camera_pose import MountedCamera, TransformedCamera
 from seg_node.ros.messages import diagnostics, read_mono8
 from seg_node.ros.parameters import Spec, check, declare_parameters
 from seg_node.ros.process import run_node
-from seg_node.ros.projection_messages import autoware_image, calibration, empty_cloud, grid_message
+from seg_node.ros.projection.camera_pose import MountedCamera, TransformedCamera
+from seg_node.ros.projection.messages import autoware_image, calibration, empty_cloud, grid_message
 from seg_node.ros.transfer.serialized_transfer import publish_serialized
 
 _GRID = GridSpec()

@@ -1,0 +1,1 @@
+"""The projection node: clouds and grids of masks."""

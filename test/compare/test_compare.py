@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.blue_bundle import blue_bundle
 from helpers.made_up import FRAMES, HZ, experiment, listened, measured, simulated_run
 from helpers.paths import ROOT
 
@@ -304,17 +303,25 @@ def _check_mask_of_now(result: Comparison) -> None:
 
 
 def test_real_nodes_are_compared(ros, tmp_path):
-    # Of the two models one costs nothing: what is tested is what becomes of their masks.
-    models = ["fpn_lite", str(blue_bundle(tmp_path).path)]
-    arguments = ["--quick", "--frames", "12", "--rates", "8", "--engine", "onnxruntime", "--out", str(tmp_path)]
-    arguments += ["--models", *models]
+    arguments = [
+        "--quick",
+        "--frames",
+        "12",
+        "--rates",
+        "8",
+        "--models",
+        "fpn_resnet50",
+        "fpn_lite",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "seg_node", "compare", *arguments], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
     result = load_comparison(tmp_path / "comparison.json")
-    assert [model.name for model in result.models] == ["fpn_lite", "blue"]
+    assert [model.name for model in result.models] == ["fpn_resnet50", "fpn_lite"]
     assert result.faults == []
     assert [(run.model, run.purpose) for run in result.runs] == [
         *((0, purpose) for purpose in ("recorded", "listened", "saturation", "fixed")),
@@ -332,7 +339,7 @@ def test_real_nodes_are_compared(ros, tmp_path):
     assert all(verdict.winner is None for verdict in result.verdicts), "so little data decides nothing"
     assert result.drive.truth_frames == 12 and len(result.drive.hash) == 64
     assert result.pictures and set(result.pictures[0].panels) == {
-        "camera", "ground truth", "fpn_lite", "blue", "where they disagree"
+        "camera", "ground truth", "fpn_resnet50", "fpn_lite", "where they disagree"
     }  # fmt: skip
     assert "Which backbone should drive" in done.stdout and result.decision.sentence in done.stdout
     assert result.decision.sentence in (tmp_path / "comparison.html").read_text()

@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("seg_node.commands.serve", "answer HTTP requests with masks of images and videos"),
     "dashboard": ("seg_node.commands.dashboard", "show masks, training runs and comparisons in a browser"),
     "view": ("seg_node.commands.view", "show a node at work on a web page, without ROS tools"),
+    "import": ("seg_node.commands.import_network", "make a bundle of an ONNX network that was trained elsewhere"),
     "bag": ("seg_node.commands.bag", "make a bag from a video or images, write one again, or show what it holds"),
 }
 """Module and summary of each command.

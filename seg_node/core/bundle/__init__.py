@@ -24,6 +24,8 @@ MANIFEST = "manifest.yaml"
 GRAPH = "model.onnx"
 RANGES = "int8.json"
 DEFAULT_MODEL = "fpn_lite"
+DECODERS = ("fpn", "imported")
+"""Values that ``Manifest.decoder`` may have."""
 STORED_PRECISIONS = ("fp32", "fp16")
 """Values that ``Manifest.precision`` may have."""
 
@@ -48,9 +50,9 @@ class Manifest:
     name: str
     """Letters, digits and ``_.+-``, at most 100."""
     decoder: str
-    """``fpn``."""
+    """``fpn``, or ``imported`` for a network that was trained elsewhere."""
     backbone: str
-    """Encoder as segmentation-models-pytorch knows it."""
+    """Encoder as segmentation-models-pytorch knows it; for an imported network its file's name."""
     input_size: tuple[int, int]
     """(height, width) in pixels that the network was trained on; frames are scaled to that many pixels."""
     mean: tuple[float, float, float]
@@ -87,6 +89,8 @@ class Manifest:
     categories: tuple[str, ...] = CATEGORY_NAMES
     palette: tuple[tuple[int, int, int], ...] = tuple(tuple(int(v) for v in row) for row in PALETTE_RGB)
     """RGB of each category."""
+    classes: tuple[str, ...] = ()
+    """Names of an imported network's own classes, in the order of its outputs; each stands for a category."""
     schema: int = SCHEMA
 
 
@@ -210,7 +214,7 @@ def _read_manifest(file: Path) -> Manifest:
     for check, name in (
         (isinstance(manifest.name, str) and _NAME.fullmatch(manifest.name), "name"),
         (isinstance(manifest.backbone, str) and manifest.backbone, "backbone"),
-        (manifest.decoder == "fpn", "decoder"),
+        (manifest.decoder in DECODERS, "decoder"),
         (_fits_decoder(manifest.decoder_options), "decoder_options"),
         (manifest.precision in STORED_PRECISIONS, "precision"),
         (
@@ -226,6 +230,7 @@ def _read_manifest(file: Path) -> Manifest:
             "files",
         ),
         (isinstance(manifest.date, str), "date"),
+        (isinstance(manifest.classes, tuple) and all(isinstance(name, str) for name in manifest.classes), "classes"),
         (_numbers((manifest.parameters,), 1), "parameters"),
         (_numbers((manifest.gflops,), 1), "gflops"),
         (isinstance(manifest.parity, dict), "parity"),

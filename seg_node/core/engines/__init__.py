@@ -55,6 +55,10 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precisio
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     present = present_engines()
+    if bundle.manifest.decoder == "imported":
+        if name == "torch":
+            raise EngineError(f"{bundle.name} was imported; torch builds FPNs only: use onnxruntime or openvino")
+        present = [engine for engine in present if engine != "torch"]
     if name == "auto":
         name, reason = _choose(present)
     elif name not in ENGINES:

@@ -9,9 +9,6 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.errors import UserError
 from seg_node.core.taxonomy import CATEGORY_NAMES
 
-_LEAST_CONFIDENCE = 255 // len(CATEGORY_NAMES)
-"""Least confidence of a pixel: the greatest of eight softmax values is at least their mean."""
-
 
 class EngineError(UserError):
     """An engine cannot be made, or its graph does not do what a bundle's graph must."""
@@ -92,9 +89,11 @@ class Engine(ABC):
             raise EngineError(
                 f"{self.bundle.name}: mask holds category {worst}; there are 0 to {len(CATEGORY_NAMES) - 1}"
             )
-        if confidence is not None and (least := confidence.min()) < _LEAST_CONFIDENCE:
+        # The greatest of softmax values is at least their mean.
+        count = len(self.bundle.manifest.classes or CATEGORY_NAMES)
+        if confidence is not None and (least := confidence.min()) < 255 // count:
             raise EngineError(
-                f"{self.bundle.name}: confidence is {least} of 255 in places, less than {len(CATEGORY_NAMES)} equal"
+                f"{self.bundle.name}: confidence is {least} of 255 in places, less than {count} equal"
                 " categories have; the logits are not finite"
             )
         return mask, confidence

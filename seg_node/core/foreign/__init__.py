@@ -1,0 +1,1 @@
+"""ONNX networks that were trained elsewhere, made into bundles."""

@@ -260,8 +260,8 @@ ARCHITECTURES = ("unet", "deeplabv3", "segformer", "lraspp", "pan")
 
 def architecture(name: str):
     """A network with random weights and five classes."""
-    torch = pytest.importorskip("torch", reason="torch is missing: pip install -e .[training]")
     import segmentation_models_pytorch as smp
+    import torch
     import torchvision
 
     torch.manual_seed(0)
@@ -280,8 +280,7 @@ def architecture(name: str):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_of_others(name, tmp_path):
-    import torch
-
+    torch = pytest.importorskip("torch", reason="torch is missing: pip install -e .[training]")
     model, path = architecture(name), tmp_path / f"{name}.onnx"
     if name == "lraspp":
         model = _only_out(model)

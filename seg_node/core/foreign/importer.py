@@ -28,7 +28,7 @@ class Settings:
     size: tuple[int, int] | None = None
     """Height and width in pixels, for a network that takes any."""
     order: str = "rgb"
-    """Of the channels: ``rgb`` or ``bgr``."""
+    """Order of the channels: ``rgb`` or ``bgr``."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     """Normalisation of values in 0..1, in the order of the channels; an input of uint8 has none."""

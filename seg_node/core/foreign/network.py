@@ -34,7 +34,7 @@ class ForeignNetwork:
     kind: str
     """One of ``OUTPUTS``."""
     shape: tuple[int, ...]
-    """Of the output, for an input of ``size``."""
+    """Shape of the output, for an input of ``size``."""
     classes_last: bool
     """Whether logits are [1, h, w, C], not [1, C, h, w]."""
 

@@ -193,7 +193,7 @@ def test_a_file_of_two_pairs_has_no_verdict_anywhere(repository):
     """A winner of an earlier rule, with two processes of each, is not repeated."""
     for name in ("comparison", "comparison_video"):
         old = experiment((300.0, 200.0), (0.5, 0.6), repetitions=2)
-        old.verdicts[2].winner = 1
+        old.rule, old.verdicts[2].winner = "", 1
         old.decision = Decision(1, False, "beta should drive: it has 1.8 Hz higher sustained rate.")
         old.save(repository / "docs" / "results" / f"{name}.json")
     pages = {str(path): text for path, text in filled(repository, Pieces(load_results(repository)))}

@@ -78,7 +78,8 @@ def test_few_processes_have_figures_and_no_verdict(repetitions):
 def test_verdicts_of_an_earlier_rule_are_made_anew(tmp_path):
     """Two processes of each and a winner, as files of before the rule have it; a file of this rule is left as it is."""
     old = experiment((300.0, 200.0), (0.5, 0.6), repetitions=2)
-    old.verdicts[2].winner, old.decision.sentence = 1, "beta is faster, with 1.8 Hz higher sustained rate."
+    old.rule, old.verdicts[2].winner = "", 1
+    old.decision.sentence = "beta is faster, with 1.8 Hz higher sustained rate."
     old.save(tmp_path / "old.json")
     found = judged(load_comparison(tmp_path / "old.json"))
     assert found.rule == RULE and missing_pairs(found) == 3

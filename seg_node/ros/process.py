@@ -1,5 +1,6 @@
 """A node as a process: from the command line to its exit status."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -15,6 +16,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from seg_node.core.errors import RunError
 
+_LOOK_S = 0.5
+"""Longest time for which a signal may go unseen."""
 _END_S = 15.0
 """Longest wait for callbacks that are under way when the process is asked to end."""
 
@@ -51,7 +54,10 @@ class _End:
 
     def wait(self) -> int | RunError:
         """Wait for the end: the number of the signal, or the error."""
-        return self._reasons.get()
+        while True:
+            # Python calls the handler of a signal that comes just before a wait only after that wait.
+            with contextlib.suppress(queue.Empty):
+                return self._reasons.get(timeout=_LOOK_S)
 
 
 def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: list[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from surfaces import ACCEPTED, Surface, expect, refused
 
 from seg_node.ros.parameters import PARAMETERS, check, declare_parameters, refusal
 
-_STATES = ("unconfigured", "inactive", "active")
+_SETTLED = ("unconfigured", "inactive", "active")
+_STATES = (*_SETTLED, "configuring")
 _NUMBERS = (*(edge for edge in EDGES if edge < 2**63), -1, -(2**63))
 _FLOATS = (0.0, -0.0, 1.5, -1.0, 3.6e6, 3.7e6, 1e308, 5e-324, math.nan, math.inf, -math.inf)
 _TEXTS = ("", "raw", "RAW", "auto", "openvino", "fpn_resnet50", "fp32", "../..", "/dev/zero", "a\0b", "\n", "é" * 3000)
@@ -55,7 +56,10 @@ class ParameterSurface(Surface):
             expect(result.reason.strip(), "refused without a reason")
             return "SetParametersResult"
         for parameter in parameters:
-            _expect_valid(parameter.name, parameter.value, case["state"])
+            # As it is now: a whole number is taken for one with a point.
+            value = self._node.get_parameter(parameter.name).value
+            expect(value == parameter.value, f"{parameter.name} is {value!r}, not {parameter.value!r}")
+            _expect_valid(parameter.name, value, case["state"])
         return ACCEPTED
 
     def close(self) -> None:
@@ -84,7 +88,12 @@ def _scalar(rng: Random, kind: type) -> Any:
     return rng.choice(_FLOATS if kind is float else _TEXTS)
 
 
-_CHANGEABLE = {"any": _STATES, "inactive": ("unconfigured", "inactive"), "unconfigured": ("unconfigured",)}
+_CHANGEABLE = {
+    "any": _STATES,
+    "settled": _SETTLED,
+    "inactive": ("unconfigured", "inactive"),
+    "unconfigured": ("unconfigured",),
+}
 
 
 def _expect_valid(name: str, value: Any, state: str) -> None:

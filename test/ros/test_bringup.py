@@ -193,6 +193,10 @@ def made_in(context, kind):
 
 def test_every_topic_that_the_overlay_follows_is_remapped(ros):
     """Those that it names itself, and those of what it hands a node's name to."""
-    sources = "".join((ROOT / "seg_node/ros" / f"{file}.py").read_text() for file in ("overlay_node", "frame_source"))
-    topics = set(re.findall(r'"(?:segmentation|\{segmentation\})/(\w+)"', sources))
+    from seg_node.ros.frame_source import SOURCES, FrameSource
+
+    topics = set(re.findall(r'"segmentation/(\w+)"', (ROOT / "seg_node/ros/overlay_node.py").read_text()))
+    for source in SOURCES:
+        names = [topic for _, topic, *_ in FrameSource(None, "image", "segmentation", print, source)._topics]
+        topics |= {name.removeprefix("segmentation/") for name in names if name.startswith("segmentation/")}
     assert {"mask", "timing", "overlay", "camera_info"} <= topics <= set(bringup.FOLLOWED)

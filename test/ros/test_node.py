@@ -177,7 +177,7 @@ def test_a_camera_that_does_not_offer_what_is_asked_for_is_named(node_process, c
     source.wait(lambda: "incompatible QoS" in node.log.read_text(), "the node says so")
     assert re.search(r"topic 'image', offering incompatible QoS.*RELIABILITY", node.log.read_text())
     reason = f"/image: nothing comes from /{source.node.get_name()}: best effort publisher and reliable subscription"
-    source.wait(lambda: reason in source.diagnostics[-1][""].message, "and /diagnostics says so")
+    source.wait(lambda: source.diagnostics and reason in source.diagnostics[-1][""].message, "and /diagnostics says so")
 
 
 def test_compressed_transport_and_confidence(node_process, camera, picture, golden):

@@ -87,7 +87,7 @@ def kinds(options: argparse.Namespace) -> dict[str, Kind]:
         "broken JPEG": Kind(jpeg[:2] + jpeg[-200:], 422),
         "pixel bomb": Kind(bomb, 413, media_type="image/png"),
         "unknown model": Kind(jpeg, 404, "model=none"),
-        "wrong type": Kind(jpeg, 415, media_type="text/plain"),
+        "wrong type": Kind(b"Dear reader, this is text.", 415),
     }
 
 

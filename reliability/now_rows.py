@@ -46,8 +46,9 @@ def _ended(scene: Scene, since: int, reason: Callable[[dict], bool], what: str) 
 @fault("mask of now: inference that never returns", "none after it is given up, until a new engine has masked a frame")
 def now_stuck_inference(stage: Stage) -> Seen:
     """The age alone would allow it for longer than the inference may take."""
+    limits = {"inference_timeout_ms": 300.0, "failure_limit": 40, "on_give_up": "stay"}
     with (
-        _listened(stage, 5000.0, inference_timeout_ms=300.0, failure_limit=40) as (scene, node, camera, books),
+        _listened(stage, 5000.0, **limits) as (scene, node, camera, books),
         scene.supervisor() as supervisor,
     ):
         sent, record = scene.ordered(camera, Order.HANG)

@@ -115,11 +115,10 @@ def _compare(options: argparse.Namespace, nodes: list[str], processes: list[Node
     remaps = [argument for pair in renamed.items() for argument in ("-r", ":=".join(pair))]
     # The end is the KeyboardInterrupt of `run`; rclpy's own handlers take the context away while the executor uses it.
     rclpy.init(args=[*options.ros_arguments, "--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
-    node = None
+    node, executor = None, SingleThreadedExecutor()
     try:
         follows = len(options.attach) < 2
         node = ShadowNode(options.image_transport if follows else None, partial(print, flush=True))
-        executor = SingleThreadedExecutor()
         executor.add_node(node)
         print(f"comparing {' and '.join(nodes)} on {node.get_fully_qualified_name()}/agreement", flush=True)
         while True:
@@ -129,4 +128,6 @@ def _compare(options: argparse.Namespace, nodes: list[str], processes: list[Node
     finally:
         if node is not None:
             print(f"in all: {node.end_line()}", flush=True)
+            executor.shutdown()
+            node.destroy_node()
         rclpy.try_shutdown()

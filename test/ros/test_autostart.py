@@ -186,7 +186,7 @@ def test_it_comes_back_and_whoever_watches_knows(node_process, camera, manager, 
     camera.send(encode(np.zeros((*SIZE, 3), np.uint8), "bgr8"))
     camera.wait(lambda: node.exit_code is not None, "the process ends")
     assert node.exit_code == 1
-    assert manager.heard[-1] == "STOPPING=1"
+    camera.wait(lambda: manager.heard[-1] == "STOPPING=1", "the manager has read the last word")
     output = node.last_output(30)
     assert "the process ends, as on_give_up says" in output and "Traceback" not in output
 

@@ -217,7 +217,8 @@ def _take_comparison(comparison: Comparison, root: Path) -> Path:
     if "made_by" not in comparison.configuration:
         comparison.configuration["made_by"] = f"`{source.command}`, reduced by `docs/make_note.py --take`"
     comparison.pictures = []
-    for scored in (*comparison.streaming, *comparison.offline):
+    listened = (*comparison.streaming_listened, *comparison.streaming_now)
+    for scored in (*comparison.streaming, *listened, *comparison.offline):
         scored.frame, scored.hits, scored.unions = [], [], []
     for run in comparison.runs:
         if run.purpose != "recorded":

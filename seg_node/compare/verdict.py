@@ -297,11 +297,14 @@ def decide(names: list[str], verdicts: list[Verdict]) -> Decision:
         f"{names[model]} has {_gains(names, clear, model)}" for model in sorted({v.winner for v in clear})
     )
     if not unbeaten:
-        streaming = [verdict for verdict in clear if verdict.question == "streaming"]
+        beaten: dict[int, list[str]] = {}
+        for verdict in clear:
+            if verdict.question == "streaming":
+                beaten.setdefault(verdict.winner, []).extend(names[m] for m in verdict.models if m != verdict.winner)
         hint = "".join(
-            f" Streaming accuracy, which holds late masks against a backbone, favours {names[v.winner]}"
-            f"{_over(names, v)}."
-            for v in streaming
+            f" Streaming accuracy, which holds late masks against a backbone, favours {names[winner]}"
+            f"{f' over {_listed(others)}' if len(names) > 2 else ''}."
+            for winner, others in beaten.items()
         )
         return Decision(None, True, f"The choice is a trade: {gains}.{hint}")
     if len(unbeaten) > 1:
@@ -328,8 +331,12 @@ def decide(names: list[str], verdicts: list[Verdict]) -> Decision:
 
 
 def _gains(names: list[str], clear: list[Verdict], model: int) -> str:
-    """What a backbone has ahead of others."""
-    return _listed([_advantage(v) + _over(names, v) for v in clear if v.winner == model])
+    """What a backbone has ahead of others, one after the other."""
+    by_other: dict[str, list[str]] = {}
+    for verdict in clear:
+        if verdict.winner == model:
+            by_other.setdefault(_over(names, verdict), []).append(_advantage(verdict))
+    return _listed([_listed(advantages) + over for over, advantages in by_other.items()])
 
 
 def _over(names: list[str], verdict: Verdict) -> str:

@@ -128,7 +128,8 @@ def test_three_backbones_are_compared_in_pairs():
     found = experiment((300.0, 200.0, 301.0), (0.5, 0.6, 0.5))
     assert len(found.verdicts) == 3 * 5
     assert found.decision.winner == 1 and "beta should drive" in found.decision.sentence
-    assert "shorter median latency than alpha" in found.decision.sentence
+    said = found.decision.sentence
+    assert "shorter median latency, " in said and " than alpha and " in said and said.count(" than gamma") == 1
     medians = [v for v in found.verdicts if v.question == "latency_p50"]
     assert [(v.models, v.winner) for v in medians] == [([0, 1], 1), ([0, 2], None), ([1, 2], 1)]
     text = to_text(found)

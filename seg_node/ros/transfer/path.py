@@ -9,6 +9,7 @@ import itertools
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -162,11 +163,10 @@ def _round_trip(node: Node) -> str:
         receiver = Receiver(trial, Image, topic, lambda data, _: came.put(data.copy()), QoSProfile(depth=1))
         try:
             publisher = trial.create_publisher(Image, topic, QoSProfile(depth=1))
-            waited = threading.Event()
             for _ in range(int(_TRIAL_S / 0.01)):
                 if publisher.get_subscription_count():
                     break
-                waited.wait(0.01)
+                time.sleep(0.01)
             publish_fast(publisher, sent)
             got = came.get(timeout=_TRIAL_S)
         except queue.Empty:

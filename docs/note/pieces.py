@@ -471,7 +471,7 @@ def _category_bars(results: Results) -> Figure | None:
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "latency": _of_comparison("Latency at the recorded rate"),
     "stages": _of_comparison("Where the time goes"),
-    "fates": _of_comparison("What became of the frames at each rate"),
+    "fates": _of_comparison("Frames at each rate"),
     "accuracy": _of_comparison("Accuracy against latency"),
     "streaming_categories": _of_comparison("Accuracy by category"),
     "categories": _category_bars,

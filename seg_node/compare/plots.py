@@ -1,6 +1,8 @@
 """Figures of a comparison, see ``core.report.charts``."""
 
+import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from string import ascii_uppercase
 
 import matplotlib
@@ -42,10 +44,15 @@ _FATES = dict(
     )
 )
 _MOST_POINTS = 3000
+_LABEL_COLUMNS = 48
+"""Letters in a line below an axis, for a figure of the usual width."""
+_NAME_LETTERS = 16
+"""Of a model, so that two of them and a word beside each fit into a line."""
 
 
 def figures(comparison: Comparison) -> list[Figure]:
-    """All figures for which the comparison holds data."""
+    """All figures for which the comparison holds data; long names of models are shortened to fit into them."""
+    shown = replace(comparison, models=[replace(model, name=_short(model.name)) for model in comparison.models])
     makers: list[Callable[[Comparison], Figure | None]] = [
         _latency_distribution,
         _stages,
@@ -57,7 +64,14 @@ def figures(comparison: Comparison) -> list[Figure]:
         _disagreement,
     ]
     with matplotlib.rc_context(STYLE):
-        return [figure for make in makers if (figure := make(comparison))]
+        return [figure for make in makers if (figure := make(shown))]
+
+
+def _short(name: str) -> str:
+    if len(name) <= _NAME_LETTERS:
+        return name
+    end = _NAME_LETTERS // 3
+    return f"{name[: _NAME_LETTERS - end - 1]}…{name[-end:]}"
 
 
 def _recorded(comparison: Comparison, model: int) -> list[Measured]:
@@ -184,7 +198,8 @@ def _fates(comparison: Comparison) -> Figure | None:
     ax.set_yticks(places, names)
     ax.grid(axis="y", visible=False)
     key = ", ".join(f"{letter} {model.name}" for letter, model in zip(ascii_uppercase, comparison.models, strict=False))
-    ax.set(xlabel=f"frames sent, %     {key}", xlim=(0, 100), title="What became of the frames at each rate")
+    label = "\n".join(("frames sent, %", *textwrap.wrap(key, _LABEL_COLUMNS)))
+    ax.set(xlabel=label, xlim=(0, 100), title="Frames at each rate")
     fig.legend(ncols=3, loc="outside lower center")
     return Figure(fig, "All frames of all runs, warm-up included, by what became of them.", _said(said))
 
@@ -272,7 +287,7 @@ def _gap(comparison: Comparison) -> Figure | None:
     offline = [np.nan if g.offline is None else g.offline for g in gains]
     ax.plot(offline, rows, marker="o", mfc="white", label="offline", **options)
     _name_rows(ax, rows, [gain.name for gain in gains])
-    title = f"What the mask of now closes, {comparison.models[model].name}"
+    title = f"~/mask_now of {comparison.models[model].name}"
     ax.set(xlabel="streaming IoU, %", xlim=(-2, 102), title=title)
     fig.legend(ncols=3, loc="outside lower center")
     said = [

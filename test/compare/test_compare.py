@@ -151,7 +151,7 @@ def test_mask_of_now_is_shown_with_what_it_closes(tmp_path):
     assert sum(line.startswith(("human", "vehicle")) for line in text.splitlines()) == 2
     assert sum(line.startswith("300 to 350 ms") for line in text.splitlines()) == 1
     assert "alpha: ~/mask_now holds for 33 ms after its frame; is there for 97.0 % of the frames" in text
-    assert "<h2>The mask of now</h2>" in page and "What the mask of now closes, alpha" in page
+    assert "<h2>The mask of now</h2>" in page and "~/mask_now of alpha" in page
     assert "mask of now" not in to_html(experiment((300.0, 240.0), (0.6, 0.5))), "it was not measured"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_a_manager_that_does_not_read_holds_nobody_up(listener):
     while heard.recv(100) == b"WATCHDOG=1":
         manager.ready()
     assert manager.ready()
+
+
+def test_the_last_word_waits_for_room_and_is_the_last(listener):
+    heard, name = listener
+    manager = ServiceManager({"NOTIFY_SOCKET": name})
+    while manager.ready():
+        pass
+    ending = threading.Thread(target=manager.stopping)
+    ending.start()
+    messages = iter(lambda: heard.recv(100), b"STOPPING=1")
+    assert set(messages) == {b"READY=1"}
+    ending.join()
+    assert not manager.ready()
+    manager.ping()
+    heard.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        heard.recv(100)

@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 import sys
+import threading
 import time
 
 import numpy as np
@@ -44,26 +45,25 @@ class Bond:
 
 
 class Manager:
-    """The socket of a service manager, and what came over it."""
+    """The socket of a service manager, and what came over it: it is read at once, for its queue takes only a few."""
 
     def __init__(self, folder):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
         self.environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "400000"}
         self._socket.bind(self.environment["NOTIFY_SOCKET"])
-        self._heard = []
+        self.heard = []
+        """All messages so far."""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def close(self):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
         self._socket.close()
 
-    @property
-    def heard(self):
-        """All messages so far."""
-        while True:
-            try:
-                self._heard.append(self._socket.recv(10_000).decode())
-            except BlockingIOError:
-                return self._heard
+    def _read(self):
+        while message := self._socket.recv(10_000):
+            self.heard.append(message.decode())
 
     def since(self, number):
         """What came after so many messages, by its first line."""
@@ -218,6 +218,8 @@ def test_a_supervised_node_is_ready_when_it_answers(node_process, manager):
         time.sleep(0.05)
     assert manager.heard[0].splitlines()[0] == "READY=1" and "WATCHDOG=1" in manager.heard
     assert node.stop(60) == 0
+    while manager.heard[-1] != "STOPPING=1" and time.monotonic() < until:
+        time.sleep(0.05)
     assert manager.heard[-1] == "STOPPING=1"
 
 

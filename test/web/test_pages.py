@@ -1,6 +1,7 @@
 """Report of a replay and page of a comparison in a browser: on a telephone, on a desk, and in the dark."""
 
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -86,6 +87,8 @@ def pages(result, tmp_path_factory):
 
     comparison = load_comparison(ROOT / "docs" / "results" / "comparison.json")
     (folder / "comparison.html").write_text(to_html(comparison))
+    models = [replace(model, name=f"{model.name}_after_the_night_in_the_garage") for model in comparison.models]
+    (folder / "long_names.html").write_text(to_html(replace(comparison, models=models)))
     return folder
 
 
@@ -96,7 +99,7 @@ def browser(pages):
         yield opened
 
 
-@pytest.mark.parametrize("page", ["report.html", "comparison.html"])
+@pytest.mark.parametrize("page", ["report.html", "comparison.html", "long_names.html"])
 def test_pages_fit_a_telephone_and_a_desk_by_day_and_night(browser, pages, page):
     for width in (390, 1280):
         for dark in (False, True):

@@ -3,10 +3,14 @@
 import contextlib
 import os
 import socket
+import threading
+import time
 from collections.abc import Mapping
 
 _PINGS = 4
 """Pings within the time after which the manager ends a process that sends none: a loaded machine delays some."""
+_LAST_WORD_S = 1.0
+"""Longest wait for room in the manager's queue, for the one message that no later one makes up for."""
 
 
 class ServiceManager:
@@ -21,6 +25,8 @@ class ServiceManager:
         # A name that begins with @ is in the abstract namespace, which the kernel marks by a zero byte.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+        self._lock = threading.Lock()
+        self._ended = False
         self.ping_every = 0.0
         """Seconds between two pings; 0 where the manager expects none."""
         ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
@@ -42,20 +48,32 @@ class ServiceManager:
         self._tell("WATCHDOG=1", status)
 
     def stopping(self) -> None:
-        """Tell that the process is about to end."""
-        self._tell("STOPPING=1")
+        """Tell that the process is about to end; whatever would be told later is not."""
+        with self._lock:
+            self._ended = True
+            deadline = time.monotonic() + _LAST_WORD_S
+            while self._socket is not None and time.monotonic() < deadline:
+                try:
+                    self._send("STOPPING=1")
+                    break
+                except BlockingIOError:
+                    time.sleep(0.02)
+                except OSError:
+                    break
 
     def say(self, status: str) -> None:
         """Tell in one line how it goes."""
         self._tell("", status)
 
     def _tell(self, fact: str, status: str = "") -> bool:
-        if self._socket is None:
-            return False
         line = "STATUS=" + " ".join(status.split()) if status else ""
         # A manager that does not listen, or whose queue is full, must not hold the process up.
-        with contextlib.suppress(OSError):
-            message = "\n".join(filter(None, (fact, line))).encode()
-            self._socket.sendto(message, socket.MSG_DONTWAIT, self._address)
-            return True
+        with self._lock, contextlib.suppress(OSError):
+            if self._socket is not None and not self._ended:
+                self._send("\n".join(filter(None, (fact, line))))
+                return True
         return False
+
+    def _send(self, message: str) -> None:
+        if self._socket is not None:
+            self._socket.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)

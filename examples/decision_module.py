@@ -68,7 +68,7 @@ def trust(record: Mapping[str, str], budget: float) -> tuple[float, str]:
     if record.get("late") != "false":
         return 0.0, f"the last mask was late, {oldest:.0f} ms old"
     if not oldest < budget:
-        return 0.0, f"the last mask was {oldest:.0f} ms old"
+        return 0.0, f"the last mask was {oldest:.0f} ms old, budget_ms is {budget:.0f}"
     return budget - oldest, ""
 
 
@@ -94,7 +94,7 @@ def track(record: Mapping[str, str], budget: float) -> tuple[float, str]:
     # The age is that at the time for which the mask holds; that time may be past, or still to come.
     oldest = max(age, age - ahead + total)
     if not oldest < budget:
-        return 0.0, f"the source of the last mask of now was {oldest:.0f} ms old"
+        return 0.0, f"the source of the last mask of now was {oldest:.0f} ms old, budget_ms is {budget:.0f}"
     return budget - oldest, ""
 
 

@@ -1,15 +1,25 @@
 """Run two models on one camera topic and compare them; ``ros2 launch seg_node shadow.launch.py --show-args``.
 
-Arguments of segmentation.launch.py (engine, params_file, ...) are taken as well, for both nodes.
+The incumbent masks the camera's frames as it comes to them; the challenger is given those that it has masked, so that
+both can be compared even where neither keeps up. Arguments of segmentation.launch.py (engine, params_file, ...) are
+taken as well, for both nodes.
 """
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import Node, SetParameter
 from launch_ros.substitutions import FindPackageShare
 
-from seg_node.ros.bringup import DEFAULT_NAME, is_true
+from seg_node.ros.bringup import (
+    DEFAULT_NAME,
+    DEFAULT_TRANSPORT,
+    absolute,
+    camera_topic,
+    first_given,
+    is_true,
+    parameter_in_file,
+)
 
 SIDES = ("incumbent", "challenger")
 
@@ -39,21 +49,33 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
     """Both segmentation nodes, below the name of the node that compares them, and that node."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     name = "/".join(["", *filter(None, given["namespace"].split("/")), "shadow"])
-    file = PathJoinSubstitution([FindPackageShare("seg_node"), "launch", "segmentation.launch.py"])
-    passed = {name: given[name] for name in ("image", "image_transport")}
+    share = FindPackageShare("seg_node")
+    config = PathJoinSubstitution([share, "config", "segmentation.yaml"]).perform(context)
+    params_file = LaunchConfiguration("params_file", default=config).perform(context)
+    transport = first_given(
+        given["image_transport"],
+        parameter_in_file(params_file, f"{name}/incumbent/{DEFAULT_NAME}", "image_transport"),
+        DEFAULT_TRANSPORT,
+    )
+    camera = {"incumbent": given["image"], "challenger": f"{name}/challenger/image"}
+    # One frame at a time, of which none may be lost: there is no other one to wait for.
+    reliability = f"qos_overrides.{camera_topic(camera['challenger'], transport)}.subscription.reliability"
+    alone = {"incumbent": [], "challenger": [SetParameter("patience", 0.0), SetParameter(reliability, "reliable")]}
     nodes = [
         # A group keeps the arguments of one node from the other.
         GroupAction(
             [
+                *alone[side],
                 IncludeLaunchDescription(
-                    file,
+                    PathJoinSubstitution([share, "launch", "segmentation.launch.py"]),
                     launch_arguments={
-                        **passed,
+                        "image": camera[side],
+                        "image_transport": transport,
                         "model": given[side],
                         "namespace": f"{name}/{side}",
                         "name": DEFAULT_NAME,
                     }.items(),
-                )
+                ),
             ]
         )
         for side in SIDES
@@ -67,7 +89,10 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
             executable="shadow",
             name="shadow",
             namespace=given["namespace"],
-            arguments=["--attach", *compared],
+            arguments=[
+                *("--attach", *compared, "--follow", camera["challenger"]),
+                *("--image", absolute(given["image"], ""), "--image-transport", transport),
+            ],
             parameters=[{"use_sim_time": is_true(sim_time)}] if sim_time else [],
             ros_arguments=["--log-level", log_level or "info"],
             output="screen",

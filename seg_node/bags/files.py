@@ -97,7 +97,10 @@ def kind_of(file: Path) -> str:
     if any(magic.startswith(head) for magic in _KINDS):
         raise DamagedError("it was cut off within its first bytes")
     if _is_video(file, head):
-        raise NoBagError(f"it is a video, no bag; `seg_node bag from-video {file} OUT` makes a bag of it")
+        raise NoBagError(
+            "it is a video, no bag; replay, compare and view take it as --video, make as VIDEO=, and"
+            f" `seg_node bag from-video {file} OUT` makes a bag of it"
+        )
     raise NoBagError("it is no bag; expected a rosbag2 folder or a .mcap, .db3 or .bag file")
 
 

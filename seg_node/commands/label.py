@@ -181,7 +181,8 @@ def _summary(results: Iterable) -> list[str]:
         cells = [bag.ljust(widths[0]), *(count.rjust(width) for count, width in zip(counts, widths[1:], strict=True))]
         lines.append("  ".join([*cells, state]))
     for r in results:
-        lines += [f"{r.state}: {r.bag}: {r.reason}"] * bool(r.reason)
+        # What cannot be read at all names the bag itself.
+        lines += [f"{r.state}: {r.bag}: {r.reason.removeprefix(f'{r.bag}: ')}"] * bool(r.reason)
         lines += [f"  {r.bag}: {line}" for line in (*r.balance, *r.notes)]
         lines += [f"undecodable: {r.bag} {fault}" for fault in r.undecodable[:_SHOWN]]
         if len(r.undecodable) > _SHOWN:

@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from seg_node.core.errors import UserError
@@ -219,7 +221,18 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-def interrupt_on_signals() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, and SIGINT, too, which a shell's background job ignores."""
+def interrupt_on_signals() -> Callable[[], bool]:
+    """Let SIGTERM end this process as Ctrl-C does, and SIGINT, too, which a shell's background job ignores.
+
+    Returns:
+        Whether one of them came: rclpy turns the KeyboardInterrupt of some of its callbacks into another error.
+    """
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.default_int_handler(number, frame)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, handle)
+    return lambda: bool(came)

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -36,10 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attach", nargs="+", default=[], metavar="NODE", help="nodes that run already, e.g. /segmentation"
     )
+    parser.add_argument(
+        "--follow",
+        metavar="TOPIC",
+        help="give the second node of --attach the frames that the first has masked, on this topic, from which it has"
+        " to take its images; without /compressed",
+    )
     parser.epilog = (
         "Two of them are compared, the incumbent first: --models INCUMBENT CHALLENGER, --attach INCUMBENT --models"
         " CHALLENGER, or --attach INCUMBENT CHALLENGER. A challenger that is started here is given the frames that the"
-        " incumbent has masked; one that runs already masks those that it comes to."
+        " incumbent has masked; one that runs already masks those that it comes to,"
+        " unless --follow names the topic on which it is given frames."
     )
     parser.add_argument("--image", default="/image", help="camera topic, without /compressed (default: %(default)s)")
     parser.add_argument("--image-transport", default="raw", choices=["raw", "compressed"], help="default: %(default)s")
@@ -55,14 +62,17 @@ def run(options: argparse.Namespace) -> int:
             f"two nodes are compared, and --attach and --models name {len(options.attach) + len(options.models)}; give"
             " two of one of them, or one of each"
         )
+    if options.follow and len(options.attach) < 2:
+        raise UserError("--follow is for two nodes of --attach; a challenger that is started here follows anyway")
     require_ros("shadow mode")
-    interrupt_on_signals()
+    interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
     with contextlib.suppress(KeyboardInterrupt):
         attached = [full_name(node) for node in options.attach]
         with _started(options) as processes:
-            _compare(options, [*attached, *(process.full_name for process in processes)], processes)
+            nodes = [*attached, *(process.full_name for process in processes)]
+            _compare(options, nodes, processes, interrupted)
     return 0
 
 
@@ -100,7 +110,9 @@ def _process(options: argparse.Namespace, folder: Path, side: int, model: Bundle
     return NodeProcess(folder / f"{SIDES[side]}.log", parameters, remaps, namespace=namespace)
 
 
-def _compare(options: argparse.Namespace, nodes: list[str], processes: list[NodeProcess]) -> None:
+def _compare(
+    options: argparse.Namespace, nodes: list[str], processes: list[NodeProcess], interrupted: Callable[[], bool]
+) -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -109,7 +121,7 @@ def _compare(options: argparse.Namespace, nodes: list[str], processes: list[Node
 
     sides = zip(SIDES, nodes, strict=True)
     renamed = {f"{side}/{topic}": f"{node}/{topic}" for side, node in sides for topic in ("mask", "timing")}
-    camera, given = full_name(options.image), f"{_NAMESPACE}/{SIDES[CHALLENGER]}/image"
+    camera, given = full_name(options.image), full_name(options.follow or f"{_NAMESPACE}/{SIDES[CHALLENGER]}/image")
     for suffix in ("", "/compressed"):
         renamed |= {f"image{suffix}": f"{camera}{suffix}", f"{SIDES[CHALLENGER]}/image{suffix}": f"{given}{suffix}"}
     remaps = [argument for pair in renamed.items() for argument in ("-r", ":=".join(pair))]
@@ -117,13 +129,18 @@ def _compare(options: argparse.Namespace, nodes: list[str], processes: list[Node
     rclpy.init(args=[*options.ros_arguments, "--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
     node, executor = None, SingleThreadedExecutor()
     try:
-        follows = len(options.attach) < 2
+        follows = options.follow or len(options.attach) < 2
         node = ShadowNode(options.image_transport if follows else None, partial(print, flush=True))
         executor.add_node(node)
         print(f"comparing {' and '.join(nodes)} on {node.get_fully_qualified_name()}/agreement", flush=True)
-        while True:
-            executor.spin_once(timeout_sec=0.5)
-            for process in processes:
+        while not interrupted():
+            try:
+                executor.spin_once(timeout_sec=0.5)
+            except RuntimeError:
+                # rclpy makes one of the KeyboardInterrupt that comes in the midst of its own work.
+                if not interrupted():
+                    raise
+            for process in processes if not interrupted() else ():
                 process.check()
     finally:
         if node is not None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,15 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the page until interrupted; returns the exit status: 0, 1 if the node failed, 2 for wrong input."""
     require_ros("the live page")
-    interrupt_on_signals()
+    interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made. A node that runs already may be elsewhere.
     os.environ.update(default_profile_environment() if options.attach else default_environment())
     with contextlib.suppress(KeyboardInterrupt):
-        _view(options)
+        _view(options, interrupted)
     return 0
 
 
-def _view(options: argparse.Namespace) -> None:
+def _view(options: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
     import rclpy
     from rclpy.exceptions import NameValidationException
     from rclpy.executors import SingleThreadedExecutor
@@ -101,13 +101,13 @@ def _view(options: argparse.Namespace) -> None:
             stack.enter_context(_camera(watcher, drive, process))
         executor = SingleThreadedExecutor()
         executor.add_node(watcher)
-        while True:
+        while not interrupted():
             try:
                 executor.spin_once(timeout_sec=0.5)
             except Exception as error:
                 # A message that rclpy cannot read must not end the page.
                 watcher.get_logger().error(f"{type(error).__name__} in a callback: {error}", throttle_duration_sec=1.0)
-            if process:
+            if process and not interrupted():
                 process.check()
 
 

@@ -260,6 +260,13 @@ def test_clock_and_log_level_reach_the_shadow_node_too(start):
         "/front/shadow/incumbent/segmentation",
     ]
     (shadow,) = found["shadow"]
+    challenger, incumbent = sorted(found["segmentation"], key=lambda one: one.name)
+    assert incumbent.remaps["image"] == "/a" and challenger.remaps["image"] == "/front/shadow/challenger/image"
+    assert "patience" not in incumbent.parameters and challenger.parameters["patience"] == 0.0
+    qos = "qos_overrides./front/shadow/challenger/image.subscription.reliability"
+    assert challenger.parameters[qos] == "reliable"
+    given = " ".join(shadow.words)
+    assert "--follow /front/shadow/challenger/image --image /a --image-transport raw" in given
     for one in (*found["segmentation"], shadow):
         assert one.parameters["use_sim_time"] is True
         assert one.log_level == "warn"

@@ -418,12 +418,15 @@ def test_page_fits_a_telephone_and_the_dark(server):
 
 
 def test_attached_to_nothing(view):
-    url = address(view("--attach", "/nobody/segmentation", "--port", "0"))
+    process = view("--attach", "/nobody/segmentation", "--port", "0")
+    url = address(process)
     deadline = time.monotonic() + 60
     while "Nothing is heard of /nobody/segmentation" not in (hint := first_event(url)["hint"]):
         assert time.monotonic() < deadline, hint
         time.sleep(0.2)
     assert os.environ["ROS_DOMAIN_ID"] in hint
+    # Who has no browser before them reads it in the terminal.
+    assert any(hint in line for line in process.stdout)
 
 
 def test_a_camera_whose_quality_of_service_does_not_fit(view, ros, node_process, tmp_path):

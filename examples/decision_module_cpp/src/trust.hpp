@@ -78,7 +78,7 @@ inline Trust trust(const Values & record, double budget_ms)
     return {0.0, "the last mask was late, " + rounded(oldest) + " ms old"};
   }
   if (!(oldest < budget_ms)) {
-    return {0.0, "the last mask was " + rounded(oldest) + " ms old"};
+    return {0.0, "the last mask was " + rounded(oldest) + " ms old, budget_ms is " + rounded(budget_ms)};
   }
   return {budget_ms - oldest, ""};
 }
@@ -105,7 +105,7 @@ inline Trust track(const Values & record, double budget_ms)
   // The age is that at the time for which the mask holds; that time may be past, or still to come.
   const double oldest = std::max(*age, *age - *ahead + *total);
   if (!(oldest < budget_ms)) {
-    return {0.0, "the source of the last mask of now was " + rounded(oldest) + " ms old"};
+    return {0.0, "the source of the last mask of now was " + rounded(oldest) + " ms old, budget_ms is " + rounded(budget_ms)};
   }
   return {budget_ms - oldest, ""};
 }

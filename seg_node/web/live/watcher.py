@@ -38,6 +38,7 @@ class Watcher(Node):
         self._starting = starting
         self._status, self._heard = "", 0.0
         self._last_drop = ""
+        self._hint, self._hint_since, self._said = "", time.monotonic(), ""
         self._camera = ""
         self._sources: list[FrameSource] = []
         self._images, self._images_changed = 0, time.monotonic()
@@ -111,7 +112,17 @@ class Watcher(Node):
             last_drop=self._last_drop,
             pictures_missing=self._starved(since_mask),
         )
-        self._live.tell(hint=explain(situation), camera=self._camera)
+        hint = explain(situation)
+        self._live.tell(hint=hint, camera=self._camera)
+        self._say(hint)
+
+    def _say(self, hint: str) -> None:
+        """Log what the page says, for who has only the terminal: once it has lasted, and again where it is another."""
+        if hint != self._hint:
+            self._hint, self._hint_since = hint, time.monotonic()
+        elif hint != self._said and time.monotonic() - self._hint_since > SILENT_S:
+            self._said = hint
+            self.get_logger().info(hint or f"masks of {self._target} come")
 
     def _subscribed_images(self) -> list[str]:
         namespace, _, name = self._target.rpartition("/")

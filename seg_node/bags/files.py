@@ -16,6 +16,8 @@ from seg_node.bags import mcap_storage, ros1_storage, sqlite3_storage
 from seg_node.bags.storage import DamagedError
 from seg_node.core.errors import UserError
 
+LABEL_NAME = "{name}.png"
+"""Name of an image's label; ``{name}`` stands for the image's own without its ending."""
 METADATA = "metadata.yaml"
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of a zstd frame."""

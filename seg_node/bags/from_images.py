@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from seg_node.bags.files import LABEL_NAME
 from seg_node.bags.from_video import FIRST_STAMP
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import IMAGE_TOPIC, BagWriter
@@ -21,9 +22,6 @@ from seg_node.core.image_header import read_header
 from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
-
-LABEL_NAME = "{name}.png"
-"""Name of an image's label; ``{name}`` stands for the image's own without its ending."""
 
 _CATEGORIES = LabelTable("the eight categories", {value: value for value in (*Category, NO_LABEL)})
 

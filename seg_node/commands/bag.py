@@ -1,15 +1,14 @@
-"""Make a bag from a video or from images, write one again, or show what it holds."""
+"""Make a bag from a video or from images, write one again, or show what it holds.
+
+What a subcommand alone needs is imported as it runs: that takes longer than to look into a bag.
+"""
 
 import argparse
 from pathlib import Path
 
-from seg_node.bags.copy import copy_bag
-from seg_node.bags.from_images import LABEL_NAME, from_images
-from seg_node.bags.from_video import from_video
+from seg_node.bags.files import LABEL_NAME
 from seg_node.bags.reader import BagError
-from seg_node.bags.summary import describe
 from seg_node.bags.writer import IMAGE_TOPIC, MASK_TOPIC, RAW_IMAGE_TOPIC
-from seg_node.core.label_table import load_label_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +79,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from seg_node.bags.summary import describe
+
     print(describe(options.path))
     return 0
 
 
 def _from_video(options: argparse.Namespace) -> int:
+    from seg_node.bags.from_video import from_video
+
     frames = from_video(
         options.video, options.out, options.topic, options.fps, options.quality, options.raw, progress=True
     )
@@ -93,6 +96,9 @@ def _from_video(options: argparse.Namespace) -> int:
 
 
 def _from_images(options: argparse.Namespace) -> int:
+    from seg_node.bags.from_images import from_images
+    from seg_node.core.label_table import load_label_table
+
     if options.labels is None and (options.label_table or options.label_name != LABEL_NAME):
         raise BagError("--label-table and --label-name are about labels; name their folder with --labels")
     try:
@@ -118,6 +124,8 @@ def _from_images(options: argparse.Namespace) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
+    from seg_node.bags.copy import copy_bag
+
     balance, notes = copy_bag(options.path, options.out, options.recover)
     print(f"{options.out}: {sum(entry.written for entry in balance)} messages of {len(balance)} topics")
     for line in (*balance, *notes):

@@ -69,7 +69,7 @@ $(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin 
 endif
 
 .PHONY: help demo compare compare-aa view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
-	mutation audit lock train-smoke lint clean
+	mutation audit lock dist train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -137,6 +137,14 @@ lock: $(VENV)/.lock ## pin what `make LOCKED=1 demo` and `make LOCKED=1 test` in
 	$(LOCK) --extra ros -o requirements/demo.txt
 	$(LOCK) --extra ros --extra training --extra serving --extra dashboard --extra note --extra test -o requirements/test.txt
 
+# The wheel is built of the sdist, so that each holds what the other needs; the commit's time is that of its files.
+dist: $(VENV)/.dist ## build and check wheel and sdist, with their hashes and a bill of materials, in dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) $(VENV)/bin/python -m build --outdir dist .
+	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/cyclonedx-py requirements --output-reproducible --of JSON -o dist/seg_node.cdx.json requirements/demo.txt
+	$(VENV)/bin/python deploy/inspect_dist.py dist
+
 chaos: $(VENV)/.test ## knock the node about and print what it did; or ONLY="NAME ...", QUICK=1, OUT=
 	$(VENV)/bin/python reliability/chaos.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		--out "$(or $(OUT),chaos_output)"
@@ -153,7 +161,7 @@ lint: $(VENV)/.lint ## check style, format, and which package imports which
 	$(VENV)/bin/lint-imports
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
-	rm -rf $(VENV) $(KILTED) build install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
+	rm -rf $(VENV) $(KILTED) build dist install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
 		fuzz_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -205,6 +213,10 @@ $(VENV)/.audit: $(VENV)/.runtime
 
 $(VENV)/.lock: $(VENV)/.runtime
 	$(PIP_INSTALL) -e ".[lock]"
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[dist]"
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.runtime

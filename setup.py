@@ -46,8 +46,19 @@ setup(
     name=NAME,
     version=version,
     description="Road-scene segmentation for ROS 2 with every frame accounted for",
+    long_description=Path("docs", "pip.md").read_text(),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="seg_node maintainers",
+    keywords=["ROS 2", "semantic segmentation", "camera", "autonomous driving", "FPN"],
+    classifiers=[
+        "Development Status :: 5 - Production/Stable",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     # Not simply all packages found: a `rosbags` among them would hide the library of that name.
     packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
     package_data={
@@ -59,9 +70,8 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", [str(file) for file in sorted(Path("launch").glob("*.launch.py"))]),
-        (f"share/{NAME}/config", [str(file) for file in sorted(Path("config").glob("*.*"))]),
+        *tree("config", "config"),
         *tree("seg_node/models", "models"),
-        *tree("config/sros2", "config/sros2"),
         *tree("rosbags", "rosbags"),
     ],
     zip_safe=False,
@@ -110,7 +120,8 @@ setup(
         "note": ["markdown-it-py", "typst"],
         "test": [*TEST, "coverage", "ray", "torchmetrics"],
         "test-ros": TEST,
-        # For `make mutation`, `make audit` and `make lock`.
+        # For `make dist`, `make mutation`, `make audit` and `make lock`.
+        "dist": ["build", "cyclonedx-bom", "twine"],
         "mutation": ["mutmut==3.*"],
         "audit": ["pip-audit"],
         "lock": ["uv"],

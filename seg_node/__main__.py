@@ -15,6 +15,10 @@ COMMANDS = {
     "topics": ("seg_node.commands.topics", "list topics, and show who is at the ends of one or what it says"),
     "params": ("seg_node.commands.params", "show the parameters of a running node, or set one"),
     "lifecycle": ("seg_node.commands.lifecycle", "show the lifecycle state of a running node, or change it"),
+    "demo": (
+        "seg_node.commands.replay",
+        "play the shipped drive through the real node: replay by the name of `make demo`",
+    ),
     "replay": ("seg_node.commands.replay", "play a drive through the real node and report timing, drops and masks"),
     "compare": ("seg_node.commands.compare", "decide between two models by replaying a drive through both"),
     "label": ("seg_node.commands.label", "write recorded drives again with masks as lossless topics"),

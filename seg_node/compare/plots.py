@@ -47,7 +47,7 @@ _MOST_POINTS = 3000
 _LABEL_COLUMNS = 48
 """Letters in a line below an axis, for a figure of the usual width."""
 _NAME_LETTERS = 16
-"""Of a model, so that two of them and a word beside each fit into a line."""
+"""Letters of the name of a model, so that two of them and a word beside each fit into a line."""
 
 
 def figures(comparison: Comparison) -> list[Figure]:

@@ -28,6 +28,9 @@ REFUSE_OTHERS = $(if $(OWNER),$(error $(VENV) is a link to $(realpath $(VENV)), 
 WORKERS ?= $(if $(FROM_PYPI),2,0)
 IN_PARALLEL = -n $(WORKERS) --dist worksteal
 
+# Each folder of pages has its own record of what it was made of: those of `make docs` hold what the notebooks printed.
+SITE = $(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --jobs auto --conf-dir docs/site
+
 # LOCKED=1 installs the versions of requirements/ and nothing else. A ROS 2 installation brings versions of its own.
 LOCKED_INSTALL = $(PIP_INSTALL) --require-hashes --no-deps -r requirements/$(1).txt && \
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
@@ -49,6 +52,7 @@ TAKES_serve := SERVE_OPTIONS
 TAKES_dashboard := DASHBOARD_OPTIONS
 TAKES_pictures := PICTURES
 TAKES_note := NOTE_OPTIONS
+TAKES_docs := PORT
 TAKES_bench := QUICK MODELS ENGINE OUT
 TAKES_bench-gpu := MODELS BENCH_OPTIONS OUT
 TAKES_test := WORKERS PYTEST_OPTIONS
@@ -68,8 +72,8 @@ $(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin 
 	$(error `make $(MAKECMDGOALS)` takes no $(name)=; it takes $(or $(taken),none of these variables))))
 endif
 
-.PHONY: help demo compare compare-aa view serve dashboard note pictures bench bench-gpu test test-kilted fuzz chaos soak coverage \
-	mutation audit lock dist train-smoke lint clean
+.PHONY: help demo compare compare-aa view serve dashboard note docs docs-check pictures bench bench-gpu test test-kilted fuzz \
+	chaos soak coverage mutation audit lock dist train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -102,6 +106,14 @@ pictures: $(VENV)/.test ## take the pictures of README and docs anew (needs Chro
 
 note: $(VENV)/.note ## write the technical note, the slides and the README's results from docs/results; NOTE_OPTIONS=--check
 	$(VENV)/bin/python docs/make_note.py $(NOTE_OPTIONS)
+
+docs: $(VENV)/.test $(VENV)/.docs ## run the notebooks and serve all documents with them at http://127.0.0.1:8002; or PORT=
+	$(SITE) -D nb_execution_mode=cache . docs_output/site
+	@echo "the documents are at http://127.0.0.1:$(or $(PORT),8002); Ctrl-C ends this"
+	$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory docs_output/site $(or $(PORT),8002)
+
+docs-check: $(VENV)/.docs ## make the documents' web site in docs_output/check; a warning, such as of a dead link, is an error
+	$(SITE) . docs_output/check
 
 bench: $(VENV)/.test ## measure against a naive node and the limits of the machine; or QUICK=1, MODELS=, ENGINE=, OUT=
 	$(VENV)/bin/python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
@@ -162,7 +174,7 @@ lint: $(VENV)/.lint ## check style, format, and which package imports which
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
 	rm -rf $(VENV) $(KILTED) build dist install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
-		fuzz_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
+		fuzz_output docs_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the environment was made for; for anything else it is made anew.
@@ -190,6 +202,10 @@ $(VENV)/.dashboard: $(VENV)/.runtime
 
 $(VENV)/.note: $(VENV)/.runtime
 	$(PIP_INSTALL) -e ".[note]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP_INSTALL) -e ".[docs]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime

@@ -118,6 +118,8 @@ setup(
         "dashboard": ["streamlit"],
         # For docs/make_note.py.
         "note": ["markdown-it-py", "typst"],
+        # For `make docs`. MkDocs is not kept up any more, and its theme Material ends in May 2027.
+        "docs": ["furo", "myst-nb", "jupytext", "sphinx"],
         "test": [*TEST, "coverage", "ray", "torchmetrics"],
         "test-ros": TEST,
         # For `make dist`, `make mutation`, `make audit` and `make lock`.

@@ -85,7 +85,7 @@ def _write_pngs(bags: list[Path], folder: Path) -> None:
 
     for bag in bags:
         count = write_pngs(bag, folder / bag.name)
-        print(f"written: {folder / bag.name}: {count} masks as PNG; values 0 to 7 look black, they are categories")
+        print(f"written: {folder / bag.name}: {count} masks as PNG; low values look black, they are categories")
 
 
 def _check(options: argparse.Namespace) -> None:

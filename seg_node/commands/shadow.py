@@ -16,7 +16,7 @@ from seg_node.commands.options import (
     interrupt_on_signals,
     require_ros,
 )
-from seg_node.core.bundle import Bundle, load_bundle
+from seg_node.core.bundle import Bundle, categories_of, load_bundle
 from seg_node.core.errors import UserError
 from seg_node.rig.node_process import NodeProcess, default_environment
 from seg_node.shadow.pairing import CHALLENGER, SIDES
@@ -80,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
 def _started(options: argparse.Namespace) -> Iterator[list[NodeProcess]]:
     """The nodes of ``--models``, active."""
     models = [load_bundle(model) for model in options.models]
+    if len(models) == 2 and not models[0].manifest.taxonomy.same_categories(models[1].manifest.taxonomy):
+        raise UserError(f"the models have different categories: {categories_of(models)}; their masks do not compare")
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="seg_node_shadow_")) if models else Path()
         processes = [

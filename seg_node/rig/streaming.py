@@ -15,12 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_node.core.metrics import confusion_matrix
-from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.core.metrics import confusion_with_misses
+from seg_node.core.taxonomy import EIGHT, NO_LABEL
 from seg_node.rig.frames import FrameObservation, NowObservation, Run
-
-ANSWERS = len(Category) + 1
-"""Columns of a streaming confusion matrix: the categories, and no answer."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +66,14 @@ def _rounds(frames: list[int]) -> list[int]:
 
 
 def streaming_confusions(
-    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], count: int = len(EIGHT)
 ) -> Iterator[tuple[Instant, np.ndarray]]:
     """Score every instant whose frame has ground truth and whose newest mask is of the same round of the drive.
 
     Args:
         run: what was seen.
         truth_of: ground truth of a frame, uint8 [H, W]; None where it has none.
+        count: number of categories.
 
     Yields:
         The instant and its confusion matrix, see ``confusion_with_misses``.
@@ -87,11 +85,11 @@ def streaming_confusions(
             continue
         newest = instant.newest
         if newest is None:
-            yield instant, confusion_with_misses(truth, np.full_like(truth, NO_LABEL))
+            yield instant, confusion_with_misses(truth, np.full_like(truth, NO_LABEL), count)
             continue
         if held is None or held[0] != newest.index:
             held = newest.index, newest.mask.decode()
-        yield instant, confusion_with_misses(truth, held[1])
+        yield instant, confusion_with_misses(truth, held[1], count)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def now_instants(run: Run) -> Iterator[NowInstant]:
 
 
 def now_confusions(
-    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], count: int = len(EIGHT)
 ) -> Iterator[tuple[NowInstant, np.ndarray]]:
     """What ``streaming_confusions`` gives, of the masks of now and at the same instants."""
     across_seam = {instant.now.index for instant in instants(run) if instant.across_seam}
@@ -132,24 +130,4 @@ def now_confusions(
         if truth is not None:
             newest = instant.newest
             mask = newest.mask.decode() if newest else np.full_like(truth, NO_LABEL)
-            yield instant, confusion_with_misses(truth, mask)
-
-
-def confusion_with_misses(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Count pixels by (truth, prediction), no answer among the predictions.
-
-    Before the first mask there is no answer. It is wrong everywhere, as a decision module would find it, and is no
-    false positive of any category; leaving these pixels out would reward the backbone that starts late.
-
-    Args:
-        truth: uint8, any shape, category ids; 255 is left out.
-        prediction: uint8, same shape, category ids 0..7; 255 is no answer.
-
-    Returns:
-        int64 [8, 9], which ``core.metrics.scores`` takes: rows are truth, columns prediction, the last one no answer.
-    """
-    answered = prediction != NO_LABEL
-    confusion = np.empty((len(Category), ANSWERS), np.int64)
-    confusion[:, :-1] = confusion_matrix(np.where(answered, truth, NO_LABEL), np.where(answered, prediction, 0))
-    confusion[:, -1] = np.bincount(truth[~answered & (truth != NO_LABEL)], minlength=len(Category))
-    return confusion
+            yield instant, confusion_with_misses(truth, mask, count)

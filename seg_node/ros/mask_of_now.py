@@ -69,9 +69,9 @@ class MaskOfNow(NowPort[SerializedImage]):
         """Hear that the inference of a frame begins."""
         self._worker.begin(message.number, message, message.stamp)
 
-    def finish(self, message: SerializedImage, mask: np.ndarray) -> None:
-        """Hear that the mask of a frame, uint8 [H, W], is there."""
-        self._worker.finish(message.number, mask)
+    def finish(self, message: SerializedImage, mask: np.ndarray, void: int | None) -> None:
+        """Hear that the mask of a frame, uint8 [H, W], is there; ``void`` as in ``Propagator.finish``."""
+        self._worker.finish(message.number, mask, void)
 
     def reset(self, reason: str) -> None:
         """Forget all masks, for a reason that the records name."""

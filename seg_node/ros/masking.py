@@ -142,7 +142,7 @@ class Masking(FramePort[SerializedImage]):
     def publish(self, message: SerializedImage, mask: np.ndarray, confidence: np.ndarray | None) -> None:
         """See ``FramePort``."""
         self._outputs.publish(message.header, mask, confidence)
-        self._now.finish(message, mask)
+        self._now.finish(message, mask, self.segmenter.engine.bundle.manifest.taxonomy.void)
 
     def report(self, message: SerializedImage, record: FrameRecord) -> None:
         """See ``FramePort``."""

@@ -13,6 +13,7 @@ from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import annotate, caption, paint
 from seg_node.ros.frame_source import SOURCES, FrameSource, decode_frame
 from seg_node.ros.messages import bgr8_image, diagnostics
+from seg_node.ros.node_categories import NodeCategories
 from seg_node.ros.parameters import TRANSPORTS, Spec, check, declare_parameters, refusal
 from seg_node.ros.process import run_node
 
@@ -39,7 +40,8 @@ class OverlayNode(Node):
 
     Subscribes, only while somebody subscribes to what comes of it, to ``image`` (or ``image/compressed``),
     ``segmentation/mask`` and ``segmentation/timing`` (or ``segmentation/mask_now`` and ``segmentation/timing_now``, by
-    the parameter ``source``), and to ``camera_info``. Publishes, beside the mask,
+    the parameter ``source``), and to ``camera_info``. Names and colours are those of the node that publishes the masks,
+    see ``NodeCategories``. Publishes, beside the mask,
 
     * ``segmentation/overlay``: bgr8, camera-sized, with the header of the camera's message;
     * ``segmentation/camera_info``: the camera's messages as they are. Whoever projects an image by its calibration
@@ -61,6 +63,7 @@ class OverlayNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         compressed = self.get_parameter("image_transport").value == "compressed"
         self._camera = "image/compressed" if compressed else "image"
+        self._categories = NodeCategories(self, topic=self.resolve_topic_name("segmentation/mask"))
         self._source = self._listen_to(self.get_parameter("source").value)
         # On a steady clock: with use_sim_time the others stand still while no bag plays.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -82,6 +85,8 @@ class OverlayNode(Node):
             self._source.want(False)
             self._source = self._listen_to(source)
         self._source.want(self._overlay.get_subscription_count() > 0)
+        if self._source.subscribed:
+            self._categories.ask()
         wanted = self._info.get_subscription_count() > 0
         if wanted and self._info_subscription is None:
             # As it came: nothing is read, so nothing can be lost in a conversion.
@@ -94,11 +99,13 @@ class OverlayNode(Node):
 
     def _on_frame(self, frame: Frame) -> None:
         try:
-            picture = paint(*decode_frame(frame), self.get_parameter("alpha").value)
+            bgr, mask = decode_frame(frame)
         except UndecodableError as error:
             self._source.refuse(error)
             return
-        annotate(picture, caption(frame.record))
+        taxonomy = self._categories.taxonomy
+        picture = paint(bgr, mask, self.get_parameter("alpha").value, taxonomy)
+        annotate(picture, caption(frame.record), mask, taxonomy)
         self._overlay.publish(bgr8_image(picture, frame.image.header))
         self._painted += 1
 

@@ -111,9 +111,11 @@ PARAMETERS: dict[str, Spec] = {
         "What an autostarting node does that cannot configure or gave up: retry with growing pauses, exit, or stay.",
         choices=GIVE_UP,
     ),
-    "category_names": Spec(list(CATEGORY_NAMES), "Name of each mask value.", read_only=True),
+    "category_names": Spec(list(CATEGORY_NAMES), "Name of each mask value, as the model has it.", read_only=True),
     "category_colors": Spec(
-        [int(v) for v in PALETTE_RGB.flatten()], "Red, green, blue of each mask value in turn.", read_only=True
+        [int(v) for v in PALETTE_RGB.flatten()],
+        "Red, green, blue of each mask value, as the model has it.",
+        read_only=True,
     ),
 }
 

@@ -10,7 +10,7 @@ from seg_node.core.engines import Engine
 from seg_node.core.health import Expected, Signs
 from seg_node.core.segmenter import Segmenter
 from seg_node.ros.autostart import Autostart
-from seg_node.ros.label_info import publish_label_info
+from seg_node.ros.label_info import LabelInfo
 from seg_node.ros.masking import Masking
 from seg_node.ros.node_model import NodeModel
 from seg_node.ros.parameters import PARAMETERS, check, declare_parameters, refusal, serve_parameters
@@ -35,7 +35,7 @@ class SegmentationNode(LifecycleNode):
     def __init__(self):
         super().__init__("segmentation")
         declare_parameters(self)
-        self._label_info = publish_label_info(self)
+        self._label_info = LabelInfo(self)
         self._qos = QosWatch(self)
         self._trouble = self._topic = ""
         self._ending = False
@@ -93,6 +93,7 @@ class SegmentationNode(LifecycleNode):
         try:
             engine = self._model.load()
             self._masking = Masking(self, self._qos, engine, self._gave_up.trigger)
+            self._label_info.tell(engine.bundle.manifest.taxonomy)
         except Exception as error:
             # Whatever an engine's library raises, a supervisor may configure again with another model.
             if not self._ending:
@@ -181,6 +182,7 @@ class SegmentationNode(LifecycleNode):
 
     def _swap(self, engine: Engine) -> None:
         if masking := self._masking:
+            self._label_info.tell(engine.bundle.manifest.taxonomy)
             masking.swap(engine)
 
     def _on_parameters(self, parameters: list[Parameter]):

@@ -14,8 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from seg_node.core.errors import UndecodableError
+from seg_node.core.taxonomy import in_short
 from seg_node.core.timing import FrameRecord, Outcome, stamp_ns
 from seg_node.ros.messages import diagnostics, frame_record, mono8_image, read_mono8
+from seg_node.ros.node_categories import NodeCategories
 from seg_node.ros.transfer.serialized_image import SerializedImage
 from seg_node.shadow.following import Following
 from seg_node.shadow.pairing import CHALLENGER, INCUMBENT, SIDES, Agreement, Pair, Pairing, compare
@@ -27,6 +29,8 @@ _SOON = 10
 """Summaries that are told one by one; after that, one of as many."""
 _LONG_S = 2.0
 """Seconds of the challenger with one frame from which on they are told."""
+_ASK_S = 0.25
+"""Seconds between two looks whether to ask for categories again."""
 _LONELY = 20
 """Frames with a mask of one side from which on a node that has hardly any pairs is told how to get more."""
 
@@ -80,8 +84,15 @@ class ShadowNode(Node):
             self.create_subscription(DiagnosticArray, f"{side}/timing", partial(self._on_timing, index), _QOS)
             for index, side in enumerate(SIDES)
         ]
+        self._categories = [NodeCategories(self, topic=self.resolve_topic_name(f"{side}/mask")) for side in SIDES]
         # With use_sim_time the other clock stands still while no bag plays.
-        self.create_timer(1.0, self._summarise, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_ASK_S, self._ask, clock=steady)
+        self.create_timer(1.0, self._summarise, clock=steady)
+
+    def _ask(self) -> None:
+        for categories in self._categories:
+            categories.ask()
 
     def _on_image(self, data: bytes) -> None:
         self._following.add_frame(SerializedImage(data).stamp, (data, time.monotonic()))
@@ -132,7 +143,7 @@ class ShadowNode(Node):
         if pair is None:
             return
         try:
-            agreement = compare(pair)
+            agreement = self._compare(pair)
         except ValueError as error:
             self._seen.incomparable += 1
             self.get_logger().warning(f"masks cannot be compared: {error}", throttle_duration_sec=10.0)
@@ -155,6 +166,17 @@ class ShadowNode(Node):
         if self._disagreement.get_subscription_count():
             differing = np.where(pair.masks[0] != pair.masks[1], np.uint8(255), np.uint8(0))
             self._disagreement.publish(mono8_image(differing, header))
+
+    def _compare(self, pair: Pair) -> Agreement:
+        """See ``compare``; models of different categories cannot be compared."""
+        one, other = (categories.taxonomy for categories in self._categories)
+        if not one.same_categories(other):
+            models = " and ".join(
+                f"{record.model} has {in_short(taxonomy.names)}"
+                for record, taxonomy in zip(pair.records, (one, other), strict=True)
+            )
+            raise ValueError(f"their categories differ: {models}")
+        return compare(pair, one)
 
     def _summarise(self) -> None:
         following, seen = self._following, self._seen

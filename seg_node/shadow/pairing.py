@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seg_node.core.metrics import confusion_matrix
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import EIGHT, NO_LABEL, Taxonomy
 from seg_node.core.timing import FrameRecord, Outcome
 
 SIDES = ("incumbent", "challenger")
@@ -140,14 +140,21 @@ class Agreement:
     """Intersection over union of the two by category; those that are in neither are left out."""
 
 
-def compare(pair: Pair) -> Agreement:
+def compare(pair: Pair, taxonomy: Taxonomy = EIGHT) -> Agreement:
     """How the masks of a pair agree.
+
+    Args:
+        pair: of one frame.
+        taxonomy: categories of both masks.
 
     Raises:
         ValueError: they differ in size, or a value is no category.
     """
-    counts = confusion_matrix(*pair.masks)
+    # No answer is one more column and row.
+    silent = len(taxonomy)
+    masks = (np.where(mask == NO_LABEL, np.uint8(silent), mask) for mask in pair.masks)
+    counts = confusion_matrix(*masks, silent + 1)
     same = np.diag(counts)
     union = counts.sum(0) + counts.sum(1) - same
-    iou = {name: 100.0 * same[i] / union[i] for i, name in enumerate(CATEGORY_NAMES) if union[i]}
+    iou = {name: 100.0 * same[i] / union[i] for i, name in enumerate(taxonomy.names) if union[i]}
     return Agreement(float(100.0 * same.sum() / counts.sum()), {name: float(value) for name, value in iou.items()})

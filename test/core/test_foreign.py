@@ -314,3 +314,43 @@ def _only_out(model):
             return self.model(image)["out"]
 
     return Only().eval()
+
+
+@pytest.mark.parametrize("kind", ["logits", "labels"])
+def test_the_classes_themselves_can_be_the_categories(kind, tmp_path):
+    names = ("road", "kerb", "tree", "person", "car")
+    rows = [{"name": name, "colour": [9 * i, 255 - i, 3]} for i, name in enumerate(names)]
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(rows))
+    classes = read_classes(tmp_path / "classes.yaml")
+    assert classes.taxonomy.names == names and classes.table.tolist() == [0, 1, 2, 3, 4]
+    model = network(kind=kind)
+    if kind == "labels":
+        # A network whose labels are not all classes: those two give no answer.
+        model.graph.node.append(onnx.helper.make_node("Sub", ["labels", "two"], ["less"]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2, np.int64), "two"))
+        model.graph.output[0].name = "less"
+    bundle, _ = import_network(save(model, tmp_path), tmp_path / "bundle", classes, Settings())
+    manifest = load_bundle(bundle.path).manifest
+    assert (manifest.categories, manifest.classes) == (names, names)
+    assert manifest.palette[4] == (36, 251, 3)
+    for engine in ("onnxruntime", "openvino"):
+        found = set(np.unique(create_engine(bundle, engine, precision="fp32").infer(scene())[0]).tolist())
+        assert found == ({0, 1, 2, 3, 4} if kind == "logits" else {0, 1, 2, 255})
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"name": "a", "colour": [1, 2, 3]}, {"name": "b", "category": "flat"}], "class 1 is .* name and colour"),
+        (
+            [{"name": "a", "colour": [1, 2, 3]}, {"name": "a", "colour": [1, 2, 3]}],
+            "category 1 is 'a', and so is category 0",
+        ),
+        ([{"name": "a", "colour": [1, 2, 300]}, {"name": "b", "colour": [1, 2, 3]}], "category 0 has the colour"),
+        ([{"name": f"c{n}", "colour": [1, 2, 3]} for n in range(255)], "is 255 entries"),
+    ],
+)
+def test_classes_with_colours_are_refused_by_name(rows, says, tmp_path):
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(rows))
+    with pytest.raises(UserError, match=f"classes.yaml: {says}"):
+        read_classes(tmp_path / "classes.yaml")

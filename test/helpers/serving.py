@@ -87,12 +87,13 @@ def default_bundle():
     return load_bundle(MODEL)
 
 
-def in_process(requests, engine=QuickEngine, *, app_options=None, **limits):
+def in_process(requests, engine=QuickEngine, *, bundle=None, app_options=None, **limits):
     """Answers of an app in this process: ``requests(client) -> answers``.
 
-    The engine is created for the default model's bundle; no other is served. ``app_options`` are those of ``make_app``.
+    The engine is created for the bundle, by default the default model's; no other is served.
+    ``app_options`` are those of ``make_app``.
     """
-    models = Models([default_bundle()], engine)
+    models = Models([bundle or default_bundle()], engine)
     app = make_app(models, Limits(**limits), **(app_options or {}))
 
     async def run():

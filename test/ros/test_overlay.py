@@ -47,7 +47,7 @@ def test_painting_mixes_colours_and_leaves_what_has_no_answer(alpha):
 @pytest.mark.parametrize("size", [(360, 640), (720, 1280)])
 def test_annotation_shows_every_colour_and_leaves_the_middle_alone(size):
     image = np.full((*size, 3), 200, np.uint8)
-    annotate(image, "fpn_x   20 ms")
+    annotate(image, "fpn_x   20 ms", np.zeros(image.shape[:2], np.uint8))
     height = size[0]
     assert np.array_equal(np.unique(image[height // 5 : -height // 5]), [200])
     legend = image[-height // 5 :].reshape(-1, 3)
@@ -60,7 +60,7 @@ def test_annotation_shows_every_colour_and_leaves_the_middle_alone(size):
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (24, 32)])
 def test_images_too_small_for_the_legend_are_survived(size):
     image = np.zeros((*size, 3), np.uint8)
-    annotate(image, "a caption as long as it likes \N{SNOWMAN}")
+    annotate(image, "a caption as long as it likes \N{SNOWMAN}", np.zeros(image.shape[:2], np.uint8))
     assert image.shape == (*size, 3)
 
 

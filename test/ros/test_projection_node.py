@@ -228,6 +228,8 @@ def test_flat_ground(projection, peer):
     play.until_dropped(Drop.SIZE, lambda: bad_info(height=2 * HEIGHT, width=2 * WIDTH))
     play.until_dropped(Drop.UNREADABLE, lambda: play.frame(mask, encoding="bgr8"))
     play.until_dropped(Drop.UNREADABLE, lambda: play.frame(mask, confidence[:-1]))
+    play.until_dropped(Drop.UNREADABLE, lambda: play.frame(np.full_like(mask, 9), confidence))
+    assert "holds category 9, category_names has 8" in play.counts()["newest_fault"]
     (cloud,), header = play.until_projected(send, "points")
     check_cloud(cloud, header, points)
     assert play.until_balanced(projected=3)["dropped.camera_info"] >= 2
@@ -294,6 +296,7 @@ def test_a_camera_above_the_horizon_is_told(projection, peer):
         ({}, "camera_height is 0.0"),
         (MOUNTED | {"drivable": ["road"]}, "'road' is no category"),
         (MOUNTED | {"category_names": ["a", "b", "a"]}, "a more than once"),
+        (MOUNTED | {"category_names": ["a", " "]}, "an empty name"),
         (MOUNTED | {"category_names": ["a", "flat"]}, "autoware_labels are 8, category_names 2"),
         (MOUNTED | {"autoware_labels": ["TREE"] * 8}, "no label of Autoware"),
         (MOUNTED | {"grid_resolution": 0.01, "grid_length": 1000.0}, "cells"),

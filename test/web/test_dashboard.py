@@ -31,7 +31,7 @@ from seg_node.compare.verdict import judged  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
-from seg_node.core.taxonomy import NO_LABEL, PALETTE_RGB  # noqa: E402
+from seg_node.core.taxonomy import EIGHT, NO_LABEL, PALETTE_RGB  # noqa: E402
 from seg_node.web.dashboard import charts, pictures, tables  # noqa: E402
 from seg_node.web.dashboard.image_tab import SCENES  # noqa: E402
 from seg_node.web.dashboard.maskers import InProcess, MaskError, Remote  # noqa: E402
@@ -97,9 +97,10 @@ def _nearest(palette, deficiency):
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 def test_colours_are_told_apart_by_everybody(deficiency):
     # About 2.3 is just noticeable (Mahy et al., Color Research and Application 19, 1994).
-    assert _nearest(pictures.ACCESSIBLE_RGB, deficiency) > 8 > 0
+    assert _nearest(np.array(pictures.ACCESSIBLE.palette), deficiency) > 8 > 0
     assert (
-        _nearest(pictures.ACCESSIBLE_RGB, deficiency) > _nearest(PALETTE_RGB, deficiency) or deficiency == "tritanopia"
+        _nearest(np.array(pictures.ACCESSIBLE.palette), deficiency) > _nearest(PALETTE_RGB, deficiency)
+        or deficiency == "tritanopia"
     )
 
 
@@ -107,10 +108,10 @@ def test_masks_are_painted_and_named():
     mask = np.full((120, 200), 1, np.uint8)
     mask[:, 100:] = 5
     mask[0, 0] = NO_LABEL
-    plain = pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=False)
-    assert (plain[:, 100:] == pictures.ACCESSIBLE_RGB[5][::-1]).all()
+    plain = pictures.painted(mask, pictures.ACCESSIBLE, named=False)
+    assert (plain[:, 100:] == pictures.ACCESSIBLE.palette[5][::-1]).all()
     assert (plain[0, 0] == 255).all()
-    changed = (pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=True) != plain).any(-1)
+    changed = (pictures.painted(mask, pictures.ACCESSIBLE, named=True) != plain).any(-1)
     # One name in each half, at its middle, and small.
     for half in (changed[:, :100], changed[:, 100:]):
         assert 0 < half.mean() < 0.2
@@ -136,7 +137,7 @@ def test_names_are_whole_and_on_dark_plates(size, monkeypatch):
     mask = np.full(size, 5, np.uint8)
     mask[:, : width // 10], mask[:, -width // 10 :] = 2, 3
     mask[-height // 10 :], mask[: height // 10, : width // 2] = 7, 4
-    pictures.painted(mask, pictures.ACCESSIBLE_RGB, named=True)
+    pictures.painted(mask, pictures.ACCESSIBLE, named=True)
     assert {name for name, *_ in drawn} == {"sky", "construction", "object", "vehicle", "nature"}
     for name, left, top, right, bottom in drawn:
         assert left >= 0 and top >= 0 and right <= width and bottom <= height, name
@@ -150,14 +151,14 @@ def test_names_are_whole_and_on_dark_plates(size, monkeypatch):
 
 def test_a_mask_in_words():
     mask = np.array([[1, 1, 1, 5], [1, 1, 5, NO_LABEL]], np.uint8)
-    assert pictures.in_words(mask) == "flat 62.5 %, sky 25.0 %"
-    assert pictures.in_words(np.full((2, 2), NO_LABEL, np.uint8)) == "nothing labelled"
+    assert pictures.in_words(mask, EIGHT) == "flat 62.5 %, sky 25.0 %"
+    assert pictures.in_words(np.full((2, 2), NO_LABEL, np.uint8), EIGHT) == "nothing labelled"
 
 
 def test_scores_of_an_image_by_hand():
     truth = np.array([[1, 1, 1, 5, NO_LABEL]], np.uint8)
     guess = np.array([[1, 1, 5, 5, 7]], np.uint8)
-    header, rows = tables.image_scores(truth, {"a": guess})
+    header, rows = tables.image_scores(truth, {"a": guess}, EIGHT)
     assert header == ["category", "a, IoU", "a, F1"]
     found = {name: cells for name, *cells in rows}
     # flat: 2 of 3, sky: 1 of 2; F1 is 2 IoU / (1 + IoU).
@@ -267,13 +268,13 @@ def test_page_shows_masks_scores_runs_and_comparison(app, drive, expected):
     page = app()
     shown = _html(page)
     for name in MODELS:
-        assert f'alt="Mask of {name}: {pictures.in_words(expected[name])}"' in shown
+        assert f'alt="Mask of {name}: {pictures.in_words(expected[name], EIGHT)}"' in shown
     differ = 100 * (expected[MODELS[0]] != expected[MODELS[1]]).mean()
     assert f"Disagreement in orange: {differ:.1f} % of the pixels" in shown
     truth = drive.masks[drive.frames[1].stamp]
-    assert f"True mask: {pictures.in_words(truth)}" in shown
+    assert f"True mask: {pictures.in_words(truth, EIGHT)}" in shown
     text = "\n".join(element.value for element in page.markdown)
-    for row in tables.image_scores(truth, expected)[1]:
+    for row in tables.image_scores(truth, expected, EIGHT)[1]:
         assert " | ".join(row) in text
     assert page.subheader[-1].value == DECISION
     assert "Above the loss, a moving mean" in shown
@@ -309,7 +310,7 @@ def test_made_up_scenes_are_what_they_are_called(app):
     page.selectbox(key="scene").set_value("dusk, fog").run()
     assert not page.exception
     truth = shipped.masks[shipped.frames[SCENES.index("dusk, fog")].stamp]
-    assert f"True mask: {pictures.in_words(truth)}" in _html(page)
+    assert f"True mask: {pictures.in_words(truth, EIGHT)}" in _html(page)
 
 
 def _tab(results):
@@ -401,14 +402,14 @@ def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, 
         )
         browser.wait_for("document.querySelectorAll('input[type=file]').length === 2", TIMEOUT_S)
         browser.upload(".st-key-image input[type=file]", image)
-        masks = [f"Mask of {name}: {pictures.in_words(expected[name])}" for name in MODELS]
+        masks = [f"Mask of {name}: {pictures.in_words(expected[name], EIGHT)}" for name in MODELS]
         browser.wait_for(f"{json.dumps(masks)}.every(m => {ALT}.includes(m))", TIMEOUT_S)
         browser.upload(".st-key-truth input[type=file]", truth)
-        words = f"True mask: {pictures.in_words(drive.masks[frame.stamp])}"
+        words = f"True mask: {pictures.in_words(drive.masks[frame.stamp], EIGHT)}"
         browser.wait_for(f"{ALT}.includes({json.dumps(words)})", TIMEOUT_S)
         # What is shown is the mask itself, pixel by pixel, under the names.
         browser.evaluate("document.querySelector('.st-key-named input').click()")
-        plain = pictures.painted(expected[MODELS[0]], pictures.ACCESSIBLE_RGB, named=False)
+        plain = pictures.painted(expected[MODELS[0]], pictures.ACCESSIBLE, named=False)
         data = base64.b64encode(cv2.imencode(".png", plain)[1]).decode()
         browser.wait_for(
             f"[...document.querySelectorAll('img')].some(i => i.src.endsWith({json.dumps(data)}))", TIMEOUT_S

@@ -24,7 +24,7 @@ from helpers.browser import Browser, find_chromium
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
 from seg_node.core.propagation.record import NowOutcome, NowRecord
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, Category
+from seg_node.core.taxonomy import CATEGORY_NAMES, EIGHT, PALETTE_RGB, Category
 from seg_node.core.timing import FrameRecord, Outcome
 from seg_node.web.live.hints import Situation, explain
 from seg_node.web.live.live import WINDOW_S, Live
@@ -157,7 +157,7 @@ def test_vehicles_and_people_are_outlined():
 
     mask = np.full((20, 30), Category.FLAT, np.uint8)
     mask[5:10, 5:12], mask[12:16, 20:23] = Category.VEHICLE, Category.HUMAN
-    edges = _edges(mask)
+    edges = _edges(mask, EIGHT)
     assert edges.sum() == (5 * 7 - 3 * 5) + (4 * 3 - 2 * 1)
     assert not edges[mask == Category.FLAT].any()
 

@@ -7,7 +7,9 @@ tensors inside an ONNX graph.
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from seg_node.core.bundle.decoder import complete_decoder
 from seg_node.core.bundle.plain_files import PlainFileError, read_file, read_yaml
 from seg_node.core.errors import UserError
 from seg_node.core.share import PACKAGE, share_folders
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.core.taxonomy import EIGHT, Taxonomy, in_short
 
 SCHEMA = 1
 MANIFEST = "manifest.yaml"
@@ -86,12 +88,23 @@ class Manifest:
     """``cleared`` or ``not cleared``, with the reason."""
     encoder_weights: str = ""
     """Source of the weights that the encoder started from, and their licence; empty for random values."""
-    categories: tuple[str, ...] = CATEGORY_NAMES
-    palette: tuple[tuple[int, int, int], ...] = tuple(tuple(int(v) for v in row) for row in PALETTE_RGB)
+    categories: tuple[str, ...] = EIGHT.names
+    """Name of each mask value, 1 to 254."""
+    palette: tuple[tuple[int, int, int], ...] = EIGHT.palette
     """RGB of each category."""
     classes: tuple[str, ...] = ()
     """Names of an imported network's own classes, in the order of its outputs; each stands for a category."""
     schema: int = SCHEMA
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The categories with their colours."""
+        return Taxonomy(self.categories, self.palette)
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether a mask may hold 255, no answer: an imported network of labels gives them, and has no void for it."""
+        return self.decoder == "imported" and not self.taxonomy.is_eight
 
 
 @dataclass(frozen=True)
@@ -162,6 +175,11 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         return _load(path)
     except PlainFileError as error:
         raise BundleError(str(error)) from error
+
+
+def categories_of(bundles: Iterable[Bundle]) -> str:
+    """Which categories bundles have, in short, for a message."""
+    return ", ".join(f"{bundle.name} has {in_short(bundle.manifest.categories)}" for bundle in bundles)
 
 
 def write_bundle(path: Path, manifest: Manifest, graph: bytes, ranges: bytes = b"") -> Bundle:
@@ -238,11 +256,15 @@ def _read_manifest(file: Path) -> Manifest:
         (isinstance(manifest.training, dict), "training"),
         (isinstance(manifest.metrics, dict), "metrics"),
         *((isinstance(getattr(manifest, name), str), name) for name in _TEXTS),
-        (manifest.categories == CATEGORY_NAMES, "categories"),
-        (manifest.palette == Manifest.__dataclass_fields__["palette"].default, "palette"),
+        (isinstance(manifest.categories, tuple), "categories"),
+        (isinstance(manifest.palette, tuple), "palette"),
     ):
         if not check:
             raise BundleError(f"{file}: {name} is {_short(getattr(manifest, name))}, which this version cannot use")
+    try:
+        Taxonomy(manifest.categories, manifest.palette)
+    except UserError as error:
+        raise BundleError(f"{file}: categories and palette: {error}") from error
     return manifest
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from seg_node.core.bundle import Bundle
 from seg_node.core.errors import UserError
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import NO_LABEL
 
 
 class EngineError(UserError):
@@ -85,12 +85,16 @@ class Engine(ABC):
                     f"{self.bundle.name}: {what} is {output.dtype} {output.shape} for a frame of {bgr.shape[:2]};"
                     " expected uint8 of the frame's size"
                 )
-        if (worst := mask.max()) >= len(CATEGORY_NAMES):
+        manifest = self.bundle.manifest
+        worst = mask.max()
+        if worst == NO_LABEL and manifest.may_be_silent:
+            worst = mask[mask != NO_LABEL].max(initial=0)
+        if worst >= len(manifest.categories):
             raise EngineError(
-                f"{self.bundle.name}: mask holds category {worst}; there are 0 to {len(CATEGORY_NAMES) - 1}"
+                f"{self.bundle.name}: mask holds category {worst}; there are 0 to {len(manifest.categories) - 1}"
             )
         # The greatest of softmax values is at least their mean.
-        count = len(self.bundle.manifest.classes or CATEGORY_NAMES)
+        count = len(manifest.classes or manifest.categories)
         if confidence is not None and (least := confidence.min()) < 255 // count:
             raise EngineError(
                 f"{self.bundle.name}: confidence is {least} of 255 in places, less than {count} equal"

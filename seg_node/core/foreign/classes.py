@@ -7,7 +7,8 @@ import numpy as np
 
 from seg_node.core.bundle.plain_files import PlainFileError, read_yaml
 from seg_node.core.errors import UserError
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.label_table import make_taxonomy
+from seg_node.core.taxonomy import CATEGORY_NAMES, EIGHT, NO_LABEL, Category, Taxonomy
 
 _MAX_FILE = 2**18
 _MOST = 255
@@ -20,6 +21,13 @@ class Classes:
     names: tuple[str, ...]
     categories: tuple[int, ...]
     """Mask value of each class."""
+    taxonomy: Taxonomy = EIGHT
+    """Categories of the masks."""
+
+    @property
+    def unknown(self) -> int:
+        """Mask value of what is no class: void of the eight, otherwise no answer."""
+        return Category.VOID if self.taxonomy.is_eight else NO_LABEL
 
     @property
     def table(self) -> np.ndarray:
@@ -28,10 +36,13 @@ class Classes:
 
 
 def read_classes(file: Path) -> Classes:
-    """Read a table of classes: a YAML list of ``{name: road, category: flat}``, in the order of the network's outputs.
+    """Read a table of classes: a YAML list in the order of the network's outputs.
+
+    Each has a name and either its ``category`` of the eight, such as ``{name: road, category: flat}``, or a ``colour``,
+    such as ``{name: road, colour: [128, 64, 128]}``: then the classes themselves are the categories of the masks.
 
     Raises:
-        UserError: the file cannot be read, a name is missing or there twice, or a category is none.
+        UserError: the file cannot be read, a name is missing or there twice, a category is none, or a colour.
     """
     try:
         rows = read_yaml(file, _MAX_FILE)
@@ -40,10 +51,15 @@ def read_classes(file: Path) -> Classes:
     if not isinstance(rows, list) or not 1 <= len(rows) <= _MOST:
         found = f"{len(rows)} entries" if isinstance(rows, list) else type(rows).__name__
         raise UserError(f"{file}: is {found}; expected a list of 1 to {_MOST} classes, each with name and category")
+    if any(isinstance(row, dict) and "colour" in row for row in rows):
+        taxonomy = make_taxonomy(f"{file}: class", rows)
+        return Classes(taxonomy.names, tuple(range(len(taxonomy))), taxonomy)
     names, categories = [], []
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != {"name", "category"}:
-            raise UserError(f"{file}: class {number} is {str(row)[:80]!r}; expected name and category")
+            raise UserError(
+                f"{file}: class {number} is {str(row)[:80]!r}; expected name and category, or name and colour"
+            )
         name, category = row["name"], row["category"]
         if not isinstance(name, str) or not name.strip() or len(name) > 100:
             raise UserError(f"{file}: class {number} has the name {str(name)[:80]!r}; expected 1 to 100 characters")

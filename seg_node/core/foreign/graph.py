@@ -5,8 +5,8 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from seg_node.core.errors import UserError
+from seg_node.core.foreign.classes import Classes
 from seg_node.core.foreign.network import ForeignNetwork, open_session
-from seg_node.core.taxonomy import Category
 
 _OPSET = 18
 """Least that the nodes around the network need."""
@@ -15,7 +15,7 @@ _PREFIX = "network."
 
 def wrap(
     network: ForeignNetwork,
-    table: np.ndarray,
+    classes: Classes,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     order: str,
@@ -27,7 +27,7 @@ def wrap(
 
     Args:
         network: to wrap.
-        table: mask value of each class, uint8 [N].
+        classes: of the network.
         mean: of the network's channels in 0..1; nothing is normalised for an input of uint8.
         std: like ``mean``.
         order: ``rgb`` or ``bgr``, of the network's channels.
@@ -44,7 +44,7 @@ def wrap(
     _prepare(made, network, mean, std, order)
     before = made.nodes
     made.nodes = []
-    _finish(made, network, table)
+    _finish(made, network, classes)
     graph = helper.make_graph(
         [*before, *model.graph.node, *made.nodes],
         "segmentation",
@@ -124,7 +124,8 @@ def _prepare(
     made.add("Cast", image, out=_PREFIX + network.input, to=network.dtype)
 
 
-def _finish(made: _Nodes, network: ForeignNetwork, table: np.ndarray) -> None:
+def _finish(made: _Nodes, network: ForeignNetwork, classes: Classes) -> None:
+    table = classes.table
     camera = made.add("Shape", "frame", start=0, end=2)
     full = made.add("Concat", np.array((1, 1), np.int64), camera, axis=0)
 
@@ -145,9 +146,9 @@ def _finish(made: _Nodes, network: ForeignNetwork, table: np.ndarray) -> None:
     if network.kind == "labels":
         labels = made.add("Cast", output, to=TensorProto.INT64)
         labels = made.add("Reshape", labels, np.array((1, 1, *network.map_size), np.int64))
-        # What is no class, such as 255, is the last of the table from either side: void.
+        # What is no class, such as 255, is the last of the table from either side.
         bounded = made.add("Clip", labels, np.array(-1, np.int64), np.array(len(table), np.int64))
-        enlarged(made.add("Gather", np.append(table, np.uint8(Category.VOID)), bounded, axis=0), "mask")
+        enlarged(made.add("Gather", np.append(table, np.uint8(classes.unknown)), bounded, axis=0), "mask")
         # The network tells no doubt.
         sure = made.add("Expand", np.array([[255]], np.uint8), camera)
         made.add("Identity", sure, out="confidence")

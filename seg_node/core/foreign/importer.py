@@ -61,7 +61,7 @@ def import_network(file: Path, out: Path, classes: Classes, settings: Settings) 
             f"--mean is {settings.mean} and --std {settings.std}; expected numbers, those of --std positive"
         )
     network = inspect(file.read_bytes(), len(classes.names), settings.size, settings.output)
-    graph = wrap(network, classes.table, settings.mean, settings.std, settings.order)
+    graph = wrap(network, classes, settings.mean, settings.std, settings.order)
     agreed = {f"{width}x{height}": parity(graph, network, classes, (height, width)) for height, width in PARITY_SIZES}
     if min(agreed.values()) < 100:
         raise RunError(f"masks of the wrapped graph are not those of the bare network: {agreed} percent of the pixels")
@@ -78,6 +78,8 @@ def import_network(file: Path, out: Path, classes: Classes, settings: Settings) 
         parity={"onnxruntime": min(agreed.values())},
         licence=settings.licence,
         classes=classes.names,
+        categories=classes.taxonomy.names,
+        palette=classes.taxonomy.palette,
     )
     try:
         return write_bundle(out, manifest, graph), network
@@ -109,7 +111,7 @@ def bare_mask(output: np.ndarray, network: ForeignNetwork, classes: Classes, siz
         maps = maps.transpose(0, 3, 1, 2) if network.classes_last else maps
         labels = _scaled(maps, network.size).argmax(1)[0]
     known = (labels >= 0) & (labels < len(classes.names))
-    small = np.where(known, classes.table[np.where(known, labels, 0)], 0)
+    small = np.where(known, classes.table[np.where(known, labels, 0)], classes.unknown)
     rows, columns = (
         np.minimum(((np.arange(side) + 0.5) * (near / side)).astype(int), near - 1)
         for side, near in zip(size, small.shape, strict=True)

@@ -197,12 +197,13 @@ class Propagator:
             del self._chains[oldest]
         return True
 
-    def finish(self, number: int, mask: np.ndarray) -> bool:
+    def finish(self, number: int, mask: np.ndarray, void: int | None = Category.VOID) -> bool:
         """Make a frame the keyframe, now that its mask was inferred.
 
         Args:
             number: of ``begin``.
             mask: uint8 [H, W] of category ids; kept, not changed.
+            void: category of the own vehicle's bonnet; None where the categories have none.
 
         Returns:
             Whether it is: not if its chain has ended.
@@ -211,7 +212,7 @@ class Propagator:
         if chain is None or mask.shape != self._picture.size:
             return False
         chain.mask = chain.marked = mask
-        chain.bonnet = bonnet(mask)
+        chain.bonnet = None if void is None else bonnet(mask, void)
         if chain.bonnet is not None:
             chain.marked = mask.copy()
             chain.marked[chain.bonnet > 0] = _BONNET
@@ -268,19 +269,19 @@ def unexplained(moved: np.ndarray, now: np.ndarray) -> float:
     return residual / max(contrast, _LEAST_RESIDUAL)
 
 
-def bonnet(mask: np.ndarray) -> np.ndarray | None:
+def bonnet(mask: np.ndarray, void: int = Category.VOID) -> np.ndarray | None:
     """Where a camera sees its own vehicle: the void that reaches the lower edge.
 
     Args:
         mask: uint8 [H, W] of category ids.
+        void: category of what belongs to no other.
 
     Returns:
         uint8 [H, W], 255 there and 0 elsewhere; None where there is none.
     """
-    if not (mask[-1] == Category.VOID).any():
+    if not (mask[-1] == void).any():
         return None
-    void = cv2.compare(mask, int(Category.VOID), cv2.CMP_EQ)
-    count, parts = cv2.connectedComponents(void, connectivity=4, ltype=cv2.CV_16U)
+    count, parts = cv2.connectedComponents(cv2.compare(mask, int(void), cv2.CMP_EQ), connectivity=4, ltype=cv2.CV_16U)
     touches = np.zeros(count, bool)
     touches[parts[-1]] = True
     # Number 0 is all that is no void.

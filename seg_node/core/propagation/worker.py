@@ -17,6 +17,7 @@ from seg_node.core.propagation.picture import Picture
 from seg_node.core.propagation.propagator import Carried, Propagator
 from seg_node.core.propagation.record import NOW_DROPS, NOW_FAULTS, NowOutcome, NowRecord, NowStage
 from seg_node.core.slot import Accounting
+from seg_node.core.taxonomy import Category
 from seg_node.core.timing import Stopwatch
 
 M = TypeVar("M")
@@ -159,15 +160,16 @@ class PropagationWorker(Generic[M]):
         frame = _Frame(number, message, stamp)
         self._tell(lambda: self._begin(frame))
 
-    def finish(self, number: int, mask: np.ndarray) -> None:
+    def finish(self, number: int, mask: np.ndarray, void: int | None = Category.VOID) -> None:
         """Hear that the mask of a frame is there.
 
         Args:
             number: of the frame.
             mask: uint8 [H, W] of category ids; kept, and not to be changed.
+            void: see ``Propagator.finish``.
         """
         ended = time.monotonic_ns()
-        self._tell(lambda: self._finish(number, mask, ended))
+        self._tell(lambda: self._finish(number, mask, void, ended))
 
     def reset(self, reason: str) -> None:
         """Forget all masks, those of all frames that were submitted too, for a reason that the records name."""
@@ -224,9 +226,9 @@ class PropagationWorker(Generic[M]):
         if frame.number > self._begins_after:
             self._propagator.begin(frame.number, frame.stamp, frame.arrived)
 
-    def _finish(self, number: int, mask: np.ndarray, ended: int) -> None:
+    def _finish(self, number: int, mask: np.ndarray, void: int | None, ended: int) -> None:
         """Carry the new mask, and to the newest frame at once: its mask comes from an older one so far."""
-        if not self._propagator.finish(number, mask):
+        if not self._propagator.finish(number, mask, void):
             return
         frame = self._newest
         if frame is not None and frame.number == self._propagator.number:

@@ -18,7 +18,7 @@ from seg_node.core.projection.errors import Drop, ProjectionError
 from seg_node.core.projection.grid import GridSpec, class_table
 from seg_node.core.projection.join import MASK, MaskJoin
 from seg_node.core.projection.projector import Projector
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL
 from seg_node.core.timing import stamp_ns
 from seg_node.ros.messages import diagnostics, read_mono8
 from seg_node.ros.parameters import Spec, check, declare_parameters
@@ -121,6 +121,7 @@ class ProjectionNode(Node):
             raise UserError(
                 f"autoware_labels are {len(value['autoware_labels'])}, category_names {len(names)}; give one for each"
             )
+        self._count = len(names)
         self._labels = label_table(value["autoware_labels"])
         self._spec = GridSpec(
             value["grid_resolution"],
@@ -130,7 +131,9 @@ class ProjectionNode(Node):
             value["ground_tolerance"],
             value["max_height"],
         )
-        table = class_table(names, value["drivable"] or [], value["ignored"] or [])
+        # A list cannot be given empty on a command line, but one of an empty name can.
+        drivable, ignored = ([name for name in value[each] or [] if name] for each in ("drivable", "ignored"))
+        table = class_table(names, drivable, ignored)
         self._projector = Projector(self._spec, table, value["rectified"])
         self._base_frame = value["base_frame"]
         if value["ground"] == "tf":
@@ -203,6 +206,15 @@ class ProjectionNode(Node):
     def _project(self, frame: dict[str, Image]) -> None:
         header = frame[MASK].header
         mask = read_mono8(frame[MASK])
+        # Only 255, no answer, is beyond: other categories than those that were given would be taken for them.
+        worst = int(mask.max(initial=0))
+        if worst == NO_LABEL:
+            worst = int(mask[mask != NO_LABEL].max(initial=0))
+        if worst >= self._count:
+            raise UndecodableError(
+                f"the mask holds category {worst}, category_names has {self._count}: give the names of the model's own "
+                "categories, which the segmentation node has in its parameter category_names"
+            )
         confidence = read_mono8(frame["confidence"]) if "confidence" in frame else None
         if confidence is not None and confidence.shape != mask.shape:
             sizes = " and ".join(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (mask, confidence))
@@ -254,10 +266,12 @@ def _names(names: list[str]) -> list[str]:
     """The categories' names.
 
     Raises:
-        UserError: there are none or too many, or one is there twice.
+        UserError: there are none or too many, or one is empty or there twice.
     """
     if not 1 <= len(names) <= 254:
         raise UserError(f"category_names are {len(names)}; expected 1 to 254")
+    if not all(name.strip() for name in names):
+        raise UserError("category_names has an empty name; give each category one")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"category_names has {', '.join(twice)} more than once")
     return names

@@ -17,6 +17,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 
@@ -198,6 +199,18 @@ def serve_transitions(
 
     service.callback, service.callback_group = refuse_or_change, group
     group.add_entity(service)
+
+
+def set_read_only(node: Node, parameters: list[Parameter]) -> None:
+    """Set parameters of a node that others may only read; they are told of it like of any change.
+
+    Raises:
+        RuntimeError: a callback of the node's refuses it.
+    """
+    descriptors = {parameter.name: node.describe_parameter(parameter.name) for parameter in parameters}
+    result = node._set_parameters_atomically_common(parameters, descriptors)
+    if not result.successful:
+        raise RuntimeError(f"cannot set {', '.join(descriptors)}: {result.reason}")
 
 
 def finish_callbacks(executor: MultiThreadedExecutor, timeout: float) -> bool:

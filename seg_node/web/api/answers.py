@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from seg_node.core.bundle import Manifest
 from seg_node.core.overlay import paint
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.api.errors import ApiError
 from seg_node.web.api.models import Encoded, Segmented
 from seg_node.web.api.shapes import polygons, run_lengths
@@ -48,7 +48,7 @@ class OverlayQuery(BaseModel):
     overlay: bool = Field(
         False,
         description="`true`: the image with its mask painted over it, JPEG or PNG, to look at. Without it, a mask for"
-        " programs: its pixels are the categories 0 to 7, so a viewer shows it nearly black.",
+        " programs: its pixels are category ids, such as 0 to 7, so a viewer shows it nearly black.",
     )
 
 
@@ -111,13 +111,13 @@ class SegmentAnswer(BaseModel):
     )
 
 
-def encoder(query: BatchQuery, accept: str, model: str) -> Callable[[Segmented], Encoded]:
+def encoder(query: BatchQuery, accept: str, manifest: Manifest) -> Callable[[Segmented], Encoded]:
     """The function that makes the answer that a query asks for.
 
     Args:
         query: checked by itself.
         accept: header of that name; decides where the query leaves the format open.
-        model: name for JSON answers.
+        manifest: of the model; names and colours are its.
 
     Raises:
         ApiError: 422 where parts of the query contradict each other.
@@ -134,26 +134,27 @@ def encoder(query: BatchQuery, accept: str, model: str) -> Callable[[Segmented],
         raise _contradiction("encoding is for JSON answers; add format=json")
     if format == "json":
         return lambda segmented: Encoded(
-            json.dumps(describe(segmented, model, query.encoding), separators=(",", ":")).encode(), "application/json"
+            json.dumps(describe(segmented, manifest, query.encoding), separators=(",", ":")).encode(),
+            "application/json",
         )
     if overlay:
-        return lambda segmented: picture(paint(segmented.bgr, segmented.mask), format)
+        return lambda segmented: picture(paint(segmented.bgr, segmented.mask, taxonomy=manifest.taxonomy), format)
     return lambda segmented: picture(segmented.confidence if query.confidence else segmented.mask, "png")
 
 
-def describe(segmented: Segmented, model: str, encoding: str | None) -> dict[str, Any]:
-    """JSON answer for one image; see ``SegmentAnswer``. Categories without a pixel are left out."""
+def describe(segmented: Segmented, manifest: Manifest, encoding: str | None) -> dict[str, Any]:
+    """JSON answer for one image; see ``SegmentAnswer``. Categories without a pixel are left out, as is no answer."""
     mask, confidence = segmented.mask, segmented.confidence
     height, width = mask.shape
     categories = []
-    for category, pixels in enumerate(np.bincount(mask.ravel(), minlength=len(CATEGORY_NAMES)).tolist()):
+    counts = np.bincount(mask.ravel(), minlength=256).tolist()
+    for category, (label, pixels) in enumerate(zip(manifest.taxonomy.labels(), counts, strict=False)):
         if not pixels:
             continue
         region = mask == category
         entry: dict[str, Any] = {
             "id": category,
-            "name": CATEGORY_NAMES[category],
-            "rgb": PALETTE_RGB[category].tolist(),
+            **label,
             "pixels": pixels,
             "share": round(pixels / mask.size, 4),
         }
@@ -162,7 +163,7 @@ def describe(segmented: Segmented, model: str, encoding: str | None) -> dict[str
         if encoding:
             entry[encoding] = SHAPES[encoding](region)
         categories.append(entry)
-    answer: dict[str, Any] = {"model": model, "width": width, "height": height, "categories": categories}
+    answer: dict[str, Any] = {"model": manifest.name, "width": width, "height": height, "categories": categories}
     if confidence is not None:
         low, median = np.percentile(confidence, [5, 50])
         answer["confidence"] = {"mean": _unit(confidence.mean()), "median": _unit(median), "p5": _unit(low)}

@@ -5,8 +5,9 @@ from typing import Any
 from seg_node.web.api.answers import SegmentAnswer
 
 DESCRIPTION = """\
-Masks road scenes into the eight Cityscapes categories: the same bundles, decoding and engines as the ROS 2 node, and
-therefore the same mask for the same compressed image, pixel by pixel.
+Masks road scenes into the categories of a model, by default the eight of Cityscapes: the same bundles, decoding and
+engines as the ROS 2 node, and therefore the same mask for the same compressed image, pixel by pixel. `/v1/models` lists
+each model's categories.
 
     curl -f -F image=@image.jpg "http://127.0.0.1:8000/v1/segment?overlay=1" -o overlay.jpg      # to look at
     curl -f -F image=@image.jpg http://127.0.0.1:8000/v1/segment -o mask.png                     # for programs
@@ -16,8 +17,8 @@ What a file is, its content says, not the media type that a client names. A phot
 turned before it is masked, as viewers show it, and so is a portrait video: mask and overlay stand upright, with width
 and height of the upright picture.
 
-A mask looks nearly black: its pixels are the categories 0 to 7. `overlay=1` paints them over the image. `curl -f` ends
-with an error, and writes no file, where there is no answer but a reason.
+A mask looks nearly black: its pixels are category ids, such as 0 to 7. `overlay=1` paints them over the image. `curl
+-f` ends with an error, and writes no file, where there is no answer but a reason.
 
 Every answer has the headers `X-Request-Id`, and where a model ran `X-Model`, `X-Engine` and `Server-Timing`
 (milliseconds). Errors are `{"error": {"code", "message", "request_id"}}`; one of status 503 has `Retry-After`.

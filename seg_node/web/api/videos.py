@@ -298,7 +298,8 @@ def _mask_frames(
                 bgr = np.frombuffer(data, np.uint8).reshape(height, width, 3)
                 mask = video.model.infer(bgr, given_up)
                 masks.writestr(f"{video.masked:06d}.png", picture(mask, "png").content)
-                writer.write(np.ascontiguousarray(paint(bgr, mask)[: size[1], : size[0]]))
+                painted = paint(bgr, mask, taxonomy=video.model.bundle.manifest.taxonomy)
+                writer.write(np.ascontiguousarray(painted[: size[1], : size[0]]))
                 video.masked += 1
     finally:
         writer.release()

@@ -41,7 +41,7 @@ def page(options: argparse.Namespace) -> None:
     image, training, comparison = st.tabs(["Image", "Training", "Replay comparison"])
     with image:
         drive = _drive(options.bag or shared_path("rosbags/synthetic_drive"))
-        image_tab.show(masker, list(models), drive, _drive(shared_path("rosbags/synthetic_scenes")))
+        image_tab.show(masker, models, drive, _drive(shared_path("rosbags/synthetic_scenes")))
     with training:
         training_tab.show(results, models)
     with comparison:

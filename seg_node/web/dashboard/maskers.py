@@ -18,6 +18,7 @@ from seg_node.core.engines import Engine, EngineError, create_engine
 from seg_node.core.errors import RunError, UndecodableError
 from seg_node.core.exif import photo_to_bgr
 from seg_node.core.images import EncodedPixels
+from seg_node.core.taxonomy import Taxonomy
 
 _TIMEOUT_S = 120
 
@@ -43,7 +44,9 @@ class Masker(Protocol):
     """Makes masks. Streamlit has a thread for each visitor, so methods may be called by several at once."""
 
     def models(self) -> Mapping[str, dict[str, Any]]:
-        """``backbone``, ``training_data`` and ``metrics`` of each model by name, as its manifest says.
+        """``backbone``, ``training_data``, ``metrics`` and ``categories`` of each model by name, as its manifest says.
+
+        Each category has ``name`` and ``rgb``.
 
         Raises:
             MaskError: they cannot be had.
@@ -55,6 +58,12 @@ class Masker(Protocol):
         Raises:
             MaskError: it cannot be masked.
         """
+
+
+def taxonomy_of(model: Mapping[str, Any]) -> Taxonomy:
+    """The categories of a model of ``Masker.models``."""
+    labels = model["categories"]
+    return Taxonomy(tuple(label["name"] for label in labels), tuple(tuple(label["rgb"]) for label in labels))
 
 
 class InProcess:
@@ -85,6 +94,7 @@ class InProcess:
                 "backbone": bundle.manifest.backbone,
                 "training_data": bundle.manifest.training.get("data"),
                 "metrics": bundle.manifest.metrics,
+                "categories": bundle.manifest.taxonomy.labels(),
             }
             for name, bundle in self._bundles.items()
         }

@@ -6,10 +6,11 @@ import html
 import cv2
 import numpy as np
 
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB
+from seg_node.core.taxonomy import CATEGORY_NAMES, EIGHT, Taxonomy, colorize
 
-ACCESSIBLE_RGB = np.array(
-    [
+ACCESSIBLE = Taxonomy(
+    CATEGORY_NAMES,
+    (
         (0, 0, 0),  # void: black
         (204, 121, 167),  # flat: reddish purple
         (230, 159, 0),  # construction: orange
@@ -18,36 +19,34 @@ ACCESSIBLE_RGB = np.array(
         (86, 180, 233),  # sky: sky blue
         (213, 94, 0),  # human: vermilion
         (0, 114, 178),  # vehicle: blue
-    ],
-    dtype=np.uint8,
+    ),
 )
-"""A colour of Okabe and Ito ("Color Universal Design", 2008) for each category, uint8 [8, 3], RGB. Two of Cityscapes'
-colours are greys and two nearly black, which is hard on everybody."""
+"""The eight in colours of Okabe and Ito ("Color Universal Design", 2008). Two of Cityscapes' colours are greys and two
+nearly black, which is hard on everybody."""
 
-PALETTES = {"for any colour vision": ACCESSIBLE_RGB, "of Cityscapes": PALETTE_RGB}
+PALETTES = {"for any colour vision": ACCESSIBLE, "of Cityscapes": EIGHT}
+"""The eight in each choice of colours; other categories have those of their bundle."""
 
 _NAMED_SHARE = 0.004
 """Share of the image's pixels below which a category is not named in the picture, where the name would hide them."""
 _MARK_BGR = (0, 159, 230)
 
 
-def painted(mask: np.ndarray, palette_rgb: np.ndarray, named: bool) -> np.ndarray:
+def painted(mask: np.ndarray, taxonomy: Taxonomy, named: bool) -> np.ndarray:
     """Paint a mask.
 
     Args:
         mask: uint8 [H, W] of categories; 255 turns white.
-        palette_rgb: uint8 [8, 3].
+        taxonomy: of the mask, in the colours to paint it in.
         named: write each category's name where it is broadest.
 
     Returns:
         uint8 [H, W, 3] BGR.
     """
-    table = np.full((256, 3), 255, np.uint8)
-    table[: len(palette_rgb)] = palette_rgb[:, ::-1]
-    picture = table[mask]
+    picture = colorize(mask, taxonomy)
     if named:
         taken = np.zeros(mask.shape, bool)
-        for category, name in enumerate(CATEGORY_NAMES):
+        for category, name in enumerate(taxonomy.names):
             region = (mask == category).astype(np.uint8)
             if region.mean() >= _NAMED_SHARE:
                 # Zeros around it: a region that leaves the picture ends there.
@@ -105,11 +104,11 @@ def confidence_map(confidence: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap(confidence, cv2.COLORMAP_CIVIDIS)
 
 
-def in_words(mask: np.ndarray) -> str:
+def in_words(mask: np.ndarray, taxonomy: Taxonomy) -> str:
     """Shares of the categories in a mask, the largest first."""
-    shares = 100 * np.bincount(mask[mask != NO_LABEL], minlength=len(CATEGORY_NAMES)) / mask.size
+    shares = 100 * np.bincount(mask.ravel(), minlength=256)[: len(taxonomy)] / mask.size
     present = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
-    return ", ".join(f"{CATEGORY_NAMES[i]} {shares[i]:.1f} %" for i in present) or "nothing labelled"
+    return ", ".join(f"{taxonomy.names[i]} {shares[i]:.1f} %" for i in present) or "nothing labelled"
 
 
 def figure_html(picture: np.ndarray, title: str, alt: str, extension: str = ".png") -> str:
@@ -130,11 +129,12 @@ def image_html(data: bytes, media_type: str, title: str, alt: str) -> str:
     )
 
 
-def legend_html(palette_rgb: np.ndarray) -> str:
+def legend_html(taxonomy: Taxonomy) -> str:
     """Colour, value and name of each category."""
     entries = "".join(
         f'<span style="display:inline-block;margin-right:1.2em"><span style="display:inline-block;width:1.4em;height:'
-        f'.9em;margin-right:.35em;border:1px solid #555;background:rgb({r},{g},{b})"></span>{value} {name}</span>'
-        for value, (name, (r, g, b)) in enumerate(zip(CATEGORY_NAMES, palette_rgb.tolist(), strict=True))
+        f'.9em;margin-right:.35em;border:1px solid #555;background:rgb({r},{g},{b})"></span>{value}'
+        f" {html.escape(name)}</span>"
+        for value, (name, (r, g, b)) in enumerate(zip(taxonomy.names, taxonomy.palette, strict=True))
     )
     return f"<p>{entries}</p>"

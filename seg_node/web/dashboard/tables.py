@@ -5,31 +5,31 @@ from typing import Any
 
 import numpy as np
 
-from seg_node.core.metrics import category_scores, confusion_matrix, scores
+from seg_node.core.metrics import category_scores, confusion_with_misses, scores
 from seg_node.core.report.tables import Table, number
 from seg_node.core.statistics import mean_known
-from seg_node.core.taxonomy import CATEGORY_NAMES, SCORED_CATEGORIES, SCORED_NAMES
+from seg_node.core.taxonomy import SCORED_NAMES, Taxonomy
 
 
-def image_scores(truth: np.ndarray, masks: Mapping[str, np.ndarray]) -> Table:
-    """IoU and F1 of each category in one image, percent, for each of the named masks."""
+def image_scores(truth: np.ndarray, masks: Mapping[str, np.ndarray], taxonomy: Taxonomy) -> Table:
+    """IoU and F1 of each category in one image, percent, for each of the named masks, which have these categories."""
     header = ["category", *(f"{name}, {rate}" for name in masks for rate in ("IoU", "F1"))]
-    confusions = [confusion_matrix(truth, mask) for mask in masks.values()]
-    rates = [category_scores(confusion) for confusion in confusions]
+    confusions = [confusion_with_misses(truth, mask, len(taxonomy)) for mask in masks.values()]
+    rates = [category_scores(confusion, taxonomy) for confusion in confusions]
     rows = [
-        [CATEGORY_NAMES[category], *(number(of[rate][category]) for of in rates for rate in ("iou", "f1"))]
-        for category in SCORED_CATEGORIES
+        [taxonomy.names[category], *(number(of[rate][category]) for of in rates for rate in ("iou", "f1"))]
+        for category in taxonomy.scored
     ]
     means = [
         value
         for confusion, of in zip(confusions, rates, strict=True)
-        for value in (scores(confusion)["miou_7"], mean_known(of["f1"][list(SCORED_CATEGORIES)]))
+        for value in (scores(confusion, taxonomy)[taxonomy.headline], mean_known(of["f1"][list(taxonomy.scored)]))
     ]
     return header, [*rows, ["mean of those present", *map(number, means)]]
 
 
 def quality(models: Mapping[str, Mapping[str, Any]], data: str) -> Table:
-    """Scores that the manifests of some models report on a data set; models without any are left out.
+    """Scores that the manifests of some models of the eight report on a data set; models without any are left out.
 
     Args:
         models: ``backbone`` and ``metrics`` by name.
@@ -43,3 +43,9 @@ def quality(models: Mapping[str, Mapping[str, Any]], data: str) -> Table:
             iou = (figures["iou"][category] for category in SCORED_NAMES)
             rows.append([name, model["backbone"], *map(number, (*means, *iou))])
     return header, rows
+
+
+def own_quality(figures: Mapping[str, Any]) -> Table:
+    """Scores that the manifest of a model with other categories than the eight reports on a data set."""
+    rows = [[name, number(value)] for name, value in figures["iou"].items()]
+    return ["category", "IoU"], [["miou", number(figures["miou"])], *rows]

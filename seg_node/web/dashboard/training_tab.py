@@ -44,12 +44,17 @@ def _manifests(models: Mapping[str, Mapping[str, Any]]) -> None:
         st.info("No manifest reports scores; `python -m seg_training export RUN BUNDLE --data ROOT` writes them down.")
         return
     data = st.selectbox("Scored on", known)
-    scored = {name: model["metrics"][data]["iou"] for name, model in models.items() if data in model["metrics"]}
+    reported = {name: model["metrics"][data] for name, model in models.items() if data in model["metrics"]}
+    eight = {name: models[name] for name, figures in reported.items() if "miou_7" in figures}
+    for name in reported.keys() - eight.keys():
+        show_table(f"{name} has categories of its own: {data}, IoU in percent", tables.own_quality(reported[name]))
+    if not eight:
+        return
     left, right = st.columns(2)
     with left:
-        show_figure(drawn(charts.category_bars, scored, f"IoU on {data}"))
+        show_figure(drawn(charts.category_bars, {name: reported[name]["iou"] for name in eight}, f"IoU on {data}"))
     with right:
-        header, rows = tables.quality(models, data)
+        header, rows = tables.quality(eight, data)
         # One row for each category: a table with a column for each would be too wide.
         turned = [[name, *(row[i] for row in rows)] for i, name in enumerate(header)][1:]
         show_table("As the manifests say, IoU in percent", (["", *(row[0] for row in rows)], turned))

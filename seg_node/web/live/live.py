@@ -10,6 +10,7 @@ import numpy as np
 
 from seg_node.core.overlay import is_latency
 from seg_node.core.propagation.record import NowOutcome, NowRecord
+from seg_node.core.taxonomy import EIGHT
 from seg_node.core.timing import DROPS, FrameRecord, Outcome
 
 WINDOW_S = 30.0
@@ -38,6 +39,8 @@ class Live:
         self._late = 0
         self._first = self._last = self._last_masked = 0.0
         self._nows: deque[tuple[float, NowRecord]] = deque(maxlen=_CAPACITY)
+        self._legend = 0
+        self._labels: list[dict[str, Any]] = EIGHT.labels()
         self._about: dict[str, Any] = dict.fromkeys(("node", "camera", "state", "engine", "hint"), "")
 
     def add(self, record: FrameRecord) -> None:
@@ -55,6 +58,19 @@ class Live:
         """Take the record of a mask of now; there are some only while somebody listens to these masks."""
         with self._lock:
             self._nows.append((self._clock(), record))
+
+    @property
+    def labels(self) -> list[dict[str, Any]]:
+        """Name and colour of each category."""
+        with self._lock:
+            return self._labels
+
+    def tell_labels(self, labels: list[dict[str, Any]]) -> None:
+        """Set the categories of the masks."""
+        with self._lock:
+            if labels != self._labels:
+                self._labels = labels
+                self._legend += 1
 
     def tell(self, **about: str) -> None:
         """Set what else the page says: ``node``, ``camera``, ``state``, ``engine``, ``hint``."""
@@ -74,7 +90,7 @@ class Live:
             What was told; ``model`` of the newest frame; ``received``, ``masked``, ``late`` and ``drops`` by reason
             since the start; over the window ``rate`` of ``received`` and ``masked`` in Hz, and ``total`` and ``age``
             with ``p50`` and ``p95`` in milliseconds, or None without any; ``recent``, outcome and total of the newest
-            frames; ``now``, see ``_now``.
+            frames; ``now``, see ``_now``; ``legend``, another number for other ``labels``.
         """
         with self._lock:
             now = self._clock()
@@ -85,6 +101,7 @@ class Live:
                 self._nows.popleft()
             nows = [record for _, record in self._nows]
             counts, late, about = self._counts.copy(), self._late, dict(self._about)
+            legend = self._legend
             # Not from the start: loading a model takes its time.
             span = min(max(now - self._first, 1.0), WINDOW_S)
         masked = [record for record in records if record.outcome is Outcome.MASKED]
@@ -99,6 +116,7 @@ class Live:
             "age": _percentiles([record.age for record in masked if record.age is not None and is_latency(record.age)]),
             "recent": [[record.outcome.value, round(record.total, 1)] for record in records[-_RECENT:]],
             "now": _now(nows),
+            "legend": legend,
         }
 
 

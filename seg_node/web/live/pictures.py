@@ -10,12 +10,13 @@ import numpy as np
 from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import paint
-from seg_node.core.taxonomy import CATEGORY_NAMES, Category
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_node.ros.frame_source import decode_frame
 
 _MAX_WIDTH = 1280
 """Pixels; a page shows no more, and a phone's connection carries no more."""
 _QUALITY = 80
+_EDGED = ("vehicle", "human")
 _EDGE_BGR = (255, 255, 255)
 """Colour around vehicles and people: the palette's navy is hard to see on a dark road."""
 _PATIENCE_S = 5.0
@@ -34,9 +35,14 @@ class Picture:
 
 
 class Pictures:
-    """Holds one frame and one picture, however many browsers watch and however slow they are."""
+    """Holds one frame and one picture, however many browsers watch and however slow they are.
+
+    Attributes:
+        taxonomy: of the masks.
+    """
 
     def __init__(self):
+        self.taxonomy = EIGHT
         self._changed = threading.Condition()
         self._painting = threading.Lock()
         self._number = 0
@@ -94,27 +100,28 @@ class Pictures:
             # None where another browser's request has had it painted.
             if frame is not None:
                 try:
-                    self._picture = _paint(number, frame)
+                    self._picture = _paint(number, frame, self.taxonomy)
                 except UndecodableError:
                     self.unreadable += 1
             return self._picture
 
 
-def _paint(number: int, frame: Frame) -> Picture:
+def _paint(number: int, frame: Frame, taxonomy: Taxonomy) -> Picture:
     bgr, mask = decode_frame(frame)
     # Before it is scaled: small things count.
-    shares = 100 * np.bincount(mask.ravel(), minlength=256)[: len(CATEGORY_NAMES)] / mask.size
+    shares = 100 * np.bincount(mask.ravel(), minlength=256)[: len(taxonomy)] / mask.size
     if bgr.shape[1] > _MAX_WIDTH:
         size = (_MAX_WIDTH, max(round(bgr.shape[0] * _MAX_WIDTH / bgr.shape[1]), 1))
         bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    painted = paint(bgr, mask)
-    painted[_edges(mask)] = _EDGE_BGR
+    painted = paint(bgr, mask, taxonomy=taxonomy)
+    painted[_edges(mask, taxonomy)] = _EDGE_BGR
     _, jpeg = cv2.imencode(".jpg", painted, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return Picture(number, jpeg.tobytes(), shares.round(1).tolist())
 
 
-def _edges(mask: np.ndarray) -> np.ndarray:
-    """Innermost pixels of vehicles and people, bool [H, W]."""
-    inside = np.isin(mask, (Category.VEHICLE, Category.HUMAN)).astype(np.uint8)
+def _edges(mask: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """Innermost pixels of vehicles and people, where the categories have them under these names; bool [H, W]."""
+    edged = [category for category, name in enumerate(taxonomy.names) if name in _EDGED]
+    inside = np.isin(mask, edged).astype(np.uint8)
     return inside > cv2.erode(inside, np.ones((3, 3), np.uint8))

@@ -15,7 +15,6 @@ from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
 from seg_node.core.errors import UserError
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.live.live import Live
 from seg_node.web.live.pictures import Pictures
 from seg_node.web.origins import Origins
@@ -131,8 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/":
             self._answer(200, "text/html; charset=utf-8", self.server.page)
         elif url.path == "/labels.json":
-            labels = [{"name": n, "rgb": rgb} for n, rgb in zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)]
-            self._answer(200, "application/json", json.dumps(labels).encode())
+            self._answer(200, "application/json", json.dumps(self.server.live.labels).encode())
         elif url.path == "/picture.jpg":
             self._picture(url.query)
         elif url.path == "/events":

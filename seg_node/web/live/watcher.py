@@ -13,6 +13,7 @@ from seg_node.core.timing import Outcome
 from seg_node.ros.frame_source import TIMING_QOS, FrameSource
 from seg_node.ros.mask_of_now import now_record
 from seg_node.ros.messages import frame_record
+from seg_node.ros.node_categories import NodeCategories
 from seg_node.web.live.hints import SILENT_S, Situation, explain
 from seg_node.web.live.live import Live
 from seg_node.web.live.pictures import Pictures
@@ -41,6 +42,7 @@ class Watcher(Node):
         self._hint, self._hint_since, self._said = "", time.monotonic(), ""
         self._camera = ""
         self._sources: list[FrameSource] = []
+        self._categories = NodeCategories(self, name=target)
         self._images, self._images_changed = 0, time.monotonic()
         self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, TIMING_QOS)
         # The node computes no mask of now for it: those who listen to the masks decide.
@@ -81,6 +83,11 @@ class Watcher(Node):
                 self.get_logger().warning(f"not readable: {error}", throttle_duration_sec=1.0)
 
     def _follow_demand(self) -> None:
+        self._categories.ask()
+        taxonomy = self._categories.taxonomy
+        self._live.tell_labels(taxonomy.labels())
+        for pictures in self._pictures.values():
+            pictures.taxonomy = taxonomy
         for source in self._sources:
             source.want(self._pictures[source.source].wanted)
 

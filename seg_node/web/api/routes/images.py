@@ -43,7 +43,7 @@ def image_routes(service: Service) -> APIRouter:
     async def segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
         accept = request.headers.get("accept", "")
         # Before the body is waited for: what cannot be answered is refused at once.
-        encoder(query, accept, service.models.find(query.model).bundle.name)
+        encoder(query, accept, service.models.find(query.model).bundle.manifest)
         service.places.check()
         with service.uploads.admit() as held:
             image = await read_image(request, limits, held)
@@ -68,7 +68,7 @@ def image_routes(service: Service) -> APIRouter:
     async def batch(request: Request, query: Annotated[BatchQuery, Query()]) -> Response:
         accept = request.headers.get("accept", "")
         model = service.models.find(query.model)
-        encoder(query, accept, model.bundle.name)
+        encoder(query, accept, model.bundle.manifest)
         service.places.check()
         with service.uploads.admit() as held:
             images = await read_images(request, limits, held)
@@ -96,7 +96,7 @@ async def _result(
 
 async def _mask(service: Service, image: Upload, query: BatchQuery, accept: str, deadline: Deadline) -> Answer:
     model = service.models.find(query.model)
-    encode = encoder(query, accept, model.bundle.name)
+    encode = encoder(query, accept, model.bundle.manifest)
     check_image(image.data, service.limits)
     answer = await model.segment(image, query.confidence, encode, deadline)
     service.metrics.masked(answer)

@@ -1,0 +1,280 @@
+"""A model of twelve categories of a user's own: what masks, draws, serves and shows it takes its names and colours."""
+
+import copy
+import itertools
+import json
+import sys
+import time
+import urllib.request
+from threading import Thread
+
+import cv2
+import numpy as np
+import pytest
+from helpers.blue_bundle import blue_bundle
+from helpers.peer import Peer
+from helpers.twelve import SIZE, TWELVE, twelve_bundle, twelve_scene
+
+from seg_node.__main__ import main
+from seg_node.core.bundle import load_bundle
+from seg_node.core.engines import create_engine
+from seg_node.core.overlay import annotate, paint
+from seg_node.core.taxonomy import EIGHT, Taxonomy, colorize
+
+NODE = "/own/segmentation"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return twelve_bundle(tmp_path_factory.mktemp("twelve"))
+
+
+@pytest.fixture(scope="module")
+def engine(bundle):
+    return create_engine(bundle, "onnxruntime")
+
+
+def test_masks_have_the_categories_of_the_manifest(bundle, engine):
+    assert load_bundle(bundle.path).manifest.taxonomy == TWELVE
+    mask = engine.infer(twelve_scene(1))[0]
+    assert mask.max() == 11 and len(np.unique(mask)) >= 10
+    assert (create_engine(bundle, "openvino", precision="fp32").infer(twelve_scene(1))[0] == mask).mean() > 0.999
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 16, 17, 254])
+def test_legends_of_any_number_of_categories(count):
+    taxonomy = Taxonomy(tuple(f"c{n}" for n in range(count)), tuple((n + 1, 255 - n, 7) for n in range(count)))
+    mask = np.random.default_rng(0).integers(0, count, (360, 640), dtype=np.uint8)
+    mask[100:200], mask[200:] = 255, count - 1
+    picture = np.full((*mask.shape, 3), 200, np.uint8)
+    annotate(picture, "", mask, taxonomy)
+    assert (picture[60:180] == 200).all(), "the legend leaves the middle alone"
+    shown = [n for n, rgb in enumerate(taxonomy.palette) if (picture[180:] == rgb[::-1]).all(-1).sum() > 20]
+    assert len(shown) == min(count, 16) and count - 1 in shown
+
+
+@pytest.fixture(scope="module")
+def ros_nodes(ros, bundle, tmp_path_factory):
+    """A peer beside a segmentation node and an overlay node, for all tests of this module."""
+    from seg_node.rig.node_process import NodeProcess
+
+    folder = tmp_path_factory.mktemp("nodes")
+    parameters = {"model": str(bundle.path), "engine": "onnxruntime", "warm_up_size": list(SIZE)}
+    segmentation = NodeProcess(folder / "node.log", parameters, namespace="/own")
+    command = [sys.executable, "-m", "seg_node", "overlay"]
+    overlay = NodeProcess(folder / "overlay.log", {}, command=command, name="overlay", namespace="/own")
+    peer = Peer(ros)
+    try:
+        segmentation.start()
+        overlay.start()
+        segmentation.wait_for("active", 180)
+        yield peer
+    finally:
+        peer.close()
+        for process in (segmentation, overlay):
+            process.stop()
+
+
+def _pixels(message) -> np.ndarray:
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, -1)
+
+
+def parameters(peer) -> tuple[tuple[str, ...], list[int]]:
+    """Names and colours as the node tells them."""
+    from rcl_interfaces.srv import GetParameters
+
+    client = peer.node.create_client(GetParameters, f"{NODE}/get_parameters")
+    assert client.wait_for_service(60)
+    future = client.call_async(GetParameters.Request(names=["category_names", "category_colors"]))
+    peer.until(future.done, "the parameters")
+    names, colours = future.result().values
+    peer.node.destroy_client(client)
+    return tuple(names.string_array_value), list(colours.integer_array_value)
+
+
+def test_node_and_overlay(ros_nodes, engine):
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from seg_node.ros.messages import bgr8_image
+
+    peer = ros_nodes
+    names, colours = parameters(peer)
+    assert names == TWELVE.names and np.array_equal(np.reshape(colours, (-1, 3)), TWELVE.palette)
+
+    peer.hear(Image, f"{NODE}/mask")
+    peer.hear(Image, f"{NODE}/overlay")
+    camera = peer.publisher(Image, "/own/image")
+    bgr = twelve_scene(1)
+    mask = engine.infer(bgr)[0]
+    expected = paint(bgr, mask, taxonomy=TWELVE)
+    annotate(expected, "", mask, TWELVE)
+    image = bgr8_image(bgr, Header(frame_id="front"))
+    stamps = itertools.count(1)
+
+    def drawn_with_its_own_colours() -> bool:
+        image.header.stamp.sec = next(stamps)
+        camera.publish(copy.deepcopy(image))
+        time.sleep(0.05)
+        # Before the categories are known, overlays are of the eight.
+        shown = [_pixels(message)[12:] for message in peer.heard[f"{NODE}/overlay"][-3:]]
+        return any(np.array_equal(each, expected[12:]) for each in shown)
+
+    peer.until(drawn_with_its_own_colours, "an overlay in the model's colours, with its legend")
+    assert all(np.array_equal(_pixels(message)[..., 0], mask) for message in peer.heard[f"{NODE}/mask"])
+
+
+def test_live_page(ros_nodes, engine):
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from seg_node.ros.messages import bgr8_image
+    from seg_node.web.live.live import Live
+    from seg_node.web.live.pictures import Pictures
+    from seg_node.web.live.server import LiveServer
+    from seg_node.web.live.watcher import Watcher
+
+    peer, live, pictures = ros_nodes, Live(), {"mask": Pictures(), "mask_now": Pictures()}
+    watcher = Watcher(NODE, live, pictures, starting=False)
+    executor = SingleThreadedExecutor()
+    executor.add_node(watcher)
+    camera, stamps = peer.publisher(Image, "/own/image"), itertools.count(1000)
+    image = bgr8_image(twelve_scene(1), Header(frame_id="front"))
+    mask = engine.infer(twelve_scene(1))[0]
+    shares = np.bincount(mask.ravel(), minlength=12) / mask.size
+    with LiveServer("127.0.0.1", 0, live, pictures) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+
+            def labels() -> list:
+                executor.spin_once(timeout_sec=0.1)
+                with urllib.request.urlopen(f"{server.url}/labels.json", timeout=60) as answer:
+                    return json.loads(answer.read())
+
+            assert [label["name"] for label in labels()] == list(EIGHT.names)
+            assert live.snapshot()["legend"] == 0
+            peer.until(lambda: labels() == TWELVE.labels(), "the legend has the model's categories")
+            assert live.snapshot()["legend"] == 1, "the page asks for it anew"
+
+            def shown() -> list[float]:
+                image.header.stamp.sec = next(stamps)
+                camera.publish(copy.deepcopy(image))
+                picture = pictures["mask"].another(0, 0.0)
+                for _ in range(5):
+                    executor.spin_once(timeout_sec=0.02)
+                return picture.shares if picture else []
+
+            peer.until(lambda: len(shown()) == 12, "a picture of the model's categories")
+            assert np.abs(np.array(shown()) - 100 * shares).max() < 0.1
+        finally:
+            server.shutdown()
+            thread.join()
+            executor.shutdown()
+            watcher.destroy_node()
+
+
+def test_names_and_colours_follow_a_swap(ros_nodes, tmp_path):
+    """And they stay read-only for everybody else."""
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    peer = ros_nodes
+    client = peer.node.create_client(SetParameters, f"{NODE}/set_parameters")
+    assert client.wait_for_service(60)
+
+    def answer(name: str, value) -> object:
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
+        peer.until(future.done, "an answer")
+        return future.result().results[0]
+
+    refused = answer("category_names", ["a"])
+    assert not refused.successful and "read-only" in refused.reason
+    for model, taxonomy in ((blue_bundle(tmp_path), EIGHT), (twelve_bundle(tmp_path, "other"), TWELVE)):
+        assert answer("model", str(model.path)).successful
+
+        def told(of=taxonomy) -> bool:
+            names, colours = parameters(peer)
+            return names == of.names and np.array_equal(np.reshape(colours, (-1, 3)), of.palette)
+
+        peer.until(told, f"the names of {model.name}")
+
+
+def test_api(bundle, engine):
+    pytest.importorskip("httpx", reason="httpx is missing: pip install -e '.[serving,test]'")
+    pytest.importorskip("fastapi_offline", reason="fastapi_offline is missing: pip install -e '.[serving,test]'")
+    from helpers.serving import in_process, post, unpacked
+
+    bgr = twelve_scene(2)
+    png = cv2.imencode(".png", bgr)[1].tobytes()
+    mask = engine.infer(bgr)[0]
+
+    async def requests(client):
+        asked = ("format=json", "overlay=1&format=png", "format=png")
+        return [await client.get("/v1/models"), *[await post(client, png, params=query) for query in asked]]
+
+    models, described, overlay, plain = in_process(
+        requests, lambda found: create_engine(found, "onnxruntime"), bundle=bundle
+    )
+    categories = [{"id": number, **label} for number, label in enumerate(TWELVE.labels())]
+    assert models.json()["models"][0]["categories"] == categories
+    assert np.array_equal(unpacked(plain.content), mask)
+    found = described.json()["categories"]
+    assert {entry["id"]: entry["pixels"] for entry in found} == {i: int((mask == i).sum()) for i in np.unique(mask)}
+    for entry in found:
+        assert {key: entry[key] for key in ("id", "name", "rgb")} == categories[entry["id"]]
+    assert np.abs(unpacked(overlay.content) - (bgr.astype(float) + colorize(mask, TWELVE)) / 2).max() <= 0.5
+
+
+def _page(options):
+    from seg_node.web.dashboard.app import page
+
+    page(options)
+
+
+def test_dashboard(bundle, engine, tmp_path):
+    """Beside a shipped model: the legends of both, no figures that would compare them, and its own colours."""
+    pytest.importorskip("streamlit", reason="streamlit is missing: pip install -e '.[dashboard]'")
+    import argparse
+
+    from streamlit.testing.v1 import AppTest
+
+    from seg_node.bags.drive import open_drive
+    from seg_node.bags.images import decode
+    from seg_node.bags.writer import BagWriter
+    from seg_node.core.bundle import DEFAULT_MODEL
+    from seg_node.web.dashboard import pictures
+
+    with BagWriter(tmp_path / "drive") as writer:
+        writer.write_image(1, twelve_scene(3))
+        writer.write_mask(1, np.ones(SIZE, np.uint8))
+    options = argparse.Namespace(
+        api=None, model=[str(bundle.path)], engine="onnxruntime", bag=tmp_path / "drive", results=[]
+    )
+    app = AppTest.from_function(_page, default_timeout=300, args=(options,)).run()
+    assert not app.exception, app.exception
+    first, second = app.selectbox[:2]
+    first.set_value("twelve")
+    second.set_value(DEFAULT_MODEL).run()
+    assert not app.exception, app.exception
+    shown = "".join(element.proto.body for element in app.get("html"))
+    mask = engine.infer(decode(open_drive(tmp_path / "drive").frames[0]))[0]
+    assert f'alt="Mask of twelve: {pictures.in_words(mask, TWELVE)}"' in shown
+    assert pictures.legend_html(TWELVE) in shown and "background:rgb(10,250,0)" in shown
+    assert "7 vehicle" in shown, "the legend of the other model"
+    assert "different categories" in shown and "twelve has other categories than the true mask" in shown
+    painted = pictures.painted(mask, TWELVE, named=False)
+    assert all((painted[mask == i] == TWELVE.palette[i][::-1]).all() for i in np.unique(mask))
+
+
+def test_shadow_mode_compares_models_of_one_list_of_categories(ros, bundle, tmp_path, capsys):
+    from seg_node.shadow.pairing import Pair, compare
+
+    other = blue_bundle(tmp_path)
+    assert main(["shadow", "--image", "/own/image", "--models", str(bundle.path), str(other.path)]) == 2
+    said = capsys.readouterr().err
+    assert "different categories: twelve has road, sidewalk" in said and "(12 categories), blue has void" in said
+    masks = np.array([[11, 11, 0, 255]], np.uint8), np.array([[11, 0, 0, 255]], np.uint8)
+    agreement = compare(Pair(1, masks, ()), TWELVE)
+    assert agreement.pixels == 75.0 and agreement.iou == {"road": 50.0, "car": 50.0}

@@ -117,7 +117,7 @@ setup(
         "serving": ["fastapi", "fastapi-offline", "prometheus-client", "python-multipart", "uvicorn"],
         "dashboard": ["streamlit"],
         # For docs/make_note.py.
-        "note": ["markdown-it-py", "typst"],
+        "note": ["markdown-it-py", "python-pptx", "typst"],
         # For `make docs`. MkDocs is not kept up any more, and its theme Material ends in May 2027.
         "docs": ["furo", "myst-nb", "jupytext", "sphinx"],
         "test": [*TEST, "coverage", "ray", "torchmetrics"],

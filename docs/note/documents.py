@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from note.origins import APART, apart, origins
 from note.pieces import Pieces
 from note.results import Results
+from note.slide_charts import Chart
 from seg_node.core.report.charts import Figure
 
 DOCS = Path("docs")
@@ -15,8 +17,9 @@ README = Path("README.md")
 RESULTS = DOCS / "results.md"
 WITH_PIECES = (README, RESULTS, DOCS / "serving.md", DOCS / "replay.md", DOCS / "planner.md")
 """Documents written by hand, in which some parts are made."""
-DOCUMENTS = ("technical_note", "slides")
+DOCUMENTS = ("technical_note", "slides", "plan")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""
+POWERPOINT = DOCS / "slides.pptx"
 
 _REGION = re.compile(r"(<!-- results:([\w ]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 _HEAD = "<!-- Made by `make note` from docs/note/{name}.md and docs/results: change these, not this file. -->\n"
@@ -61,12 +64,15 @@ def stale(root: Path, results: Results) -> list[str]:
     for name in DOCUMENTS:
         if _hash(texts[DOCS / f"{name}.md"]).encode() not in _content(root / DOCS / f"{name}.pdf"):
             wrong.append(DOCS / f"{name}.pdf")
+    if _hash(texts[DOCS / "slides.md"]) not in _properties(root / POWERPOINT):
+        wrong.append(POWERPOINT)
     return sorted(str(path) for path in wrong)
 
 
 def write(root: Path, results: Results) -> list[Path]:
     """Write all files; returns them."""
     # Only here: to check what is committed, nothing needs to be typeset.
+    from note.powerpoint import to_pptx
     from note.typeset import typeset
 
     pieces = Pieces(results)
@@ -89,7 +95,18 @@ def write(root: Path, results: Results) -> list[Path]:
         pdf = root / DOCS / f"{name}.pdf"
         pdf.write_bytes(typeset(text, root / DOCS, slides=name == "slides", keyword=_hash(text)))
         written.append(pdf)
-    return written
+    text = texts[DOCS / "slides.md"]
+    (root / POWERPOINT).write_bytes(to_pptx(text, root / DOCS, pieces.charts, _hash(text)))
+    return [*written, root / POWERPOINT]
+
+
+def _properties(path: Path) -> str:
+    """Properties of a PowerPoint file as XML; empty without such a file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.read("docProps/core.xml").decode()
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return ""
 
 
 def _content(path: Path) -> bytes:
@@ -100,7 +117,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _mark(figure: Figure) -> str:
+def _mark(figure: Figure | Chart) -> str:
     """Hash of what a figure shows, by its words, as it stands in its file."""
     return f"shows {_hash(figure.caption + figure.numbers)}"
 

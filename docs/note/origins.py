@@ -38,8 +38,24 @@ def apart(where: list[str]) -> bool:
 
 
 def origin_of(results: Results, name: str) -> str:
-    """The same, or how to get the result file."""
+    """The same, or how to get the result file; of ``manifests``, where each model was trained."""
+    if name == "manifests":
+        return manifests(results)
     return missing(name) if getattr(results, name) is None else measured(results, name)
+
+
+def source(results: Results, name: str) -> str:
+    """The foot of a slide: the file, the day and the commit, where there is no place for more."""
+    if name == "manifests":
+        return "*Source: the manifests of the shipped bundles.*"
+    if getattr(results, name) is None:
+        return missing(name)
+    of = [
+        ", ".join([*([setting["measured"][:10]] if setting.get("measured") else []), f"commit {setting['commit'][:9]}"])
+        for setting in results.settings(name)
+        if setting.get("commit")
+    ]
+    return f"*Source: {'; '.join([f'`docs/results/{SOURCES[name].file}`', *of])}.*"
 
 
 def together(results: Results, *names: str) -> str:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from note.origins import manifests, measured, missing, origin_of, together
+from note.claims import claim
+from note.origins import manifests, measured, missing, origin_of, source, together
 from note.projection import projection_tables
 from note.results import PROJECTION, SOURCES, Results
+from note.slide_charts import CHARTS, DEVELOPMENT, Chart
 from note.summaries import DATA, summary
 from seg_node.compare.comparison import Comparison
 from seg_node.compare.plan import Plan
@@ -22,10 +24,6 @@ from seg_node.core.report.tables import study as study_table
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 from seg_node.web.dashboard import charts, tables
 
-DEVELOPMENT = "camvid_0001TP"
-"""The manifests' scores on the development drive: never trained on, but choices were made on it."""
-
-
 _PLACEHOLDER = re.compile(r"\{\{ ([\w ]+) \}\}")
 
 
@@ -37,11 +35,13 @@ class Pieces:
 
     Attributes:
         figures: that were shown so far, by name.
+        charts: of the slides so far, by the name of their figure.
     """
 
     def __init__(self, results: Results):
         self._results = results
-        self.figures: dict[str, Figure] = {}
+        self.figures: dict[str, Figure | Chart] = {}
+        self.charts: dict[str, Chart] = {}
 
     def fill(self, template: str) -> str:
         """Put a piece in the place of each ``{{ name arguments }}``.
@@ -55,7 +55,18 @@ class Pieces:
         """One piece as Markdown."""
         if name == "figures":
             return self._figures(arguments)
+        if name == "chart":
+            return self._chart(*arguments)
         return PIECES[name](self._results, *arguments)
+
+    def _chart(self, name: str) -> str:
+        """The chart of a slide; nothing where its results are missing, for the slide's title says it."""
+        chart = CHARTS[name](self._results)
+        if chart is None:
+            return ""
+        file = f"slide_{name}"
+        self.charts[file] = self.figures[file] = chart
+        return f"![{chart.caption} {chart.numbers}](figures/{file}.svg)"
 
     def _figures(self, names: tuple[str, ...]) -> str:
         """Pictures in a row, each with its numbers in place of itself, and their captions below.
@@ -195,10 +206,22 @@ def _images_seen(training: dict[str, Any]) -> int:
 
 def _categories(_: Results) -> str:
     rows = [
-        [str(value), name, "#" + "".join(f"{part:02x}" for part in rgb)]
+        [str(value), name, _EXAMPLES[name], "#" + "".join(f"{part:02x}" for part in rgb)]
         for value, (name, rgb) in enumerate(zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True))
     ]
-    return table((["value", "category", "colour"], rows))
+    return table((["value", "category", "such as", "colour"], rows))
+
+
+_EXAMPLES = {
+    "void": "the own bonnet, what is none of these",
+    "flat": "road, pavement",
+    "construction": "building, wall, fence",
+    "object": "pole, sign, traffic light",
+    "nature": "vegetation, terrain",
+    "sky": "sky",
+    "human": "pedestrian, rider",
+    "vehicle": "car, truck, bus, train, bicycle",
+}
 
 
 def _verdicts(results: Results, name: str = "comparison", form: str = "") -> str:
@@ -292,16 +315,31 @@ def _study_verdict(results: Results, name: str) -> str:
 
 
 def _bench(results: Results, which: str = "all") -> str:
-    """Lines of the benchmark; with ``claims`` only those that say beforehand what is wanted."""
+    """Lines of the benchmark; as a ``summary``, how many of those that say beforehand what is wanted hold."""
     if results.bench is None:
         return missing("bench")
+    if which == "summary":
+        return _bench_summary(results.bench["lines"]) + f"\n\n{measured(results, 'bench')}"
     parts = [f"All of it by `{results.bench['command']}`."]
     for title, lines in results.bench["lines"].items():
-        shown = [x for x in lines if which == "all" or x["wanted"]]
-        rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in shown]
+        rows = [[x["subject"], x["what"], x["value"], x["wanted"], _HOLDS[x["holds"]]] for x in lines]
         if rows:
             parts.append(f"**{title}**\n\n{table((['', '', 'measured', 'wanted', 'holds'], rows))}")
     return "\n\n".join([*parts, measured(results, "bench")])
+
+
+def _bench_summary(lines: dict[str, list[dict[str, Any]]]) -> str:
+    """What was wanted beforehand: how much of it holds, and every line that does not."""
+    rows, failed = [], []
+    for title, of_title in lines.items():
+        wanted = [x for x in of_title if x["wanted"]]
+        if wanted:
+            rows.append([title, str(len(wanted)), str(sum(x["holds"] is True for x in wanted))])
+        failed += [
+            f"{x['subject']}, {x['what']}: {x['value']} ({x['wanted']} wanted)" for x in wanted if not x["holds"]
+        ]
+    shown = table((["measured", "wanted beforehand", "of these hold"], rows))
+    return f"{shown}\n\n{'What does not hold: ' + '; '.join(failed) if failed else 'All of it holds'}."
 
 
 def _input_sizes(results: Results) -> str:
@@ -422,6 +460,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "budget_verdict": _budget_verdict,
     "budgets": _budgets,
     "categories": _categories,
+    "claim": claim,
     "decision": _decision,
     "engines": _engines,
     "files": _files,
@@ -434,6 +473,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "quality_intervals": _quality_intervals,
     "setting": _setting,
     "simulation": _simulation,
+    "source": source,
     "starts": _starts,
     "study": _study,
     "study_verdict": _study_verdict,
@@ -474,6 +514,9 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "fates": _of_comparison("Frames at each rate"),
     "accuracy": _of_comparison("Accuracy against latency"),
     "streaming_categories": _of_comparison("Accuracy by category"),
+    "gap": lambda results: next(
+        (f for f in results.comparison_figures if f.caption.startswith("At the moment of use")), None
+    ),
     "categories": _category_bars,
     "training": _training,
     "loss_study": _study_figure("loss"),

@@ -5,13 +5,17 @@ All text reaches Typst as string literals, so that nothing in it can be taken fo
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import typst
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 from matplotlib import get_data_path
+
+from note import deck
+from note.deck import HEIGHT_CM, WIDTH_CM, Slide, plain
+from note.slide_charts import POINTS
 
 _FIGURE_FONTS = Path(get_data_path(), "fonts", "ttf")
 """Of the fonts in which Matplotlib measured the figures' text, and which the slides use."""
@@ -31,21 +35,23 @@ _NOTE = """\
 """
 _SLIDES = """\
 #set document(title: {title}, keywords: {keyword}, date: none)
-#set page(width: 25.4cm, height: 14.29cm, margin: (x: 1.6cm, top: 1.2cm, bottom: 1.3cm), numbering: "1")
-#set text(font: "DejaVu Sans", size: 16pt, lang: "en")
-#set par(leading: 0.65em, spacing: 1em)
-#set list(spacing: 1em)
-#set enum(spacing: 1em)
+#set page(width: {width}cm, height: {height}cm, margin: (x: 1.3cm, top: 0.8cm, bottom: 1.2cm),
+  footer-descent: 15%, footer: context align(right, text(size: {points}pt, fill: rgb("#777777"),
+  counter(page).display())))
+#set text(font: "DejaVu Sans", size: 18pt, lang: "en")
+#set par(leading: 0.6em, spacing: 0.9em)
+#set list(spacing: 0.9em)
+#set enum(spacing: 0.9em)
 #show heading: set text(size: 24pt, fill: rgb("#0b3d66"))
-#show heading: set block(below: 1em)
-#let table-size = 11.5pt
+#show heading: set block(below: 0.7em)
+#let table-size = {points}pt
 #show raw: set text(font: "DejaVu Sans Mono", size: 1.05em)
 #show link: set text(fill: rgb("#0b5394"))
 """
 _WHOLE_ROWS = 15
 """Tables of no more rows stand on one page."""
 _FITTED = """
-#let fitted(words, cells, ..options) = text(size: table-size, layout(size => context {
+#let fitted(words, cells, fills: false, points: table-size, ..options) = text(size: points, layout(size => context {
   let inset = 8pt
   let widest(contents) = calc.max(..contents.map(content => measure(content).width)) + inset
   let least = words.map(widest)
@@ -53,7 +59,7 @@ _FITTED = """
   assert(least.sum() <= size.width, message: "a table is wider than its page, even with one word a line")
   let spare = size.width - least.sum()
   let wanted = most.sum() - least.sum()
-  let share = if wanted > spare { spare / wanted } else { 1 }
+  let share = if wanted > spare or fills { spare / wanted } else { 1 }
   let columns = range(words.len()).map(column => least.at(column) + share * (most.at(column) - least.at(column)))
   table(columns: columns, ..options)
 }))
@@ -61,12 +67,16 @@ _FITTED = """
 """A table whose columns are as wide as their longest word at least, which Typst's own automatic ones are not."""
 _TABLE_STYLE = 'stroke: (x, y) => (bottom: if y == 0 {0.8pt} else {0.3pt + rgb("#bbbbbb")}), inset: (x: 4pt, y: 3.2pt)'
 
+_LARGE_STYLE = _TABLE_STYLE.replace("3.2pt", "5pt")
+_SMALL_LETTERS, _SMALL_ROWS, _LARGE_POINTS = 95, 9, 16
+"""Tables of no more letters a line and of fewer rows are written larger where they have a slide to themselves."""
+
 
 def typeset(markdown: str, folder: Path, slides: bool, keyword: str) -> bytes:
     """Make a PDF.
 
     Args:
-        markdown: text; ``---`` between slides.
+        markdown: text; ``---`` between slides, see ``deck.slides``.
         folder: to which the paths of its images are relative.
         slides: lay it out for a screen, a page for each slide.
         keyword: written into the document's metadata.
@@ -84,38 +94,38 @@ def page_count(markdown: str, folder: Path, slides: bool) -> int:
 
 
 def _source(markdown: str, slides: bool, keyword: str) -> bytes:
-    blocks = SyntaxTreeNode(MarkdownIt().enable("table").parse(markdown)).children
-    # Comments, which are for readers of the Markdown.
-    blocks = [block for block in blocks if block.type != "html_block"]
-    title = next((_plain(block) for block in blocks if block.type == "heading"), "")
-    head = (_SLIDES if slides else _NOTE).format(title=_literal(title), keyword=_literal(keyword)) + _FITTED
-    if not slides:
-        return (head + "\n\n".join(map(_with_next, blocks, [*blocks[1:], None]))).encode()
-    pages: list[list[SyntaxTreeNode]] = [[]]
-    for block in blocks:
-        if block.type == "hr":
-            pages.append([])
-        else:
-            pages[-1].append(block)
-    return (head + "\n#pagebreak()\n".join(map(_slide, pages))).encode()
+    tree = SyntaxTreeNode(MarkdownIt().enable("table").parse(markdown))
+    # Comments are for readers of the Markdown.
+    blocks = [block for block in tree.children if block.type != "html_block"]
+    title = next((plain(block) for block in blocks if block.type == "heading"), "")
+    about = {"title": _literal(title), "keyword": _literal(keyword)}
+    slide = {"width": WIDTH_CM, "height": HEIGHT_CM, "points": POINTS}
+    head = (_SLIDES.format(**about, **slide) if slides else _NOTE.format(**about)) + _FITTED
+    if slides:
+        return (head + "\n#pagebreak()\n".join(map(_slide, deck.slides(markdown)))).encode()
+    return (head + "\n\n".join(map(_with_next, blocks, [*blocks[1:], None]))).encode()
 
 
-def _slide(blocks: Sequence[SyntaxTreeNode]) -> str:
-    """Text to the left of a picture, where a slide has both; tables need the whole width."""
-    heading = [block for block in blocks if block.type == "heading"]
-    pictures = [block for block in blocks if _images(block)]
-    rest = [block for block in blocks if block not in heading and block not in pictures]
-    words = [block for block in rest if block.type in ("bullet_list", "ordered_list", "paragraph", "blockquote")]
-    top = "\n\n".join(map(_block, heading))
-    if words and len(words) == len(rest) and len(pictures) == 1 and len(_images(pictures[0])) == 1:
-        left, right = ("\n\n".join(map(_block, part)) for part in (words, pictures))
-        return f"{top}\n\n#grid(columns: (1fr, 1fr), gutter: 1cm, align: horizon, [{left}], [{right}])"
-    return f"{top}\n\n" + "\n\n".join(map(_block, [block for block in blocks if block not in heading]))
+def _slide(slide: Slide) -> str:
+    """Title and words, below them the picture or table as large as there is place, and the foot."""
+    parts = [_block(slide.title)]
+    alone = not slide.picture and slide.table is None
+    if slide.words:
+        words = "\n\n".join(map(_block, slide.words))
+        parts.append(f"#v(1fr)\n#text(size: 20pt)[{words}]\n#v(2fr)" if alone else words)
+    if slide.picture:
+        shown = f'image({_literal(slide.picture)}, width: 100%, height: 100%, fit: "contain", '
+        parts.append(f"#block(height: 1fr, width: 100%, {shown}alt: {_literal(slide.alternative)}))")
+    elif slide.table is not None:
+        parts.append(f"#v(1fr)\n{_table(slide.table, fills=True)}\n#v(1fr)")
+    if slide.foot is not None:
+        parts.append(f'#block(width: 94%, text(size: {POINTS}pt, fill: rgb("#555555"))[{_inline(slide.foot)}])')
+    return "\n\n".join(parts)
 
 
 def _with_next(block: SyntaxTreeNode, after: SyntaxTreeNode | None) -> str:
     """A block; one that announces the table behind it does not stay behind at the end of a page."""
-    announces = after is not None and after.type == "table" and _plain(block).endswith(":")
+    announces = after is not None and after.type == "table" and plain(block).endswith(":")
     return f"#block(sticky: true)[{_block(block)}]" if announces else _block(block)
 
 
@@ -151,7 +161,7 @@ def _figures(node: SyntaxTreeNode, images: list[SyntaxTreeNode]) -> str:
     """Pictures of a paragraph in a row, and its other words below, never on another page."""
     width = "100%" if len(images) > 1 else "9.3cm"
     cells = ", ".join(
-        f"image({_literal(image.attrs['src'])}, width: 100%, alt: {_literal(_plain(image))})" for image in images
+        f"image({_literal(image.attrs['src'])}, width: 100%, alt: {_literal(plain(image))})" for image in images
     )
     words = "".join(_span(child) for child in node.children[0].children if child.type not in ("image", "softbreak"))
     grid = f"grid(columns: ({'1fr, ' * len(images)}), gutter: 0.6cm, {cells})"
@@ -161,13 +171,13 @@ def _figures(node: SyntaxTreeNode, images: list[SyntaxTreeNode]) -> str:
     )
 
 
-def _table(node: SyntaxTreeNode) -> str:
-    """A table; columns of figures are set to the right."""
+def _table(node: SyntaxTreeNode, fills: bool = False) -> str:
+    """A table; columns of figures are set to the right. One that fills its page is wide, and larger if it is small."""
     head, *body = (section.children for section in node.children)
     rows = [row.children for section in body for row in section]
     header = head[0].children
     numeric = [
-        all(_plain(row[i])[:1] in "+-−0123456789." for row in rows) and any(_plain(row[i]) for row in rows)
+        all(plain(row[i])[:1] in "+-−0123456789." for row in rows) and any(plain(row[i]) for row in rows)
         for i in range(len(header))
     ]
     align = ["right" if right else "left" for right in numeric]
@@ -178,9 +188,13 @@ def _table(node: SyntaxTreeNode) -> str:
         for i in range(len(header))
     ]
     cells = ", ".join(cell for line in lines for cell in line)
+    letters = sum(max(len(plain(row[i])) for row in [header, *rows]) for i in range(len(header)))
+    small = fills and letters <= _SMALL_LETTERS and len(rows) < _SMALL_ROWS
+    style = _LARGE_STYLE if small else _TABLE_STYLE
+    size = f"fills: {str(fills).lower()}, points: {_LARGE_POINTS if small else 'table-size'}{'pt' * small}"
     table = (
-        f"fitted({_array(map(_array, words))}, {_array(map(_array, [names, *lines]))}, align: {_array(align)},"
-        f" {_TABLE_STYLE}, table.header({', '.join(names)}), {cells})"
+        f"fitted({_array(map(_array, words))}, {_array(map(_array, [names, *lines]))}, {size}, align: {_array(align)},"
+        f" {style}, table.header({', '.join(names)}), {cells})"
     )
     return f"#align(center, block(breakable: {str(len(rows) > _WHOLE_ROWS).lower()}, {table}))"
 
@@ -229,10 +243,6 @@ def _breakable(code: str) -> str:
     for mark in "/_.":
         code = code.replace(mark, mark + "\u200b")
     return code
-
-
-def _plain(node: SyntaxTreeNode) -> str:
-    return "".join(_plain(child) for child in node.children) if node.children else node.content
 
 
 def _literal(text: str) -> str:

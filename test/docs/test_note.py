@@ -11,16 +11,21 @@ import yaml
 from helpers.made_up import experiment
 from helpers.paths import ROOT
 from make_note import main  # noqa: E402
+from note.claims import CLAIMS  # noqa: E402
+from note.deck import plain, slides  # noqa: E402
 from note.documents import DOCUMENTS, RESULTS, WITH_PIECES, filled, mixed  # noqa: E402
 from note.origins import APART  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
 from note.results import SOURCES, load_results, take  # noqa: E402
+from note.slide_charts import CHARTS, POINTS  # noqa: E402
 
 from seg_node.compare.comparison import Decision, Picture, load_comparison  # noqa: E402
 from seg_node.compare.verdict import RULE, judged  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.study_report import summarise  # noqa: E402
 
+PICTURE = 13
+"""``MSO_SHAPE_TYPE.PICTURE``, without importing what may be missing."""
 NOT_MEASURED = "Not measured yet"
 
 
@@ -60,7 +65,8 @@ def test_another_score_makes_every_text_stale_that_shows_it(repository, capsys):
     manifest.write_text(yaml.safe_dump(values))
     status, stale = _check(repository, capsys)
     assert status == 1
-    texts = [f"docs/{name}.{kind}" for name in DOCUMENTS for kind in ("md", "pdf")]
+    texts = [f"docs/{name}.{kind}" for name in ("technical_note", "slides") for kind in ("md", "pdf")]
+    texts += ["docs/slides.pptx", "docs/figures/slide_quality.svg"]
     assert stale == sorted(["README.md", "docs/results.md", *texts])
 
 
@@ -96,7 +102,9 @@ def test_edited_and_forgotten_files_are_stale(repository, capsys):
     text.write_text(text.read_text().replace("Summary", "Resume"))
     (repository / "docs" / "figures" / "old.svg").write_text("<svg/>")
     (repository / "docs" / "slides.pdf").unlink()
-    assert _check(repository, capsys) == (1, ["docs/figures/old.svg", "docs/slides.pdf", "docs/technical_note.md"])
+    (repository / "docs" / "slides.pptx").write_bytes(b"PK")
+    stale = ["docs/figures/old.svg", "docs/slides.pdf", "docs/slides.pptx", "docs/technical_note.md"]
+    assert _check(repository, capsys) == (1, stale)
 
 
 def test_without_results_the_note_says_how_to_get_them(repository):
@@ -106,7 +114,7 @@ def test_without_results_the_note_says_how_to_get_them(repository):
     for source in SOURCES.values():
         command = f"{NOT_MEASURED}: `{source.command}`, then `python docs/make_note.py --take {source.output}`"
         assert command in pages
-    assert set(pieces.figures) == {"categories"}
+    assert set(pieces.figures) == {"categories", "slide_categories", "slide_quality"}
 
 
 def test_every_piece_and_figure_is_used_and_there_is_no_other():
@@ -119,7 +127,9 @@ def test_every_piece_and_figure_is_used_and_there_is_no_other():
         assert opened and len(opened) == text.count("<!-- /results -->"), file
         in_documents |= {name.split()[0] for name in opened}
     assert in_documents <= set(PIECES)
-    assert {name for name, *_ in used} | in_documents == {"figures", *PIECES}
+    assert {name for name, *_ in used} | in_documents == {"figures", "chart", *PIECES}
+    assert {chart for name, *charts in used if name == "chart" for chart in charts} == set(CHARTS)
+    assert {word for name, *words in used if name == "claim" for word in words} == CLAIMS
     assert {figure for name, *figures in used if name == "figures" for figure in figures} == set(FIGURES)
 
 
@@ -303,12 +313,57 @@ def test_pages_are_no_more_than_promised():
 
 def _pages_are_no_more_than_promised(docs):
     typeset = pytest.importorskip("note.typeset", reason="typst is missing: pip install -e '.[note]'")
-    for name, most in (("technical_note", 10), ("slides", 30)):
+    for name, most in (("technical_note", 10), ("slides", 30), ("plan", 1)):
         text = (docs / f"{name}.md").read_text()
         pages = typeset.page_count(text, docs, slides=name == "slides")
         assert pages <= most
         if name == "slides":
             assert pages == 1 + len(re.findall(r"^---$", text, re.MULTILINE)), "a slide runs over its page"
+
+
+def test_slides_in_powerpoint_can_be_edited_and_read():
+    pptx = pytest.importorskip("pptx", reason="python-pptx is missing: pip install -e '.[note]'")
+    deck = pptx.Presentation(ROOT / "docs" / "slides.pptx")
+    expected = slides((ROOT / "docs" / "slides.md").read_text())
+    pieces = Pieces(load_results(ROOT))
+    list(filled(ROOT, pieces))
+    assert len(deck.slides) == len(expected) <= 30
+    for page, slide in zip(deck.slides, expected, strict=True):
+        title = page.shapes.title.text
+        assert title == plain(slide.title) and len(page.notes_slide.notes_text_frame.text) > 40, title
+        shown = [shape for shape in page.shapes if shape.has_chart or shape.has_table or shape.shape_type == PICTURE]
+        assert len(shown) == bool(slide.picture or slide.table), title
+        name = Path(slide.picture).stem
+        charts = [shape.chart for shape in shown if shape.has_chart]
+        assert bool(charts) == (name in pieces.charts), title
+        for chart in charts:
+            series = {one.name: tuple(one.values) for one in chart.plots[0].series}
+            assert series == pytest.approx(pieces.charts[name].series), title
+        # What cannot be read from the last row, or leaves its slide.
+        for shape in page.shapes:
+            assert shape.left >= 0 and shape.left + shape.width <= deck.slide_width, title
+            assert shape.top >= 0 and shape.top + shape.height <= deck.slide_height, title
+            frames = [shape.text_frame] if shape.has_text_frame else []
+            frames += [cell.text_frame for row in shape.table.rows for cell in row.cells] if shape.has_table else []
+            runs = [run for frame in frames for paragraph in frame.paragraphs for run in paragraph.runs]
+            assert all(run.font.size.pt >= POINTS for run in runs), title
+        body = [shape for shape in page.shapes if shape.shape_id != page.shapes.title.shape_id]
+        filled_part = max(shape.width * shape.height for shape in body) / (deck.slide_width * deck.slide_height)
+        assert filled_part > 1 / 3, title
+
+
+@pytest.mark.parametrize(
+    ("markdown", "words"),
+    [
+        ("text", "begins with a paragraph"),
+        ("# A\n\n![](a.png)\n\n![](b.png)", "more than one picture"),
+        ("# A\n\n| a |\n|---|\n| b |\n\n![](b.png)", "more than one picture"),
+        ("# A\n\n```\ncode\n```", "has a fence"),
+    ],
+)
+def test_slides_that_cannot_be_drawn_are_refused_by_name(markdown, words):
+    with pytest.raises(ValueError, match=words):
+        slides(markdown)
 
 
 def test_words_of_a_table_do_not_print_over_each_other(tmp_path):

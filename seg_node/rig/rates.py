@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from seg_node.core.timing import Outcome, Stage
-from seg_node.rig.bench import Bench
 from seg_node.rig.frames import Run
 from seg_node.rig.schedule import Rate, make_schedule
+
+if TYPE_CHECKING:
+    from seg_node.rig.bench import Bench
 
 _SERVICE = (Stage.DECODE, Stage.INFERENCE, Stage.PUBLISH)
 
@@ -54,7 +57,7 @@ class HighestRate:
 
 
 def highest_rate(
-    bench: Bench,
+    bench: "Bench",
     max_dropped: float = 0.01,
     seconds: float = 5.0,
     min_frames: int = 60,

@@ -31,9 +31,9 @@ COMMAND = [*_words("ENTRYPOINT"), *_words("CMD")]
 
 def test_container_file_installs_and_serves_what_it_copies(tmp_path):
     source, prefix = tmp_path / "source", tmp_path / "prefix"
-    source.mkdir()
     for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", CONTAINERFILE, re.MULTILINE):
         for name in copied.split():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, source / name)
     # What else it would install is here already; the rest must come out of what was copied.

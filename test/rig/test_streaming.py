@@ -200,7 +200,7 @@ def test_the_seam_of_a_looped_drive_is_not_scored():
     assert total[SKY, FLAT] == 8 and total[FLAT, SKY] == 0
 
 
-def test_seams_are_counted_in_a_comparison():
+def test_seams_are_counted_in_a_comparison(ros):
     from seg_node.compare.measure import _streaming
 
     drive = [np.full((2, 2), value, np.uint8) for value in (FLAT, FLAT, SKY)]

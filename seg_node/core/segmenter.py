@@ -1,30 +1,26 @@
-"""The path of a frame: slot, worker thread, decode, inference, publication, and its record."""
+"""The path of one camera's frames: slot, decode, inference in a shared worker, publication, and record."""
 
 import threading
 import time
 from abc import ABC, abstractmethod
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from seg_node.core.engines import Engine
-from seg_node.core.slot import Accounting, Slot
-from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage, Stopwatch
+from seg_node.core.scheduling.frame import WaitingFrame, reason
+from seg_node.core.scheduling.worker import InferenceWorker
+from seg_node.core.slot import Accounting
+from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
+from seg_node.core.upkeep.attempts import Attempts
 
 M = TypeVar("M")
-
-_WATCH_S = 0.05
-"""Seconds between two looks at how long an inference takes."""
 
 
 class FramePort(ABC, Generic[M]):
     """What the worker asks of its surroundings; ``M`` is the message that carries a frame.
 
-    The worker calls all methods but ``publish``, which the thread that publishes calls. ``report``, ``age`` and
-    ``give_up`` are called by that one, too, by the thread that submits and by the one that watches the worker.
+    The worker calls all methods but ``publish``, which the thread that publishes calls. ``report`` and ``age`` are
+    called by that one, too, by the thread that submits and by the one that watches the worker.
     """
 
     @abstractmethod
@@ -51,39 +47,18 @@ class FramePort(ABC, Generic[M]):
     def report(self, message: M, record: FrameRecord) -> None:
         """Hand on the record of a frame, masked or dropped."""
 
-    @abstractmethod
-    def give_up(self, reason: str) -> None:
-        """Hear, once after each start, that too many frames in a row have failed."""
-
-
-@dataclass(eq=False)
-class _Frame(Generic[M]):
-    message: M
-    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(time.monotonic_ns()))
-    engine: Engine | None = None
-    """Engine that works on the frame; None before its turn."""
-    inferring_since: float | None = None
-    """Reading of ``time.monotonic`` while an engine works on it."""
-
 
 class Segmenter(Generic[M]):
-    """Masks the newest frame in a worker thread and accounts for all the others.
-
-    Another thread publishes each mask and its record, so that the worker goes on with the next frame meanwhile.
-
-    An inference that does not return in time is given up: its frame and all that come while it lasts fail, and if it
-    returns after all, its result is discarded and the same worker goes on. There is never a second one on an engine.
+    """Has the newest frame of one camera masked, in its turn, and accounts for all the others.
 
     Args:
-        engine: warmed up.
+        worker: masks the frames of this camera and of all others that were given it; not started yet.
         port: see ``FramePort``.
         max_age: milliseconds from a frame's stamp after which it is not worth masking; 0 for no limit.
         deadline: milliseconds from reception after which a mask is marked late; 0 for never.
-        inference_timeout: milliseconds after which an inference is given up; 0 for never. What an engine has to
-            compile for a new frame size does not count.
-        failure_limit: failures in a row after which ``FramePort.give_up`` is called; 0 for never.
         patience: share of a waiting frame's age within which the next one must be due to be waited for; 0 to begin at
             once. See ``seg_node.core.slot.Rhythm``.
+        priority: turns, while all cameras wait, for each one of a camera of priority 1.
 
     Example:
         >>> from seg_node.core.bundle import load_bundle
@@ -99,13 +74,12 @@ class Segmenter(Generic[M]):
         ...         print("mask of", mask.shape)
         ...     def report(self, message, record):
         ...         print(record.outcome.value, "by", record.model)
-        ...     def give_up(self, reason):
-        ...         print(reason)
-        >>> segmenter = Segmenter(create_engine(load_bundle("fpn_resnet50")), Printer())
-        >>> segmenter.start()
+        >>> worker = InferenceWorker(create_engine(load_bundle("fpn_resnet50")))
+        >>> front = Segmenter(worker, Printer())
+        >>> worker.start()
         True
-        >>> segmenter.submit(np.zeros((360, 640, 3), np.uint8))
-        >>> segmenter.stop(timeout=60.0)  # finishes the frame that is pending
+        >>> front.submit(np.zeros((360, 640, 3), np.uint8))
+        >>> worker.stop(timeout=60.0)  # finishes the frame that is pending
         mask of (360, 640)
         masked by fpn_resnet50
         True
@@ -113,85 +87,46 @@ class Segmenter(Generic[M]):
 
     def __init__(
         self,
-        engine: Engine,
+        worker: InferenceWorker,
         port: FramePort[M],
         max_age: float = 0.0,
         deadline: float = 0.0,
-        inference_timeout: float = 0.0,
-        failure_limit: int = 0,
         patience: float = 0.0,
+        priority: int = 1,
     ):
         self.accounting = Accounting()
         self.max_age = max_age
         self.deadline = deadline
-        self.inference_timeout = inference_timeout
-        self.failure_limit = failure_limit
         self.patience = patience
+        self.priority = priority
         self.frame_size: tuple[int, int] | None = None
         """(height, width) of the newest decoded frame."""
-        self.engine = engine
-        """Engine of the next frame. Assigning another swaps between two frames; warm it up before."""
         self.given_up = ""
-        """Why ``FramePort.give_up`` was called since the start; empty if it was not."""
+        """Why this camera rests while others are masked; empty if it does not."""
+        self._worker = worker
         self._port = port
-        self._slot: Slot[_Frame[M]] | None = None
-        self._worker: threading.Thread | None = None
-        self._watcher: threading.Thread | None = None
-        self._stopped = threading.Event()
-        self._in_work: _Frame[M] | None = None
         self._failures = 0
         self._failures_lock = threading.Lock()
+        self._masked_at: float | None = None
+        self._attempts = Attempts()
         self._last_status = (time.monotonic(), self.accounting.snapshot())
         self._last_masked: FrameRecord | None = None
         self._fault = ""
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the worker is busy with an inference that was given up."""
-        return self._slot is not None and self._slot.blocked
+        self._number = worker.add(self)
 
     @property
     def trouble(self) -> str:
         """What keeps frames from being masked, empty if nothing does."""
-        frame = self._in_work
-        if self.stuck and frame is not None and frame.inferring_since is not None:
-            return f"an inference has not returned for {time.monotonic() - frame.inferring_since:.1f} s"
-        return self.given_up
+        return self._worker.trouble or self.rest
 
-    def start(self) -> bool:
-        """Begin to accept frames.
+    @property
+    def rest(self) -> str:
+        """Why no frame of this camera is tried now although others are masked; empty if one is.
 
-        Returns:
-            False if the engine is still in an inference that was given up: only another one can start.
+        Each failure takes a turn, and one that takes its time takes it from the others.
         """
-        if self._worker is not None and self._worker.is_alive():
-            return False
-        self._slot, self._stopped = Slot(), threading.Event()
-        self._failures, self.given_up = 0, ""
-        self._worker = threading.Thread(target=self._work, args=(self._slot,), name="segmenter", daemon=True)
-        self._watcher = threading.Thread(
-            target=self._watch, args=(self._slot, self._stopped), name="segmenter watchdog", daemon=True
-        )
-        self._worker.start()
-        self._watcher.start()
-        return True
-
-    def stop(self, timeout: float) -> bool:
-        """Refuse further frames and finish those that are pending; what is not finished in time fails.
-
-        Returns:
-            Whether the worker ended within ``timeout`` seconds.
-        """
-        if self._slot is None or self._worker is None or self._watcher is None:
-            return True
-        self._slot.close()
-        until = time.monotonic() + timeout
-        while self._worker.is_alive() and not self._slot.blocked and time.monotonic() < until:
-            self._worker.join(_WATCH_S)
-        self._stopped.set()
-        self._watcher.join()
-        self._fail(self._slot.take_back(), f"inference has not ended {timeout:g} s after the stop")
-        return not self._worker.is_alive()
+        given_up, left = self.given_up, self._attempts.left()
+        return f"{given_up}; the next is tried in {left:.0f} s" if given_up and left else ""
 
     def status(self) -> dict[str, str]:
         """Values for diagnostics.
@@ -212,102 +147,82 @@ class Segmenter(Generic[M]):
             values["age"] = f"{self._last_masked.age:.3f}"
         if self._fault:
             values["fault"] = self._fault
-        engine = self.engine
+        engine = self._worker.engine
         about = {"engine": engine.name, "device": engine.device, "precision": engine.precision}
         return values | about | {"engine_reason": engine.reason}
 
     def submit(self, message: M) -> None:
         """Offer the newest frame; the one that it supersedes is dropped."""
-        if self._slot is None:
+        if not self._worker.accepts:
             return
-        frame = _Frame(message)
+        frame = WaitingFrame(message, self)
         self.accounting.receive()
-        dropped = self._slot.put(frame)
+        if rest := self.rest:
+            self._record(frame, Outcome.FAILED, rest)
+            return
+        dropped, stuck = self._worker.submit(frame, self._number)
         if dropped is frame:
-            # Where the slot is both, the stuck inference is the reason that matters.
-            if self._slot.blocked:
-                self._fail([frame], "an earlier inference has not returned")
+            # Where it is both stuck and stopped, the stuck inference is the reason that matters.
+            if stuck:
+                self.settle(frame, Outcome.FAILED, "an earlier inference has not returned")
             else:
-                self._settle(frame, Outcome.STALE, "segmentation is stopping")
+                self.settle(frame, Outcome.STALE, "segmentation is stopping")
         elif dropped is not None:
             dropped.stopwatch.lap(Stage.WAIT)
-            self._settle(dropped, Outcome.SUPERSEDED)
+            self.settle(dropped, Outcome.SUPERSEDED)
 
-    def _work(self, slot: Slot[_Frame[M]]) -> None:
-        published: Future | None = None
-        with ThreadPoolExecutor(1, "publisher") as publisher:
-            while (frame := slot.take(self.patience)) is not None:
-                frame.stopwatch.lap(Stage.WAIT)
-                # Read once: a swap in the middle of a frame takes effect with the next one.
-                frame.engine = self.engine
-                self._in_work = frame
-                outcome, detail, result = self._infer(frame, frame.engine)
-                if not slot.done(frame):
-                    # The frame was given up, and has its end already.
-                    continue
-                if published:
-                    # A middleware that is slower than the engine slows it down, rather than to have masks queue.
-                    published.result()
-                # Raised where the interpreter ends: nobody waits for this mask any more.
-                with suppress(RuntimeError):
-                    published = publisher.submit(self._finish, frame, outcome, detail, result)
+    def begin_anew(self) -> None:
+        """See ``CameraPath``."""
+        with self._failures_lock:
+            self._failures, self.given_up, self._masked_at = 0, "", None
+            self._attempts.stop()
 
-    # No error of one frame may end the worker, hence the broad excepts.
+    def healthy_since(self, instant: float) -> bool:
+        """See ``CameraPath``."""
+        masked_at = self._masked_at
+        return masked_at is not None and masked_at >= instant and not self._failures
 
-    def _infer(self, frame: _Frame[M], engine: Engine) -> tuple[Outcome, str, tuple | None]:
-        """Decode and segment: an outcome with its reason, or mask and confidence."""
-        try:
-            if self.max_age and (age := self._port.age(frame.message)) is not None and age > self.max_age:
-                return Outcome.STALE, f"{age:.0f} ms old, max_age_ms is {self.max_age:g}", None
-            bgr = self._port.decode(frame.message)
-        except Exception as error:
-            return Outcome.UNDECODABLE, _reason(error, "in decoding"), None
-        frame.stopwatch.lap(Stage.DECODE)
-        height, width = self.frame_size = bgr.shape[:2]
-        try:
-            confidence = self._port.wants_confidence()
-            engine.prepare((height, width), confidence)
-            frame.inferring_since = time.monotonic()
-            result = engine.infer(bgr, confidence)
-        except Exception as error:
-            return Outcome.FAILED, _reason(error, f"in inference of {width}x{height} pixels"), None
-        finally:
-            frame.inferring_since = None
-        frame.stopwatch.lap(Stage.INFERENCE)
-        return Outcome.MASKED, "", result
+    def staleness(self, message: M) -> str:
+        """See ``CameraPath``."""
+        if not self.max_age or (age := self._port.age(message)) is None or age <= self.max_age:
+            return ""
+        return f"{age:.0f} ms old, max_age_ms is {self.max_age:g}"
 
-    def _finish(self, frame: _Frame[M], outcome: Outcome, detail: str, result: tuple | None) -> None:
+    def decode(self, message: M) -> np.ndarray:
+        """See ``CameraPath``."""
+        bgr = self._port.decode(message)
+        self.frame_size = bgr.shape[:2]
+        return bgr
+
+    def wants_confidence(self) -> bool:
+        """See ``CameraPath``."""
+        return self._port.wants_confidence()
+
+    # No error of one frame may end the worker or the thread that publishes, hence the broad excepts.
+
+    def finish(self, frame: WaitingFrame, outcome: Outcome, detail: str, result: tuple | None) -> None:
+        """See ``CameraPath``."""
         if result is not None:
-            outcome, detail = self._publish(frame, *result)
-        self._settle(frame, outcome, detail)
+            try:
+                self._port.publish(frame.message, *result)
+                frame.stopwatch.lap(Stage.PUBLISH)
+            except Exception as error:
+                outcome, detail = Outcome.FAILED, reason(error, "in publication")
+        self.settle(frame, outcome, detail)
 
-    def _publish(self, frame: _Frame[M], mask: np.ndarray, confidence: np.ndarray | None) -> tuple[Outcome, str]:
-        try:
-            self._port.publish(frame.message, mask, confidence)
-        except Exception as error:
-            return Outcome.FAILED, _reason(error, "in publication")
-        frame.stopwatch.lap(Stage.PUBLISH)
-        return Outcome.MASKED, ""
+    def settle(self, frame: WaitingFrame, outcome: Outcome, detail: str = "") -> None:
+        """See ``CameraPath``."""
+        self._record(frame, outcome, detail)
+        self._count_failures(outcome, detail)
 
-    def _watch(self, slot: Slot[_Frame[M]], stopped: threading.Event) -> None:
-        while not stopped.wait(_WATCH_S):
-            frame, limit = self._in_work, self.inference_timeout
-            since = frame.inferring_since if frame is not None else None
-            if limit and since is not None and 1e3 * (time.monotonic() - since) > limit:
-                self._fail(slot.take_back(frame), f"inference has not returned within {limit:g} ms")
-
-    def _fail(self, frames: list[_Frame[M]], reason: str) -> None:
-        for frame in frames:
-            self._settle(frame, Outcome.FAILED, reason)
-
-    def _settle(self, frame: _Frame[M], outcome: Outcome, detail: str = "") -> None:
+    def _record(self, frame: WaitingFrame, outcome: Outcome, detail: str) -> None:
         total = frame.stopwatch.total()
         late = outcome is Outcome.MASKED and 0 < self.deadline < total
         self.accounting.settle(outcome, late)
         try:
             record = FrameRecord(
                 outcome=outcome,
-                model=(frame.engine or self.engine).bundle.name,
+                model=(frame.engine or self._worker.engine).bundle.name,
                 # A copy: the worker of a frame that was given up still measures.
                 stages=dict(frame.stopwatch.stages),
                 total=total,
@@ -321,21 +236,24 @@ class Segmenter(Generic[M]):
                 self._fault = detail
             self._port.report(frame.message, record)
         except Exception as error:
-            self._fault = f"no record of a frame that was {outcome.value}: {_reason(error, 'in its report')}"
-        self._count_failures(outcome, detail)
+            self._fault = f"no record of a frame that was {outcome.value}: {reason(error, 'in its report')}"
 
     def _count_failures(self, outcome: Outcome, detail: str) -> None:
         with self._failures_lock:
             if outcome is Outcome.MASKED:
-                self._failures = 0
-            elif outcome is Outcome.FAILED:
-                self._failures += 1
-            if self.given_up or not 0 < self.failure_limit <= self._failures:
+                self._failures, self._masked_at = 0, time.monotonic()
+                if self.given_up:
+                    self.given_up = ""
+                    self._attempts.succeeded()
+            if outcome is not Outcome.FAILED:
                 return
-            self.given_up = f"{self._failures} frames in a row failed, the last: {detail}"
-        self._port.give_up(self.given_up)
-
-
-def _reason(error: Exception, where: str) -> str:
-    """One line; a MemoryError, for one, says nothing by itself."""
-    return f"{type(error).__name__}: {str(error) or where}".replace("\n", " ")
+            self._failures += 1
+            if self._worker.given_up or not 0 < self._worker.failure_limit <= self._failures:
+                return
+            text = f"{self._failures} frames in a row failed, the last: {detail}"
+        if not self._worker.give_up_with(text, self):
+            with self._failures_lock:
+                self.given_up = text
+                # One that was under way when the rest began does not make it longer.
+                if not self._attempts.left():
+                    self._attempts.failed()

@@ -1,8 +1,7 @@
-"""The newest-only slot between the subscription and the worker, and the count of every frame's end."""
+"""The newest-only slot of a camera, the rhythm of what comes, and the count of every frame's end."""
 
 import statistics
 import threading
-import time
 from collections import Counter, deque
 from enum import Enum
 from typing import Generic, TypeVar
@@ -65,94 +64,32 @@ class Rhythm:
 
 
 class Slot(Generic[T]):
-    """Between those who offer items and one worker: at most one item waits, and at most one is in work.
+    """Where the newest item of one source waits. Not for several threads at once; see ``Scheduler``.
 
-    Putting a newer item hands the one that waits back. Nothing queues, so an item that is taken is never older than
-    one frame period, and younger where the worker waits for the next one. Items can be taken back from a worker that
-    does not come back, and the worker learns of it when it does: each item ends in one hand.
+    Attributes:
+        waiting: the item that waits, None while none does.
+        work: seconds that the work on the last item took.
     """
 
     def __init__(self):
-        self._condition = threading.Condition()
         self._rhythm = Rhythm()
-        self._waiting: T | None = None
-        self._in_work: T | None = None
-        self._taken = self._work = 0.0
-        self._blocked = False
-        self._closed = False
+        self.waiting: T | None = None
+        self.work = 0.0
 
-    @property
-    def blocked(self) -> bool:
-        """Whether the worker is still busy with an item that was taken back."""
-        return self._blocked
+    def put(self, item: T, now: float) -> T | None:
+        """Offer an item at a time in seconds; returns the item that it supersedes."""
+        self._rhythm.beat(now)
+        superseded, self.waiting = self.waiting, item
+        return superseded
 
-    def put(self, item: T) -> T | None:
-        """Offer an item.
+    def take(self) -> T | None:
+        """Take the item that waits away."""
+        taken, self.waiting = self.waiting, None
+        return taken
 
-        Returns:
-            The item that it supersedes, or the item itself if the slot is closed or blocked; None if it just waits.
-        """
-        with self._condition:
-            if self._closed or self._blocked:
-                return item
-            self._rhythm.beat(time.monotonic())
-            superseded, self._waiting = self._waiting, item
-            self._condition.notify()
-            return superseded
-
-    def take(self, patience: float = 0.0) -> T | None:
-        """Wait for an item and begin to work on it; None once the slot is closed and empty.
-
-        Args:
-            patience: see ``Rhythm.worth_waiting``.
-        """
-        with self._condition:
-            self._wait_for_one()
-            while not self._closed and (seconds := self._rhythm.worth_waiting(time.monotonic(), patience, self._work)):
-                if not self._condition.wait_for(
-                    lambda held=self._waiting: self._waiting is not held or self._closed, seconds
-                ):
-                    break
-                self._wait_for_one()
-            self._in_work, self._waiting, self._taken = self._waiting, None, time.monotonic()
-            return self._in_work
-
-    def _wait_for_one(self) -> None:
-        self._condition.wait_for(lambda: self._waiting is not None or self._closed)
-
-    def done(self, item: T) -> bool:
-        """End the work on an item that was taken.
-
-        Returns:
-            Whether the item is still the worker's, so that the result counts: not if it was taken back.
-        """
-        with self._condition:
-            kept = self._in_work is item
-            self._in_work, self._blocked, self._work = None, False, time.monotonic() - self._taken
-            return kept
-
-    def take_back(self, item: T | None = None) -> list[T]:
-        """Take the item in work and the one that waits away; the slot is blocked until the worker is done.
-
-        Args:
-            item: take them only if this one is in work.
-
-        Returns:
-            What was taken, in the order of arrival.
-        """
-        with self._condition:
-            if item is not None and self._in_work is not item:
-                return []
-            taken = [held for held in (self._in_work, self._waiting) if held is not None]
-            self._blocked |= self._in_work is not None
-            self._in_work = self._waiting = None
-            return taken
-
-    def close(self) -> None:
-        """Refuse further items. One that waits is still handed out."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
+    def worth_waiting(self, now: float, patience: float) -> float:
+        """How long to wait for an item that is newer than the one that waits; see ``Rhythm.worth_waiting``."""
+        return self._rhythm.worth_waiting(now, patience, self.work)
 
 
 class Accounting(Generic[E]):

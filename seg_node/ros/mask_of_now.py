@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
 from seg_node.core.propagation.picture import Picture, picture_of_compressed, picture_of_image
 from seg_node.core.propagation.propagator import Carried
 from seg_node.core.propagation.record import NOW_FAULTS, NowOutcome, NowRecord, NowStage
 from seg_node.core.propagation.worker import NowPort, PropagationWorker
+from seg_node.ros.cameras.names import CameraName
 from seg_node.ros.messages import serialized_diagnostics
 from seg_node.ros.outputs import MASK_QOS, TIMING_QOS
 from seg_node.ros.parameters import PROPAGATION
@@ -24,7 +24,7 @@ class MaskOfNow(NowPort[SerializedImage]):
     """Publishers of ``~/mask_now`` and ``~/timing_now``, and what fills them.
 
     Args:
-        node: whose private topics they are, and whose parameters hold.
+        name: of the camera, under which the topics are, and whose parameters hold.
         qos: makes the publishers.
         trouble: why the segmentation gives no masks, empty while it does.
 
@@ -32,15 +32,14 @@ class MaskOfNow(NowPort[SerializedImage]):
         UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, node: LifecycleNode, qos: QosWatch, trouble: Callable[[], str]):
-        self._node, self._qos = node, qos
+    def __init__(self, name: CameraName, qos: QosWatch, trouble: Callable[[], str]):
+        self._name, self._node, self._qos = name, name.node, qos
         self._trouble = trouble
         self._compressed = False
-        self._mask = qos.offer(Image, "~/mask_now", MASK_QOS, lifecycle=True)
+        self._mask = qos.offer(Image, name.topic("~/mask_now"), MASK_QOS, lifecycle=True)
         # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
-        self._timing = qos.offer(DiagnosticArray, "~/timing_now", TIMING_QOS)
-        values = {limit: node.get_parameter(name).value for name, limit in PROPAGATION.items()}
-        self._worker = PropagationWorker(self, **values)
+        self._timing = qos.offer(DiagnosticArray, name.topic("~/timing_now"), TIMING_QOS)
+        self._worker = PropagationWorker(self, **name.values(PROPAGATION))
 
     def destroy(self) -> None:
         """Stop, and take the topics back."""
@@ -56,10 +55,10 @@ class MaskOfNow(NowPort[SerializedImage]):
         """Refuse further frames; returns once the one that waits has its end."""
         self._worker.stop()
 
-    def set(self, parameters: Mapping[str, Any]) -> None:
-        """Take new values of those parameters that concern it."""
-        for name in PROPAGATION.keys() & parameters.keys():
-            setattr(self._worker, PROPAGATION[name], parameters[name])
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Take new values of attributes of ``PropagationWorker``."""
+        for attribute, value in values.items():
+            setattr(self._worker, attribute, value)
 
     def submit(self, message: SerializedImage) -> None:
         """Offer the newest frame; before the segmentation is, for it tells of that frame by ``begin``."""
@@ -104,7 +103,7 @@ class MaskOfNow(NowPort[SerializedImage]):
         if not self._node.context.ok():
             return
         if self._timing.get_subscription_count() > 0:
-            status = now_status(record, self._node.get_fully_qualified_name())
+            status = now_status(record, self._name.full_name)
             publish_serialized(self._timing, serialized_diagnostics(message.header, *status))
         if record.outcome in NOW_FAULTS:
             reason = f"mask of now {record.outcome.value}: {record.detail}"

@@ -1,6 +1,6 @@
 """The model of a node: loaded beside its services, and swapped when the parameter ``model`` is set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from rclpy.callback_groups import CallbackGroup
@@ -40,24 +40,27 @@ class NodeModel:
         """Whether a library is loading or compiling, which cannot be interrupted."""
         return self._loader.working
 
-    def load(self) -> Engine:
+    def load(self, sizes: Sequence[Size]) -> Engine:
         """Load what the parameters say and wait for it.
+
+        Args:
+            sizes: (height, width) in pixels to warm up for.
 
         Raises:
             RunError: it cannot be loaded, with the reason; or ``close`` was called meanwhile.
         """
         self._loader, self._refusal = ModelLoader(self._on_refused), ""
-        model, size = self._value("model"), tuple(self._value("warm_up_size"))
-        engine = self._loader.load(model, lambda: self._make(lambda: load_bundle(model), size))
+        model = self._value("model")
+        engine = self._loader.load(model, lambda: self._make(lambda: load_bundle(model), sizes))
         self._runs = model
         return engine
 
-    def change(self, model: str, size: Size) -> str:
+    def change(self, model: str, sizes: Sequence[Size]) -> str:
         """Check a bundle, and begin to load it beside the one that runs.
 
         Args:
             model: value of the parameter.
-            size: (height, width) in pixels to warm up for.
+            sizes: see ``load``.
 
         Returns:
             Why the bundle is refused; empty where its loading has begun.
@@ -68,7 +71,7 @@ class NodeModel:
             # Whatever is wrong with a bundle, the model that runs is not touched.
             return str(error)
         self._node.get_logger().info(f"loading {model} beside {self._runs}")
-        self._loader.begin(model, lambda: self._make(lambda: bundle, size), partial(self._use, model))
+        self._loader.begin(model, lambda: self._make(lambda: bundle, sizes), partial(self._use, model))
         return ""
 
     def close(self) -> None:
@@ -87,12 +90,15 @@ class NodeModel:
     def _value(self, name: str):
         return self._node.get_parameter(name).value
 
-    def _make(self, bundle: Callable, size: Size) -> Engine:
+    def _make(self, bundle: Callable, sizes: Sequence[Size]) -> Engine:
         # Of the model that was replaced last: it lived on until its last frame was masked.
         hand_back_free_memory()
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
         engine = create_engine(bundle(), *settings)
-        engine.warm_up(size)
+        # A frame of each size, with its confidence and without.
+        engine.sizes_kept = max(engine.sizes_kept, 2 * len(sizes))
+        for size in dict.fromkeys(sizes):
+            engine.warm_up(size)
         self._node.get_logger().info(f"{engine.bundle.name} on {engine.name} ({engine.device}): {engine.reason}")
         return engine
 

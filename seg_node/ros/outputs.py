@@ -5,11 +5,11 @@ import copy
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_node.core.timing import FrameRecord
+from seg_node.ros.cameras.names import CameraName
 from seg_node.ros.compressed_masks import CompressedMasks
 from seg_node.ros.messages import serialized_record
 from seg_node.ros.qos_watch import QosWatch
@@ -21,27 +21,27 @@ TIMING_QOS = QoSProfile(depth=100, history=HistoryPolicy.KEEP_LAST, reliability=
 
 
 class Outputs:
-    """Publishers of one segmentation node, from its configuration until it is cleaned up.
+    """Publishers of one camera's masks, from the node's configuration until it is cleaned up.
 
     Args:
-        node: whose private topics they are, and whose parameters hold.
+        name: of the camera, under which the topics are, and whose parameters hold.
         qos: makes the publishers.
 
     Raises:
         UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, node: LifecycleNode, qos: QosWatch):
-        self._node, self._qos = node, qos
+    def __init__(self, name: CameraName, qos: QosWatch):
+        self._name, self._qos = name, qos
         mask_qos = copy.copy(MASK_QOS)
-        mask_qos.deadline = Duration(nanoseconds=round(1e6 * node.get_parameter("mask_deadline_ms").value))
-        self._mask = qos.offer(Image, "~/mask", mask_qos, lifecycle=True)
-        self._confidence = qos.offer(Image, "~/confidence", MASK_QOS, lifecycle=True)
+        mask_qos.deadline = Duration(nanoseconds=round(1e6 * name.value("mask_deadline_ms")))
+        self._mask = qos.offer(Image, name.topic("~/mask"), mask_qos, lifecycle=True)
+        self._confidence = qos.offer(Image, name.topic("~/confidence"), MASK_QOS, lifecycle=True)
         # Not lifecycle publishers: a frame that comes in the instant of deactivation has its record, too, and a mask
         # that was published in time is compressed after it.
-        self._timing = qos.offer(DiagnosticArray, "~/timing", TIMING_QOS)
-        self._png = qos.offer(CompressedImage, "~/mask/compressed", MASK_QOS)
-        self._compressed = CompressedMasks(node, self._png)
+        self._timing = qos.offer(DiagnosticArray, name.topic("~/timing"), TIMING_QOS)
+        self._png = qos.offer(CompressedImage, name.topic("~/mask/compressed"), MASK_QOS)
+        self._compressed = CompressedMasks(name.node, self._png)
 
     def destroy(self) -> None:
         """Take the topics back."""
@@ -76,4 +76,4 @@ class Outputs:
             RuntimeError: the middleware does not take it.
         """
         if self._timing.get_subscription_count() > 0:
-            publish_serialized(self._timing, serialized_record(record, header, self._node.get_fully_qualified_name()))
+            publish_serialized(self._timing, serialized_record(record, header, self._name.full_name))

@@ -1,7 +1,7 @@
 """The node's parameters: the one table from which they are declared, checked and documented."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,9 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "warm_up_size": Spec(
         [720, 1280], "Height and width in pixels of the camera, compiled for in advance.", when="unconfigured"
+    ),
+    "cameras": Spec(
+        [], "Names of several cameras, each with topics and parameters of its own; empty for one.", read_only=True
     ),
     "image_transport": Spec("raw", "Subscribe to image or image/compressed.", choices=TRANSPORTS, when="inactive"),
     "max_age_ms": Spec(
@@ -120,29 +123,49 @@ PARAMETERS: dict[str, Spec] = {
 }
 
 
-LIMITS = {
-    "max_age_ms": "max_age",
-    "deadline_ms": "deadline",
-    "inference_timeout_ms": "inference_timeout",
-    "failure_limit": "failure_limit",
-    "patience": "patience",
-}
+LIMITS = {"max_age_ms": "max_age", "deadline_ms": "deadline", "patience": "patience", "priority": "priority"}
 """Parameters that can change while frames come, and the attributes of ``Segmenter`` that they set."""
+
+WORKER_LIMITS = {"inference_timeout_ms": "inference_timeout", "failure_limit": "failure_limit"}
+"""The same of ``InferenceWorker``."""
 
 PROPAGATION = {"propagate": "enabled", "propagate_max_age_ms": "max_age", "forecast_ms": "horizon"}
 """The same of ``PropagationWorker``."""
 
 
-def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> None:
+def declare_parameters(
+    node: Node, specs: Mapping[str, Spec] = PARAMETERS, further: Callable[[], Mapping[str, Spec]] = dict
+) -> dict[str, Spec]:
     """Declare all parameters on a node, with descriptors.
 
     A whole number is taken for a parameter that has a point, at start and when it is set: ROS 2 reads ``200`` as an
     integer, which is no double to it.
 
+    Args:
+        node: that is to have them.
+        specs: parameters by name.
+        further: called once those have values: more of them.
+
+    Returns:
+        All that were declared.
+
     Raises:
         InvalidParameterTypeException: a value that was given is of another type.
         InvalidParameterValueException: it is out of range.
     """
+    _declare(node, specs)
+    more = further()
+    _declare(node, more)
+    declared = {**specs, **more}
+    fractional = {name for name, spec in declared.items() if isinstance(spec.default, float)}
+    # One for all: of several callbacks, rclpy takes what the last one makes of what was given.
+    node.add_pre_set_parameters_callback(
+        lambda given: [_with_point(one) if one.name in fractional else one for one in given]
+    )
+    return declared
+
+
+def _declare(node: Node, specs: Mapping[str, Spec]) -> None:
     for name, spec in specs.items():
         constraints = f"One of {', '.join(spec.choices)}." if spec.choices else ""
         descriptor = ParameterDescriptor(
@@ -152,6 +175,9 @@ def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> No
             descriptor.floating_point_range = [FloatingPointRange(from_value=spec.range[0], to_value=spec.range[1])]
         elif spec.range:
             descriptor.integer_range = [IntegerRange(from_value=spec.range[0], to_value=spec.range[1], step=1)]
+        if spec.default == []:
+            _declare_texts(node, name, descriptor)
+            continue
         try:
             node.declare_parameter(name, spec.default, descriptor)
         except InvalidParameterTypeException:
@@ -159,10 +185,18 @@ def declare_parameters(node: Node, specs: Mapping[str, Spec] = PARAMETERS) -> No
             if not isinstance(spec.default, float) or type(given) is not int:
                 raise
             node.declare_parameter(name, float(given), descriptor, ignore_override=True)
-    fractional = {name for name, spec in specs.items() if isinstance(spec.default, float)}
-    node.add_pre_set_parameters_callback(
-        lambda given: [_with_point(one) if one.name in fractional else one for one in given]
-    )
+
+
+def _declare_texts(node: Node, name: str, descriptor: ParameterDescriptor) -> None:
+    """Declare a list of texts that is empty by default, which to rclpy would be one of bytes."""
+    kind = Parameter.Type.STRING_ARRAY
+    if _value_given(node, name):
+        node.declare_parameter(name, kind, descriptor)
+        return
+    node.declare_parameter(name, kind, ParameterDescriptor(), ignore_override=True)
+    node.set_parameters([Parameter(name, kind, [])])
+    descriptor.type = kind.value
+    node.set_descriptor(name, descriptor)
 
 
 def _value_given(node: Node, name: str) -> Any:
@@ -195,8 +229,9 @@ def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETE
         return f"{parameter.name} is {value!r}; expected one of {', '.join(spec.choices)}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{parameter.name} is {value}; expected a finite number"
-    if parameter.name == "warm_up_size" and (len(value) != 2 or not all(0 < v <= 16384 for v in value)):
-        return f"warm_up_size is {list(value)}; expected [height, width] in pixels, each from 1 to 16384"
+    what = parameter.name.rpartition(".")[2]
+    if what == "warm_up_size" and (len(value) != 2 or not all(0 < v <= 16384 for v in value)):
+        return f"{parameter.name} is {list(value)}; expected [height, width] in pixels, each from 1 to 16384"
     if spec.when in ("settled", "inactive") and state not in SETTLED:
         return f"{parameter.name} cannot change while the node is {state}; ask again when that is done"
     if spec.when == "inactive" and state == "active":

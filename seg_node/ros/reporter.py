@@ -1,7 +1,8 @@
 """The segmentation node's own report, once a second on ``/diagnostics``."""
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -14,17 +15,18 @@ from seg_node.ros.messages import diagnostics
 
 
 class Reporter:
-    """Judges a node once a second and publishes that.
+    """Judges a node, and each of its cameras where it has several, once a second and publishes that.
 
     Args:
         node: that is judged.
-        look: gives its signs, and what is expected of it; called by a thread of the executor.
+        look: gives signs, and what is expected, by what the topics of those begin with that they are of: the node's
+            name, then, where it has several cameras, the name of each below it. Called by a thread of the executor.
     """
 
-    def __init__(self, node: Node, look: Callable[[], tuple[Signs, Expected]]):
+    def __init__(self, node: Node, look: Callable[[], Mapping[str, tuple[Signs, Expected]]]):
         self._node = node
         self._look = look
-        self._health = Health()
+        self._health: defaultdict[str, Health] = defaultdict(Health)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:
         # diagnostics go on while a service of the default group loads a model.
@@ -32,10 +34,31 @@ class Reporter:
         node.create_timer(1.0, self._report, callback_group=group, clock=steady)
 
     def _report(self) -> None:
-        node, (signs, expected) = self._node, self._look()
-        level, message = self._health.judge(signs, expected, time.monotonic())
+        node, looked, now = self._node, self._look(), time.monotonic()
+        judged = {name: self._health[name].judge(*of, now) for name, of in looked.items()}
+        whole, *cameras = judged
+        if cameras:
+            judged[whole] = _in_all(judged[whole], ((name.rpartition("/")[2], *judged[name]) for name in cameras))
+        level, message = judged[whole]
+        signs, _ = looked[whole]
         if signs.state == "active" and level is not Level.OK:
             node.get_logger().warning(f"{signs.topic}: {message}", throttle_duration_sec=10.0)
         header = Header(stamp=node.get_clock().now().to_msg())
-        name = f"{node.get_fully_qualified_name()}: segmentation"
-        self._publisher.publish(diagnostics(header, name, bytes([level]), message, signs.hardware, dict(signs.values)))
+        # A message each, as from several nodes: whoever follows one camera finds it as the first and only status.
+        for name, (level, message) in judged.items():
+            signs, title = looked[name][0], f"{name}: segmentation"
+            self._publisher.publish(
+                diagnostics(header, title, bytes([level]), message, signs.hardware, dict(signs.values))
+            )
+
+
+def _in_all(whole: tuple[Level, str], cameras: Iterable[tuple[str, Level, str]]) -> tuple[Level, str]:
+    """Judgement of a node by that of its engine and those of its cameras: the worst level, and what each has."""
+    level, message = whole
+    for name, of_camera, text in cameras:
+        reasons = text.partition(": ")[2]
+        # What is wrong with the node is wrong with each of its cameras.
+        if of_camera > Level.OK and reasons not in message:
+            message += f"{'; ' if ': ' in message else ': '}{name}: {reasons}"
+        level = max(level, of_camera)
+    return level, message

@@ -8,8 +8,10 @@ from rclpy.parameter import Parameter
 
 from seg_node.core.engines import Engine
 from seg_node.core.health import Expected, Signs
-from seg_node.core.segmenter import Segmenter
+from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.ros.autostart import Autostart
+from seg_node.ros.cameras.names import CameraName, camera_specs, misplaced
+from seg_node.ros.cameras.stream import expected
 from seg_node.ros.label_info import LabelInfo
 from seg_node.ros.masking import Masking
 from seg_node.ros.node_model import NodeModel
@@ -27,26 +29,28 @@ _END_TIMEOUT = 2.0
 
 
 class SegmentationNode(LifecycleNode):
-    """Masks a camera topic; see the README for topics and parameters."""
+    """Masks the topics of one camera or of several; see the README for topics and parameters."""
 
     # Of the class: rclpy destroys a node whose constructor has raised, too.
     _masking: Masking | None = None
 
     def __init__(self):
         super().__init__("segmentation")
-        declare_parameters(self)
+        self._specs = declare_parameters(self, PARAMETERS, lambda: camera_specs(self))
+        self._names = list(self._value("cameras"))
         self._label_info = LabelInfo(self)
-        self._qos = QosWatch(self)
+        # A node without names has one camera without a name.
+        self._cameras = [(CameraName(self, name), QosWatch(self)) for name in self._names or [""]]
         self._trouble = self._topic = ""
         self._ending = False
-        self._lost: list[Segmenter] = []
+        self._lost: list[InferenceWorker] = []
         self._reporter = Reporter(self, self._signs)
         # What can take long is served beside the clock and the other services; no transition comes in between another.
         self._transitions = threading.Lock()
         leading, setting = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self._model = NodeModel(self, setting, self._swap)
         self._gave_up = self.create_guard_condition(self._on_gave_up, callback_group=leading)
-        initial = (check(self.get_parameter(name), "unconfigured") for name in PARAMETERS)
+        initial = (check(self.get_parameter(name), "unconfigured", self._specs) for name in self._specs)
         if problems := [problem for problem in initial if problem]:
             raise ValueError("; ".join(problems))
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -69,7 +73,7 @@ class SegmentationNode(LifecycleNode):
     @property
     def wrong(self) -> str:
         """What keeps the node from masking; empty if nothing does."""
-        return self._masking.segmenter.trouble if self._masking else self._trouble
+        return self._masking.trouble if self._masking else self._trouble
 
     @property
     def starting(self) -> bool:
@@ -91,8 +95,8 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load, compile and warm up; FAILURE if the bundle or the engine refuses."""
         try:
-            engine = self._model.load()
-            self._masking = Masking(self, self._qos, engine, self._gave_up.trigger)
+            engine = self._model.load([tuple(name.value("warm_up_size")) for name, _ in self._cameras])
+            self._masking = Masking(self, self._cameras, engine, self._gave_up.trigger)
             self._label_info.tell(engine.bundle.manifest.taxonomy)
         except Exception as error:
             # Whatever an engine's library raises, a supervisor may configure again with another model.
@@ -101,7 +105,8 @@ class SegmentationNode(LifecycleNode):
                 self.get_logger().error(self._trouble)
             self._free()
             # Those of a part that was not made to its end.
-            self._qos.withdraw()
+            for _, qos in self._cameras:
+                qos.withdraw()
             return TransitionCallbackReturn.FAILURE
         self._masking.refresh()
         self._trouble = ""
@@ -161,11 +166,11 @@ class SegmentationNode(LifecycleNode):
         self._model.close()
         masking, self._masking = self._masking, None
         if masking and not masking.destroy(timeout):
-            self._lost.append(masking.segmenter)
+            self._lost.append(masking.worker)
 
     def _stuck_for_good(self) -> int:
         """Number of inferences that have not returned although their model was freed."""
-        self._lost = [segmenter for segmenter in self._lost if segmenter.stuck]
+        self._lost = [worker for worker in self._lost if worker.stuck]
         return len(self._lost)
 
     def _is_up(self) -> bool:
@@ -174,8 +179,8 @@ class SegmentationNode(LifecycleNode):
     def _on_gave_up(self) -> None:
         """Deactivate, so that a supervisor sees it; only a thread of the executor may do that."""
         with self._transitions:
-            if self.state == "active" and self._masking.segmenter.given_up:
-                self._trouble = self._masking.segmenter.given_up
+            if self.state == "active" and self._masking.worker.given_up:
+                self._trouble = self._masking.worker.given_up
                 self.get_logger().error(f"deactivating: {self._trouble}")
                 self.trigger_deactivate()
                 self._autostart.gave_up()
@@ -189,33 +194,33 @@ class SegmentationNode(LifecycleNode):
         if self._model.taking_back:
             return refusal("")
         for parameter in parameters:
-            if reason := check(parameter, self.state):
+            reason = misplaced(parameter.name, self._names) or check(parameter, self.state, self._specs)
+            if reason:
                 return refusal(reason)
         new = {parameter.name: parameter.value for parameter in parameters}
         masking = self._masking
         if masking is None or "model" not in new:
             return refusal("")
-        if masking.segmenter.stuck:
+        if masking.worker.stuck:
             return refusal("the model is stuck in an inference; deactivate, clean up and configure anew")
-        size = masking.segmenter.frame_size or tuple(self._value("warm_up_size"))
-        return refusal(self._model.change(new["model"], size))
+        return refusal(self._model.change(new["model"], masking.sizes))
 
     def _on_set(self, parameters: list[Parameter]) -> None:
         if masking := self._masking:
             masking.set({parameter.name: parameter.value for parameter in parameters})
 
-    def _signs(self) -> tuple[Signs, Expected]:
-        expected = Expected(
-            camera_timeout=self._value("camera_timeout_ms") / 1e3,
-            rate=self._value("expected_rate_hz"),
-            max_age=self._value("max_age_ms"),
-            deadline=self._value("deadline_ms"),
-        )
+    def _signs(self) -> dict[str, tuple[Signs, Expected]]:
+        """What the node's report is judged by, and those of its cameras where it has several."""
+        name = self.get_fully_qualified_name()
         values, warnings = self._autostart.status() | self._model.status(), self._model.warnings()
         trouble = "; ".join(filter(None, (self.wrong, self._autostart.text())))
-        if masking := self._masking:
-            return masking.signs(self.state, values, trouble, warnings), expected
-        return Signs(self.state, values, trouble, warnings, hardware=self._topic), expected
+        masking = self._masking
+        if masking and not self._names:
+            return masking.signs(self.state, values, trouble, warnings)
+        asked = Expected() if self._names else expected(self._cameras[0][0])
+        values |= masking.totals() if masking else {}
+        whole = {name: (Signs(self.state, values, trouble, warnings, self._topic, self._topic), asked)}
+        return whole | masking.signs(self.state, {}, trouble, []) if masking else whole
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,8 +36,10 @@ from seg_node.core.errors import UndecodableError
 from seg_node.core.image_header import ImageHeader, read_header
 from seg_node.core.memory import steady_memory_environment
 from seg_node.core.metrics import confusion_matrix, scores
+from seg_node.core.scheduling.scheduler import EqualClaim, Scheduler
+from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.core.segmenter import FramePort, Segmenter
-from seg_node.core.slot import Accounting, Rhythm, Slot
+from seg_node.core.slot import Accounting, Rhythm
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB, colorize
 from seg_node.core.timing import Outcome, Stage
 
@@ -107,7 +109,7 @@ def test_colours_are_bgr():
 
 
 def test_slot_hands_back_what_is_superseded():
-    slot = Slot()
+    slot = Scheduler()
     assert slot.put(1) is None
     assert slot.put(2) == 1
     assert slot.take() == 2
@@ -146,29 +148,34 @@ def test_nothing_is_expected_of_irregular_items():
     assert _rhythm(0, 2, 3, 4, 5, 6, 7).worth_waiting(7.9, 0.5) == pytest.approx(0.2), "the long interval is forgotten"
 
 
+def _that_waits(rhythm: Rhythm, patience: float) -> Scheduler:
+    """A scheduler of one camera of that rhythm, whose item, "old", waits."""
+    scheduler = Scheduler([EqualClaim(patience=patience)])
+    scheduler.put("old")
+    scheduler._slots[0]._rhythm = rhythm
+    return scheduler
+
+
 @pytest.fixture
 def steady_slot():
-    """A slot whose next item is due in an hour after that of an hour and a half ago; and that, which waits."""
-    slot = Slot()
+    """Makes one whose next item is due in an hour after that of an hour and a half ago; and that, which waits."""
     now = time.monotonic()
-    slot._rhythm = _rhythm(*(now - 5400 - 9000 * i for i in range(5, -1, -1)))
-    slot._waiting = "old"
-    return slot
+    return lambda patience=1.0: _that_waits(_rhythm(*(now - 5400 - 9000 * i for i in range(5, -1, -1))), patience)
 
 
 def test_slot_waits_for_the_next_item(steady_slot):
-    got = []
-    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    slot, got = steady_slot(), []
+    worker = threading.Thread(target=lambda: got.append(slot.take()), daemon=True)
     worker.start()
     worker.join(0.1)
     assert worker.is_alive() and not got
-    assert steady_slot.put("new") == "old"
+    assert slot.put("new") == "old"
     worker.join(60)
     assert got == ["new"]
 
 
 def test_slot_does_not_wait_without_patience(steady_slot):
-    assert steady_slot.take(0.5) == "old"
+    assert steady_slot(0.5).take() == "old"
 
 
 def test_nothing_is_waited_for_that_comes_much_faster_than_it_is_worked_on():
@@ -178,36 +185,39 @@ def test_nothing_is_waited_for_that_comes_much_faster_than_it_is_worked_on():
 
 
 def test_slot_knows_how_long_the_work_takes(steady_slot):
-    assert steady_slot.take() == "old"
-    steady_slot._taken -= 20_000
-    assert steady_slot.done("old")
-    steady_slot._waiting = "newer"
-    assert steady_slot.take(1.0) == "newer", "two of them come in the meantime"
+    slot = steady_slot()
+    slot._claims[0].patience = 0.0
+    assert slot.take() == "old"
+    slot._in_work[0].since -= 20_000
+    assert slot.done("old")
+    slot._claims[0].patience = 1.0
+    slot.put("newer")
+    slot._slots[0]._rhythm = rhythm = _rhythm(*(time.monotonic() - 5400 - 9000 * i for i in range(5, -1, -1)))
+    assert rhythm.worth_waiting(time.monotonic(), 1.0) > 0
+    assert slot.take() == "newer", "two of them come in the meantime"
 
 
 def test_slot_gives_up_waiting_for_what_does_not_come():
-    slot = Slot()
     now = time.monotonic()
-    slot._rhythm, slot._waiting = _rhythm(*(now - 0.09 - 0.1 * i for i in range(5, -1, -1))), "old"
-    assert slot.take(1.0) == "old"
+    assert _that_waits(_rhythm(*(now - 0.09 - 0.1 * i for i in range(5, -1, -1))), 1.0).take() == "old"
 
 
 def test_slot_that_waits_can_be_closed_and_emptied(steady_slot):
-    got = []
-    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    slot, got = steady_slot(), []
+    worker = threading.Thread(target=lambda: got.append(slot.take()), daemon=True)
     worker.start()
     worker.join(0.1)
-    assert steady_slot.take_back() == ["old"]
+    assert slot.take_back() == ["old"]
     worker.join(0.1)
     assert worker.is_alive(), "there is nothing to take"
-    steady_slot.put("last")
+    slot.put("last")
     worker.join(60)
     assert got == ["last"]
-    steady_slot._waiting, steady_slot._rhythm._newest = "old", time.monotonic() - 5400
-    worker = threading.Thread(target=lambda: got.append(steady_slot.take(1.0)), daemon=True)
+    slot = steady_slot()
+    worker = threading.Thread(target=lambda: got.append(slot.take()), daemon=True)
     worker.start()
     worker.join(0.1)
-    steady_slot.close()
+    slot.close()
     worker.join(60)
     assert got == ["last", "old"]
 
@@ -283,9 +293,6 @@ class _Port(FramePort):
     def report(self, message, record):
         self.records.append((message, record))
 
-    def give_up(self, reason):
-        raise AssertionError(reason)
-
 
 def _wait(condition):
     deadline = time.monotonic() + 60
@@ -295,7 +302,7 @@ def _wait(condition):
 
 
 def test_slot_takes_back_what_a_worker_does_not_return():
-    slot = Slot()
+    slot = Scheduler()
     assert slot.take_back() == [] and not slot.blocked, "there is nothing to take"
     slot.put(1)
     assert slot.take() == 1
@@ -313,12 +320,13 @@ def test_slot_takes_back_what_a_worker_does_not_return():
 
 def test_path_of_frames():
     engine, port = _Engine(), _Port()
-    segmenter = Segmenter(engine, port, max_age=150)
-    segmenter.start()
+    worker = InferenceWorker(engine)
+    segmenter = Segmenter(worker, port, max_age=150)
+    worker.start()
     for message in (1, -1, 13, 200, 120, 2):
         segmenter.submit(message)
         _wait(lambda: segmenter.accounting.snapshot()["pending"] == 0)
-    assert segmenter.stop(10)
+    assert worker.stop(10)
     assert [(m, r.outcome) for m, r in port.records] == [
         (1, Outcome.MASKED),
         (-1, Outcome.UNDECODABLE),
@@ -348,17 +356,18 @@ def test_path_of_frames():
 
 def test_newest_frame_wins_and_the_swap_waits_for_the_next_frame():
     engine, port = _Engine(), _Port()
-    segmenter = Segmenter(engine, port, deadline=1e-6)
-    segmenter.start()
+    worker = InferenceWorker(engine)
+    segmenter = Segmenter(worker, port, deadline=1e-6)
+    worker.start()
     segmenter.submit(99)
     assert engine.entered.wait(60)
     for message in (1, 2, 3):
         segmenter.submit(message)
-    segmenter.engine = _Engine("two")
+    worker.engine = _Engine("two")
     assert segmenter.accounting.snapshot()["pending"] == 2
     port.listens = True
     engine.permission.set()
-    assert segmenter.stop(10)
+    assert worker.stop(10)
     ends = [(m, r.outcome, r.model, r.late) for m, r in port.records]
     assert ends == [
         (1, Outcome.SUPERSEDED, "one", False),
@@ -392,8 +401,9 @@ def test_the_next_frame_is_masked_while_a_mask_is_published():
 
     engine, port, masked = _Engine(), Slow(), []
     engine.infer = lambda bgr, confidence=False: masked.append(bgr[0, 0, 0]) or (bgr[..., 0], None)
-    segmenter = Segmenter(engine, port)
-    segmenter.start()
+    worker = InferenceWorker(engine)
+    segmenter = Segmenter(worker, port)
+    worker.start()
     for message in (1, 2):
         segmenter.submit(message)
         _wait(lambda wanted=message: wanted in masked)
@@ -403,7 +413,7 @@ def test_the_next_frame_is_masked_while_a_mask_is_published():
     assert masked == [1, 2], "2 has to wait until 1 is published, and 3 and 4 for 2"
     assert segmenter.accounting.snapshot()["pending"] == 3
     port.permission.set()
-    assert segmenter.stop(10)
+    assert worker.stop(10)
     assert [message for message, _, _ in port.masks] == [1, 2, 4]
     ends = [(message, record.outcome) for message, record in port.records]
     assert ends == [(3, Outcome.SUPERSEDED), (1, Outcome.MASKED), (2, Outcome.MASKED), (4, Outcome.MASKED)]
@@ -414,11 +424,13 @@ def test_a_process_that_ends_in_an_inference_ends_quietly():
         import atexit, sys, time
         sys.path[:0] = sys.argv[1:]
         from test_core import _Engine, _Port, _wait
+        from seg_node.core.scheduling.worker import InferenceWorker
         from seg_node.core.segmenter import Segmenter
 
         engine = _Engine()
-        segmenter = Segmenter(engine, _Port())
-        segmenter.start()
+        worker = InferenceWorker(engine)
+        segmenter = Segmenter(worker, _Port())
+        worker.start()
         segmenter.submit(1)
         _wait(lambda: segmenter.accounting.snapshot()["masked"])
         segmenter.submit(99)
@@ -433,9 +445,10 @@ def test_a_process_that_ends_in_an_inference_ends_quietly():
 
 def test_frames_after_the_stop_are_counted():
     port = _Port()
-    segmenter = Segmenter(_Engine(), port)
-    segmenter.start()
-    assert segmenter.stop(10)
+    worker = InferenceWorker(_Engine())
+    segmenter = Segmenter(worker, port)
+    worker.start()
+    assert worker.stop(10)
     segmenter.submit(1)
     assert port.records[0][1].outcome is Outcome.STALE
     assert segmenter.accounting.snapshot()["pending"] == 0

@@ -15,6 +15,7 @@ from helpers.settings import assert_says_where_it_is_of
 
 from seg_node.core.camera import CameraWatch
 from seg_node.core.engines import EngineError, create_engine, present_engines
+from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import DROPS, Outcome, Stage
 
@@ -93,9 +94,6 @@ class Port(FramePort):
     def report(self, message, record):
         self.records.append((message, record))
 
-    def give_up(self, reason):
-        self.reasons.append(reason)
-
     def outcomes(self):
         return [(message, record.outcome) for message, record in self.records]
 
@@ -107,16 +105,18 @@ def running():
 
     def start(**limits):
         engine, port = ScriptedEngine(), Port()
-        segmenter = Segmenter(engine, port, **limits)
-        assert segmenter.start()
-        started.append(segmenter)
-        return segmenter, engine, port
+        of_worker = {name: limits.pop(name) for name in ("inference_timeout", "failure_limit") if name in limits}
+        worker = InferenceWorker(engine, **of_worker, gave_up=port.reasons.append)
+        segmenter = Segmenter(worker, port, **limits)
+        assert worker.start()
+        started.append(worker)
+        return segmenter, worker, engine, port
 
     start.released = released
     yield start
     released.set()
-    for segmenter in started:
-        segmenter.stop(60)
+    for worker in started:
+        worker.stop(60)
 
 
 def raise_error(error):
@@ -132,7 +132,7 @@ def nothing_pending(segmenter):
 
 
 def test_stuck_inference_is_given_up_and_its_result_discarded(running):
-    segmenter, engine, port = running(inference_timeout=50.0)
+    segmenter, worker, engine, port = running(inference_timeout=50.0)
     stuck = running.released.wait
     segmenter.submit(stuck)
     engine.entered.wait(60)
@@ -143,12 +143,12 @@ def test_stuck_inference_is_given_up_and_its_result_discarded(running):
     first = port.records[0][1]
     assert first.detail == "inference has not returned within 50 ms"
     assert set(first.stages) == {Stage.WAIT, Stage.DECODE} and first.total >= 50
-    assert segmenter.stuck and segmenter.trouble.startswith("an inference has not returned for ")
+    assert worker.stuck and segmenter.trouble.startswith("an inference has not returned for ")
     assert nothing_pending(segmenter)
     # On a busy machine a thread may wait longer than that for its turn.
-    segmenter.inference_timeout = 0
+    worker.inference_timeout = 0
     running.released.set()
-    wait(lambda: not segmenter.stuck, "the inference returns")
+    wait(lambda: not worker.stuck, "the inference returns")
     segmenter.submit("comes after")
     wait(lambda: port.masks, "masks come again")
     assert port.masks == ["comes after"], "the late result is discarded"
@@ -157,44 +157,44 @@ def test_stuck_inference_is_given_up_and_its_result_discarded(running):
 
 
 def test_stuck_engine_gets_no_second_worker(running):
-    segmenter, engine, port = running(inference_timeout=50.0)
+    segmenter, worker, engine, port = running(inference_timeout=50.0)
     segmenter.submit(running.released.wait)
-    wait(lambda: segmenter.stuck)
+    wait(lambda: worker.stuck)
     began = time.monotonic()
-    assert not segmenter.stop(3600)
+    assert not worker.stop(3600)
     assert time.monotonic() - began < 600, "it does not wait for what has been given up"
-    assert not segmenter.start()
-    segmenter.inference_timeout = 0
+    assert not worker.start()
+    worker.inference_timeout = 0
     running.released.set()
-    wait(segmenter.start, "the worker has ended")
+    wait(worker.start, "the worker has ended")
     segmenter.submit("again")
     wait(lambda: port.masks == ["again"])
     assert engine.most_inside == 1
 
 
 def test_stop_ends_what_does_not_end_in_time(running):
-    segmenter, engine, port = running()
+    segmenter, worker, engine, port = running()
     segmenter.submit(running.released.wait)
     engine.entered.wait(60)
     segmenter.submit("waits")
-    assert not segmenter.stop(0.1)
+    assert not worker.stop(0.1)
     assert [record.detail for _, record in port.records] == ["inference has not ended 0.1 s after the stop"] * 2
     assert nothing_pending(segmenter)
     running.released.set()
-    wait(lambda: not segmenter.stuck)
+    wait(lambda: not worker.stuck)
     assert len(port.records) == 2 and not port.masks
 
 
 def test_limit_can_change_while_an_inference_is_stuck(running):
-    segmenter, _, port = running()
+    segmenter, worker, _, port = running()
     segmenter.submit(running.released.wait)
-    segmenter.inference_timeout = 10.0
+    worker.inference_timeout = 10.0
     wait(lambda: port.records)
     assert port.records[0][1].outcome is Outcome.FAILED
 
 
 def test_failures_in_a_row_are_too_many_once(running):
-    segmenter, _, port = running(failure_limit=3)
+    segmenter, worker, _, port = running(failure_limit=3)
 
     def end(message):
         before = len(port.records)
@@ -207,14 +207,14 @@ def test_failures_in_a_row_are_too_many_once(running):
     for _ in range(3):
         end(fail)
     # The worker reports a frame before it counts its failure; after the stop it has done both.
-    assert segmenter.stop(60)
+    assert worker.stop(60)
     assert port.reasons == ["3 frames in a row failed, the last: RuntimeError: it broke"]
-    assert segmenter.given_up == segmenter.trouble == port.reasons[0]
-    assert segmenter.start()
-    assert segmenter.given_up == ""
+    assert worker.given_up == segmenter.trouble == port.reasons[0]
+    assert worker.start()
+    assert worker.given_up == ""
     for _ in range(3):
         end(fail)
-    assert segmenter.stop(60)
+    assert worker.stop(60)
     assert len(port.reasons) == 2
 
 
@@ -227,7 +227,7 @@ def test_failures_in_a_row_are_too_many_once(running):
     ],
 )
 def test_reason_of_a_failure(running, error, detail):
-    segmenter, _, port = running()
+    segmenter, worker, _, port = running()
     segmenter.submit(lambda: raise_error(error))
     wait(lambda: port.records)
     assert port.records[0][1].detail == detail
@@ -235,7 +235,7 @@ def test_reason_of_a_failure(running, error, detail):
 
 @pytest.mark.parametrize("method", ["age", "decode", "wants_confidence", "publish", "report"])
 def test_errors_around_the_inference_do_not_end_the_worker(running, method, monkeypatch):
-    segmenter, _, port = running(max_age=1000.0)
+    segmenter, worker, _, port = running(max_age=1000.0)
     with monkeypatch.context() as patched:
         patched.setattr(port, method, lambda *_: fail())
         segmenter.submit("broken")
@@ -246,7 +246,7 @@ def test_errors_around_the_inference_do_not_end_the_worker(running, method, monk
 
 
 def test_every_frame_has_one_end_whatever_happens(running):
-    segmenter, engine, port = running(inference_timeout=30.0)
+    segmenter, worker, engine, port = running(inference_timeout=30.0)
     rng = np.random.default_rng(1)
     acts = ["mask", fail, lambda: time.sleep(0.005), lambda: time.sleep(0.1)]
     messages = []
@@ -260,7 +260,7 @@ def test_every_frame_has_one_end_whatever_happens(running):
         counts = segmenter.accounting.snapshot()
         ends = counts["masked"] + sum(counts[f"dropped.{drop.value}"] for drop in DROPS)
         assert counts["received"] == ends + counts["pending"] == len(messages) and 0 <= counts["pending"] <= 3
-    segmenter.stop(60)
+    worker.stop(60)
     assert Counter(id(message) for message, _ in port.records) == Counter(map(id, messages))
     masked = [message for message, outcome in port.outcomes() if outcome is Outcome.MASKED]
     assert list(map(id, port.masks)) == list(map(id, masked))

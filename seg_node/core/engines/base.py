@@ -27,12 +27,15 @@ class Engine(ABC):
         name: for people and diagnostics, e.g. ``openvino``.
         device: what it runs on, for people.
         reason: why this engine was chosen, for people.
+        sizes_kept: number of frame sizes, with confidence or without, of which an engine that compiles for each keeps
+            what it has compiled, so that a camera that changes its size for good does not grow the memory for ever.
         batches: whether ``infer_batch`` takes less time than one frame after the other.
     """
 
     name: str
     device: str = ""
     reason: str = ""
+    sizes_kept: int = 4
     batches: bool = False
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):

@@ -16,9 +16,6 @@ from seg_node.core.machine import has_fast_bf16, instructions, machine
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
-_SIZES_KEPT = 4
-"""Compiled models kept, so that a camera that changes its size for good does not grow the memory for ever."""
-
 
 class OpenVinoEngine(Engine):
     """See ``Engine``. The graph is compiled for each frame size: static shapes run faster.
@@ -43,7 +40,7 @@ class OpenVinoEngine(Engine):
             self._requests[key] = self.compiled(size, confidence).create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"{self.bundle.name}: OpenVINO cannot compile the graph: {error}") from error
-        if len(self._requests) > _SIZES_KEPT:
+        if len(self._requests) > self.sizes_kept:
             self._requests.popitem(last=False)
 
     def compiled(

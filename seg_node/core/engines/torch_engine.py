@@ -14,9 +14,6 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.network import FrameSegmenter, SegmentationNetwork, computes_faster_in_bf16
 
-_SIZES_KEPT = 4
-"""Graphs kept, so that a camera that changes its size for good does not grow the memory for ever."""
-
 _COPYING = 4
 """Number of threads that copy a frame to where a GPU reads it. One takes longer, and so do sixteen when one is late."""
 
@@ -85,7 +82,7 @@ class TorchEngine(Engine):
                 self._graphs[key] = _CudaGraph(self._segmenter, size, confidence)
             except RuntimeError as error:
                 raise EngineError(f"{self.bundle.name}: torch cannot capture a CUDA graph: {error}") from error
-            if len(self._graphs) > _SIZES_KEPT:
+            if len(self._graphs) > self.sizes_kept:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
         return self._graphs[key]

@@ -1,0 +1,156 @@
+"""Where the newest frame of each camera waits for the one worker, and which is taken next."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from seg_node.core.scheduling.turns import Turns
+from seg_node.core.slot import Slot
+
+T = TypeVar("T")
+
+
+class Claim(Protocol):
+    """What a camera may ask for; read anew at each turn."""
+
+    priority: int
+    """See ``Turns.serve``."""
+    patience: float
+    """See ``seg_node.core.slot.Rhythm.worth_waiting``."""
+
+
+@dataclass
+class EqualClaim:
+    """A claim like that of all others, for those who need no more."""
+
+    priority: int = 1
+    patience: float = 0.0
+
+
+@dataclass(eq=False)
+class _Work(Generic[T]):
+    camera: int
+    item: T
+    since: float
+
+
+class Scheduler(Generic[T]):
+    """Between cameras that offer items and one worker: of each camera at most one item waits, the newest.
+
+    Putting a newer item hands the one that waits back. Nothing queues, so an item that is taken is never older than
+    one frame period of its camera, and younger where the worker waits for the next one. ``Turns`` says which camera is
+    next, and how long each may have to wait. For a next frame, as ``patience`` has it, the worker waits only while no
+    other camera's frame waits: an idle worker would cost that one its turn.
+
+    Items can be taken back from a worker that does not come back, and the worker learns of it when it does: each item
+    ends in one hand. All methods may be called by any thread, ``take`` and ``take_others`` by the worker's only.
+
+    Args:
+        claims: one for each camera.
+    """
+
+    def __init__(self, claims: Sequence[Claim] = (EqualClaim(),)):
+        self._claims = claims
+        self._condition = threading.Condition()
+        self._slots: list[Slot[T]] = [Slot() for _ in claims]
+        self._turns = Turns(len(claims))
+        self._in_work: list[_Work[T]] = []
+        self._blocked = False
+        self._closed = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the worker is still busy with an item that was taken back."""
+        return self._blocked
+
+    def put(self, item: T, camera: int = 0) -> T | None:
+        """Offer an item.
+
+        Returns:
+            The item that it supersedes, or the item itself if nothing is accepted: the scheduler is closed or blocked;
+            None if it just waits.
+        """
+        with self._condition:
+            if self._closed or self._blocked:
+                return item
+            superseded = self._slots[camera].put(item, time.monotonic())
+            self._turns.wait(camera)
+            self._condition.notify()
+            return superseded
+
+    def take(self) -> T | None:
+        """Wait for an item and begin to work on it; None once the scheduler is closed and empty."""
+        with self._condition:
+            while (camera := self._wait_for_one()) is not None:
+                seconds = self._worth_waiting(camera)
+                if not seconds or not self._condition.wait_for(self._has_changed(camera), seconds):
+                    break
+            return None if camera is None else self._begin(camera)
+
+    def take_others(self) -> list[T]:
+        """Begin to work on all other items that wait, besides the one that was taken, in the order of their turns."""
+        with self._condition:
+            return [self._begin(camera) for camera in self._turns]
+
+    def done(self, item: T) -> bool:
+        """End the work on an item that was taken.
+
+        Returns:
+            Whether the item is still the worker's, so that the result counts: not if it was taken back.
+        """
+        with self._condition:
+            work = next((work for work in self._in_work if work.item is item), None)
+            if work is None:
+                self._blocked = False
+                return False
+            self._in_work.remove(work)
+            self._slots[work.camera].work = time.monotonic() - work.since
+            return True
+
+    def take_back(self, item: T | None = None) -> list[T]:
+        """Take what is in work and what waits away; all is blocked until the worker is done.
+
+        Args:
+            item: take them only if this one is in work.
+
+        Returns:
+            What was taken: from the worker, then of each camera.
+        """
+        with self._condition:
+            if item is not None and not any(work.item is item for work in self._in_work):
+                return []
+            taken = [work.item for work in self._in_work]
+            self._blocked |= bool(self._in_work)
+            self._in_work.clear()
+            for camera in list(self._turns):
+                self._turns.leave(camera)
+                taken.append(self._slots[camera].take())
+            return taken
+
+    def close(self) -> None:
+        """Refuse further items. Those that wait are still handed out."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _wait_for_one(self) -> int | None:
+        """Camera whose turn is next; None once the scheduler is closed and empty."""
+        self._condition.wait_for(lambda: self._closed or self._turns.first() is not None)
+        return self._turns.first()
+
+    def _worth_waiting(self, camera: int) -> float:
+        if self._closed or len(self._turns) > 1:
+            return 0.0
+        return self._slots[camera].worth_waiting(time.monotonic(), self._claims[camera].patience)
+
+    def _has_changed(self, camera: int) -> Callable[[], bool]:
+        slot, held = self._slots[camera], self._slots[camera].waiting
+        return lambda: slot.waiting is not held or self._closed or len(self._turns) > 1
+
+    def _begin(self, camera: int) -> T:
+        self._turns.serve(camera, self._claims[camera].priority)
+        item = self._slots[camera].take()
+        self._in_work.append(_Work(camera, item, time.monotonic()))
+        return item

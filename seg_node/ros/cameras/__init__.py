@@ -1,0 +1,1 @@
+"""What a segmentation node has of each camera: names, parameters and topics."""

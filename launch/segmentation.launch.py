@@ -9,16 +9,30 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seg_node.ros.bringup import BOOLEANS, profile_environment
+from seg_node.ros.bringup import BOOLEANS, camera_remappings, listed, profile_environment
 
-PARAMETER_TYPES = {"model": str, "engine": str, "image_transport": str, "autostart": bool, "use_sim_time": bool}
+PARAMETER_TYPES = {
+    "model": str,
+    "engine": str,
+    "cameras": list,
+    "image_transport": str,
+    "autostart": bool,
+    "use_sim_time": bool,
+}
 """Parameters of the node with a launch argument of the same name; those left empty keep the value of params_file."""
 
 CONFIG = PathJoinSubstitution([FindPackageShare("seg_node"), "config"])
 
 ARGUMENTS = [
     DeclareLaunchArgument(
-        "image", default_value="image", description="Camera topic; where compressed, its name without /compressed."
+        "image",
+        default_value="image",
+        description="Camera topic; where compressed, its name without /compressed. With cameras, its name below each.",
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Names of several cameras for one process, e.g. [front,left]; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "image_transport",
@@ -85,7 +99,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
     parameters = [given["params_file"]] if given["params_file"] else []
     parameters += [
         # Not the text itself, of which launch_ros makes no other type.
-        {name: ParameterValue(LaunchConfiguration(name), value_type=kind)}
+        {name: listed(given[name]) if kind is list else ParameterValue(LaunchConfiguration(name), value_type=kind)}
         for name, kind in PARAMETER_TYPES.items()
         if given[name]
     ]
@@ -97,7 +111,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
             name=given["name"],
             namespace=given["namespace"],
             parameters=parameters,
-            remappings=[("image", given["image"]), ("image/compressed", f"{given['image']}/compressed")],
+            remappings=camera_remappings(given["image"], listed(given["cameras"])),
             ros_arguments=["--log-level", given["log_level"]],
             additional_env=profile_environment(given["fastdds_profile"]),
             output="screen",

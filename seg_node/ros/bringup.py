@@ -3,7 +3,7 @@
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,37 @@ def absolute(name: str, namespace: str) -> str:
 def camera_topic(image: str, transport: str) -> str:
     """The topic that carries the images of a camera: RViz and ``image_transport`` take the transport from its name."""
     return f"{image}/compressed" if transport == "compressed" else image
+
+
+def listed(text: str) -> list[str]:
+    """Names in an argument such as ``[front,left]``, with or without brackets and quotes; none of an empty one.
+
+    Raises:
+        UserError: it is no list of names.
+    """
+    inside = text.strip().removeprefix("[").removesuffix("]").strip()
+    names = [name.strip().strip("'\"") for name in inside.split(",")] if inside else []
+    if wrong := [name for name in names if not re.fullmatch(r"\w+", name)]:
+        raise UserError(f"cameras is {text!r}, in which {wrong[0]!r} is no name; expected a list such as [front,left]")
+    return names
+
+
+def camera_remappings(image: str, cameras: Sequence[str]) -> list[tuple[str, str]]:
+    """What the topics of a segmentation node's cameras are remapped to.
+
+    Args:
+        image: name of the camera's topic; with several cameras, below the name of each.
+        cameras: their names; none for one camera without a name.
+
+    Raises:
+        UserError: the topic is absolute, and so cannot be below several names.
+    """
+    if cameras and image.startswith("/"):
+        raise UserError(
+            f"image is {image!r}, one topic for several cameras; expected its name below each, such as image"
+        )
+    topics = [(f"{name}/image", f"{name}/{image}") for name in cameras] or [("image", image)]
+    return [(f"{ours}{end}", f"{theirs}{end}") for ours, theirs in topics for end in ("", "/compressed")]
 
 
 def camera_info_topic(image: str) -> str:

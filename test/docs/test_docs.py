@@ -47,8 +47,18 @@ def test_parameter_table(parameters):
             assert yaml.safe_load(default.strip("`")) == spec.default, name
 
 
+def test_parameter_table_of_a_camera(parameters):
+    from seg_node.ros.cameras.names import OF_ONE_CAMERA, SHARED
+
+    table = _table(DOCUMENTS["docs/cameras.md"], "## Parameters of a camera")
+    assert list(table) == [f"NAME.{name}" for name in (*OF_ONE_CAMERA, *SHARED)]
+    assert table["NAME.priority"][0] == f"`{OF_ONE_CAMERA['priority'].default}`"
+    assert table["NAME.priority"][1].rstrip("| ") == OF_ONE_CAMERA["priority"].description
+    assert all(table[f"NAME.{name}"][0] == f"that of `{name}`" for name in SHARED)
+
+
 def test_topics(ros):
-    files = ("masking", "outputs", "mask_of_now", "reporter", "label_info")
+    files = ("cameras/stream", "outputs", "mask_of_now", "reporter", "label_info")
     source = "".join((ROOT / "seg_node" / "ros" / f"{file}.py").read_text() for file in files)
     topics = {
         topic

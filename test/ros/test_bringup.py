@@ -200,3 +200,37 @@ def test_every_topic_that_the_overlay_follows_is_remapped(ros):
         names = [topic for _, topic, *_ in FrameSource(None, "image", "segmentation", print, source)._topics]
         topics |= {name.removeprefix("segmentation/") for name in names if name.startswith("segmentation/")}
     assert {"mask", "timing", "overlay", "camera_info"} <= topics <= set(bringup.FOLLOWED)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ("[]", []),
+        ("[front,left]", ["front", "left"]),
+        (" [ front , 'left', \"rear\" ] ", ["front", "left", "rear"]),
+        ("front", ["front"]),
+        ("front,left", ["front", "left"]),
+    ],
+)
+def test_names_of_cameras_are_read_from_an_argument(text, names):
+    assert bringup.listed(text) == names
+
+
+@pytest.mark.parametrize("text", ["[front,]", "[front left]", "[,]", "[a/b]", "[[front]]", "{front: left}"])
+def test_what_is_no_list_of_names_is_refused(text):
+    with pytest.raises(UserError, match="cameras is .*expected a list such as"):
+        bringup.listed(text)
+
+
+def test_topics_of_cameras_are_below_their_names():
+    of_one = [("image", "/front/image_raw"), ("image/compressed", "/front/image_raw/compressed")]
+    assert bringup.camera_remappings("/front/image_raw", []) == of_one
+    assert bringup.camera_remappings("image_raw", ["front", "left"]) == [
+        ("front/image", "front/image_raw"),
+        ("front/image/compressed", "front/image_raw/compressed"),
+        ("left/image", "left/image_raw"),
+        ("left/image/compressed", "left/image_raw/compressed"),
+    ]
+    with pytest.raises(UserError, match="image is '/image', one topic for several cameras"):
+        bringup.camera_remappings("/image", ["front"])

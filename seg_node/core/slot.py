@@ -1,6 +1,5 @@
 """The newest-only slot of a camera, the rhythm of what comes, and the count of every frame's end."""
 
-import statistics
 import threading
 from collections import Counter, deque
 from enum import Enum
@@ -55,7 +54,7 @@ class Rhythm:
         """
         if self._newest is None or len(self._intervals) < self._INTERVALS:
             return 0.0
-        interval = statistics.mean(self._intervals)
+        interval = sum(self._intervals) / len(self._intervals)
         if max(self._intervals) - min(self._intervals) > self._SPREAD * interval or work > self._FAST * interval:
             return 0.0
         age = now - self._newest

@@ -1,7 +1,12 @@
 """Whose turn it is, of several that share one worker."""
 
+import math
 from collections.abc import Iterator
-from fractions import Fraction
+
+GREATEST_PRIORITY = 100
+_TURN = math.lcm(*range(1, GREATEST_PRIORITY + 1))
+"""Length of a turn of priority 1. Divided by any priority it is whole: ties that rounding broke would break the
+bound."""
 
 
 class Turns:
@@ -15,18 +20,18 @@ class Turns:
     Nobody starves: from the moment that i begins to wait until its turn, each other j has at most ``ceil(priority_j /
     priority_i)`` turns, as long as priorities do not change. With equal priorities that is one each.
 
-    Tags are fractions, for ties that rounding breaks would break the bound. Not for several threads at once.
+    Not for several threads at once.
 
     Args:
         count: of those who share, numbered from 0.
     """
 
     def __init__(self, count: int):
-        self._now = Fraction(0)
-        self._ends = [Fraction(0)] * count
+        self._now = 0
+        self._ends = [0] * count
         self._served = [-1] * count
         self._turn = 0
-        self._tags: dict[int, Fraction] = {}
+        self._tags: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[int]:
         """Those who wait, the next one first."""
@@ -54,12 +59,12 @@ class Turns:
 
         Args:
             number: as a rule that of ``first``.
-            priority: from 1 on: as many turns, while all wait, for each one of priority 1.
+            priority: 1 to ``GREATEST_PRIORITY``: as many turns, while all wait, for each one of priority 1.
         """
         self._now = self._tags.pop(number)
-        self._ends[number] = self._now + Fraction(1, priority)
+        self._ends[number] = self._now + _TURN // priority
         self._served[number] = self._turn
         self._turn += 1
 
-    def _rank(self, number: int) -> tuple[Fraction, int, int]:
+    def _rank(self, number: int) -> tuple[int, int, int]:
         return self._tags[number], self._served[number], number

@@ -203,7 +203,7 @@ class InferenceWorker:
     def _infer(self, frames: Sequence[WaitingFrame], engine: Engine) -> list[_End]:
         """Decode and segment frames, at once those of one size."""
         ends: dict[int, _End] = {}
-        sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
+        sizes: dict[tuple[int, int], list[tuple[int, WaitingFrame, np.ndarray]]] = {}
         for i, frame in enumerate(frames):
             try:
                 if stale := frame.segmenter.staleness(frame.message):
@@ -214,9 +214,9 @@ class InferenceWorker:
                 ends[i] = _End(Outcome.UNDECODABLE, reason(error, "in decoding"))
                 continue
             frame.stopwatch.lap(Stage.DECODE)
-            sizes.setdefault(bgr.shape[:2], []).append((i, bgr))
+            sizes.setdefault(bgr.shape[:2], []).append((i, frame, bgr))
         for group in sizes.values():
-            ends |= self._infer_group([(i, frames[i], bgr) for i, bgr in group], engine)
+            ends |= self._infer_group(group, engine)
         return [ends[i] for i in range(len(frames))]
 
     def _infer_group(self, group: list[tuple[int, WaitingFrame, np.ndarray]], engine: Engine) -> dict[int, _End]:

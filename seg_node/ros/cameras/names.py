@@ -10,11 +10,12 @@ from rclpy.node import Node
 from rclpy.validate_topic_name import validate_topic_name
 
 from seg_node.core.errors import UserError
+from seg_node.core.scheduling.turns import GREATEST_PRIORITY
 from seg_node.ros.parameters import PARAMETERS, Spec
 
 OF_ONE_CAMERA: dict[str, Spec] = {
     "priority": Spec(
-        1, "Turns of this camera, while all wait, for each one of a camera of priority 1.", range=(1, 100)
+        1, "Turns of this camera, while all wait, for each one of a camera of priority 1.", range=(1, GREATEST_PRIORITY)
     ),
 }
 """Parameters that make sense only where there are several."""

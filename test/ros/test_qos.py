@@ -23,7 +23,7 @@ from std_msgs.msg import Header, String  # noqa: E402
 
 from seg_node.core.errors import UserError  # noqa: E402
 from seg_node.ros import compressed_masks, qos_watch  # noqa: E402
-from seg_node.ros.masking import CAMERA_QOS  # noqa: E402
+from seg_node.ros.cameras.stream import CAMERA_QOS  # noqa: E402
 from seg_node.ros.outputs import MASK_QOS, TIMING_QOS, Outputs  # noqa: E402
 from seg_node.ros.parameters import declare_parameters  # noqa: E402
 from seg_node.ros.qos_watch import QosWatch  # noqa: E402

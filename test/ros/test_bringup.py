@@ -140,6 +140,7 @@ def test_rviz_shows_what_camera_node_and_overlay_publish(ros, transport, namespa
     """The overlay node's names are those after the launch file's remapping."""
     from rclpy.lifecycle import LifecycleNode
 
+    from seg_node.ros.cameras.names import CameraName
     from seg_node.ros.outputs import Outputs
     from seg_node.ros.overlay_node import OverlayNode
     from seg_node.ros.parameters import declare_parameters
@@ -164,7 +165,7 @@ def test_rviz_shows_what_camera_node_and_overlay_publish(ros, transport, namespa
     try:
         node = LifecycleNode(name, namespace=namespace or "/", context=plain, start_parameter_services=False)
         declare_parameters(node)
-        outputs = Outputs(node, QosWatch(node))
+        outputs = Outputs(CameraName(node), QosWatch(node))
         published = {publisher.topic_name for publisher in node.publishers}
         overlay = made_in(context, OverlayNode)
         assert overlay.get_fully_qualified_name() == bringup.absolute(bringup.overlay_name(name), namespace)

@@ -23,6 +23,7 @@ from std_msgs.msg import Header, String  # noqa: E402
 
 from seg_node.core.errors import UserError  # noqa: E402
 from seg_node.ros import compressed_masks, qos_watch  # noqa: E402
+from seg_node.ros.cameras.names import CameraName  # noqa: E402
 from seg_node.ros.cameras.stream import CAMERA_QOS  # noqa: E402
 from seg_node.ros.outputs import MASK_QOS, TIMING_QOS, Outputs  # noqa: E402
 from seg_node.ros.parameters import declare_parameters  # noqa: E402
@@ -374,7 +375,7 @@ def test_the_example_of_the_documents_holds(ros, tmp_path):
     try:
         declare_parameters(node)
         watch = QosWatch(node)
-        outputs = Outputs(node, watch)
+        outputs = Outputs(CameraName(node), watch)
         now = watch.offer(Image, "~/mask_now", MASK_QOS)
         receiver = Receiver(node, Image, "/front/image_raw", print, CAMERA_QOS)
         receiver.stop()

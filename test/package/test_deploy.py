@@ -1,15 +1,21 @@
-"""The container file and the cloud example: what they copy installs, what they start serves, what they ask exists."""
+"""Container files and the cloud example: what they copy installs, what they start serves, what they ask exists."""
 
+import argparse
 import configparser
+import importlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -17,9 +23,16 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 
+from seg_node.__main__ import COMMANDS
+
+sys.path.insert(0, str(ROOT / "deploy"))
+from check_container import different  # noqa: E402
+
 pytest.importorskip("fastapi", reason="fastapi is missing: pip install -e '.[serving]'")
 
 CONTAINERFILE = (ROOT / "deploy" / "Containerfile").read_text()
+FOR_THE_NODE = (ROOT / "deploy" / "Containerfile.node").read_text()
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
 
 
 def _words(instruction):
@@ -59,6 +72,69 @@ def test_container_file_installs_and_serves_what_it_copies(tmp_path):
     finally:
         server.terminate()
         assert server.wait(60) == 0
+
+
+def test_both_images_copy_the_same_and_run_as_nobody():
+    copied = re.findall(r"^COPY .+$", CONTAINERFILE, re.MULTILINE)
+    assert re.findall(r"^COPY .+$", FOR_THE_NODE, re.MULTILINE) == copied
+    for text in (CONTAINERFILE, FOR_THE_NODE):
+        last = text[text.rindex("\nFROM ") :]
+        assert re.search(r"^USER (\d+):\1$", last, re.MULTILINE)[1] != "0"
+        # The one folder that is writable where the root file system is not.
+        assert re.search(r"^ENV HOME=/tmp\b", last, re.MULTILINE) and "\nHEALTHCHECK " in last
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_services_of_the_compose_file_have_no_more_rights_than_they_need(name):
+    service = COMPOSE[name]
+    assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "user", "pid", "volumes"} & set(service)
+    assert (ROOT / "deploy" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    # Others reach only what is published, on this machine; there is no authentication.
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_services_of_the_compose_file_start_commands_that_exist(name):
+    command = [str(word) for word in COMPOSE[name]["command"]]
+    if name == "api":
+        command = [*COMMAND[3:6], *command]
+    parser = argparse.ArgumentParser()
+    importlib.import_module(COMMANDS[command[0]][0]).add_arguments(parser)
+    options = parser.parse_args(command[1:])
+    if name in ("page", "dashboard"):
+        owner = COMPOSE["node" if name == "page" else name]
+        assert owner["ports"] == [f"127.0.0.1:{options.port}:{options.port}"]
+    if name in ("page", "camera"):
+        # Frames go through shared memory only there.
+        assert COMPOSE[name]["network_mode"] == COMPOSE[name]["ipc"] == "service:node"
+        assert COMPOSE["node"]["ipc"] == "shareable"
+
+
+def test_check_of_a_container_counts_the_pixels_that_differ(tmp_path):
+    """Against a server whose mask is right but for one pixel, and a bag that has masks for two of three frames."""
+    truth = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    answers = iter([truth, np.where(truth == 5, 0, truth)])
+    frames = [SimpleNamespace(stamp=stamp, image=SimpleNamespace(data=b"jpeg")) for stamp in (1, 2, 3)]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(cv2.imencode(".png", next(answers))[1].tobytes())
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        drive = SimpleNamespace(frames=frames, masks={1: truth, 3: truth})
+        with mock.patch("check_container.open_drive", return_value=drive):
+            found = different(f"http://127.0.0.1:{server.server_port}", tmp_path)
+        server.shutdown()
+    assert found == [0, 1]
 
 
 def _ready(url):

@@ -12,6 +12,7 @@ from launch_ros.substitutions import FindPackageShare
 from seg_node.ros.bringup import BOOLEANS, camera_remappings, listed, profile_environment
 
 PARAMETER_TYPES = {
+    "profile": str,
     "model": str,
     "engine": str,
     "cameras": list,
@@ -39,6 +40,12 @@ ARGUMENTS = [
         default_value="",
         choices=["", "raw", "compressed"],
         description="Subscribe to the camera's raw or compressed topic; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "profile",
+        default_value="",
+        description="File that `seg_node tune` wrote; what is given here or in params_file wins over it; "
+        "empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "model",

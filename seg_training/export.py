@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, Manifest, load_bundle, write_bundle
+from seg_node.core.bundle.input_size import graph_of_size
 from seg_node.core.engines import Engine, create_engine, present_engines
 from seg_node.core.engines.quantise import METHOD, calibrate
 from seg_node.core.engines.torch_engine import graph_weights
@@ -25,7 +26,7 @@ from seg_training.datasets import Dataset, has_root, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.encoder_weights import normalisation
 from seg_training.evaluate import evaluate, score, scores_table
-from seg_training.export_graph import export_graph, graph_of_size
+from seg_training.export_graph import export_graph
 from seg_training.provenance import (
     describe_run,
     gflops,

@@ -10,8 +10,6 @@ from seg_node.core.errors import UserError
 from seg_node.core.network import MAX_ENLARGEMENT, STRIDE, SegmentationNetwork
 
 OPSET = 20
-_TRAINED = "frame.trained"
-"""Name of the number of pixels that the network was trained on, which ``_PRE`` calls ``trained``."""
 
 _PRE = """
 <ir_version: 10, opset_import: ["": {opset}]>
@@ -140,24 +138,6 @@ def export_graph(network: SegmentationNetwork, input_size: tuple[int, int], half
     whole.ir_version = 10
     onnx.checker.check_model(whole)
     return whole.SerializeToString()
-
-
-def graph_of_size(graph: bytes, input_size: tuple[int, int]) -> bytes | None:
-    """The graph of a bundle for another input size, which is one number of it: the network is not traced again.
-
-    Args:
-        graph: that ``export_graph`` made.
-        input_size: (height, width) in pixels, see ``core.network.network_size``.
-
-    Returns:
-        Serialised ONNX model; None for a graph without that number, which was made elsewhere.
-    """
-    model = onnx.load_from_string(graph)
-    found = [node.attribute[0].t for node in model.graph.node if list(node.output) == [_TRAINED]]
-    if len(found) != 1 or len(found[0].double_data) != 1:
-        return None
-    found[0].double_data[0] = input_size[0] * input_size[1]
-    return model.SerializeToString()
 
 
 def _nodes(text: str) -> list[onnx.NodeProto]:

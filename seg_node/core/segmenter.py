@@ -1,8 +1,10 @@
 """The path of one camera's frames: slot, decode, inference in a shared worker, publication, and record."""
 
+import statistics
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,6 +16,9 @@ from seg_node.core.timing import FAULTS, FrameRecord, Outcome, Stage
 from seg_node.core.upkeep.attempts import Attempts
 
 M = TypeVar("M")
+
+_INFERENCES_KEPT = 1000
+"""Times of inferences that are kept for a status, if nobody asks for one."""
 
 
 class FramePort(ABC, Generic[M]):
@@ -112,6 +117,7 @@ class Segmenter(Generic[M]):
         self._last_status = (time.monotonic(), self.accounting.snapshot())
         self._last_masked: FrameRecord | None = None
         self._fault = ""
+        self._inferences: deque[float] = deque(maxlen=_INFERENCES_KEPT)
         self._number = worker.add(self)
 
     @property
@@ -134,8 +140,9 @@ class Segmenter(Generic[M]):
         Returns:
             The counts of ``Accounting.snapshot``; ``rate.received`` and ``rate.masked`` in Hz since the last call;
             ``age`` in milliseconds of the newest masked frame when it was done and ``fault``, the detail of the
-            newest failure, once there was one; ``engine``, ``device``, ``precision`` (as the engine was made with) and
-            ``engine_reason``.
+            newest failure, once there was one; ``inference``, the median in milliseconds of what was masked since the
+            last call, where anything was; ``engine``, ``device``, ``precision`` (as the engine was made with),
+            ``input_size`` and ``engine_reason``.
         """
         now, counts = time.monotonic(), self.accounting.snapshot()
         since, before = self._last_status
@@ -147,8 +154,12 @@ class Segmenter(Generic[M]):
             values["age"] = f"{self._last_masked.age:.3f}"
         if self._fault:
             values["fault"] = self._fault
+        if inferences := list(self._inferences):
+            self._inferences.clear()
+            values["inference"] = f"{statistics.median(inferences):.3f}"
         engine = self._worker.engine
         about = {"engine": engine.name, "device": engine.device, "precision": engine.precision}
+        about["input_size"] = "x".join(map(str, engine.bundle.manifest.input_size))
         return values | about | {"engine_reason": engine.reason}
 
     def submit(self, message: M) -> None:
@@ -232,6 +243,7 @@ class Segmenter(Generic[M]):
             )
             if outcome is Outcome.MASKED:
                 self._last_masked = record
+                self._inferences.append(record.stages[Stage.INFERENCE])
             elif outcome in FAULTS:
                 self._fault = detail
             self._port.report(frame.message, record)

@@ -94,7 +94,8 @@ class NodeModel:
         # Of the model that was replaced last: it lived on until its last frame was masked.
         hand_back_free_memory()
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
-        engine = create_engine(bundle(), *settings)
+        input_size = tuple(self._value("input_size"))
+        engine = create_engine(bundle(), *settings, input_size if any(input_size) else None)
         # A frame of each size, with its confidence and without.
         engine.sizes_kept = max(engine.sizes_kept, 2 * len(sizes))
         for size in dict.fromkeys(sizes):

@@ -1,7 +1,7 @@
 """The node's parameters: the one table from which they are declared, checked and documented."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seg_node.core.bundle import DEFAULT_MODEL
+from seg_node.core.bundle.input_size import GREATEST_SIDE, LEAST_SIDE
 from seg_node.core.engines import ENGINES, PRECISIONS
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
 
@@ -36,6 +37,12 @@ class Spec:
 
 
 PARAMETERS: dict[str, Spec] = {
+    "profile": Spec(
+        "",
+        "File that `seg_node tune` wrote: defaults of model, engine, precision, input_size, threads, propagate and"
+        " forecast_ms; empty for none.",
+        read_only=True,
+    ),
     "model": Spec(
         DEFAULT_MODEL,
         "Bundle: name of a shipped one or path of a folder. Setting it swaps the model.",
@@ -51,6 +58,11 @@ PARAMETERS: dict[str, Spec] = {
         "auto",
         "Precision of the computation; auto takes int8 or bf16 where that is faster and the mask is as good.",
         choices=PRECISIONS,
+        when="unconfigured",
+    ),
+    "input_size": Spec(
+        [0, 0],
+        "Height and width in pixels of a frame in the network: fewer are faster and see less; 0, 0 for the bundle's own.",
         when="unconfigured",
     ),
     "warm_up_size": Spec(
@@ -181,7 +193,7 @@ def _declare(node: Node, specs: Mapping[str, Spec]) -> None:
         try:
             node.declare_parameter(name, spec.default, descriptor)
         except InvalidParameterTypeException:
-            given = _value_given(node, name)
+            given = value_given(node, name)
             if not isinstance(spec.default, float) or type(given) is not int:
                 raise
             node.declare_parameter(name, float(given), descriptor, ignore_override=True)
@@ -190,7 +202,7 @@ def _declare(node: Node, specs: Mapping[str, Spec]) -> None:
 def _declare_texts(node: Node, name: str, descriptor: ParameterDescriptor) -> None:
     """Declare a list of texts that is empty by default, which to rclpy would be one of bytes."""
     kind = Parameter.Type.STRING_ARRAY
-    if _value_given(node, name):
+    if value_given(node, name):
         node.declare_parameter(name, kind, descriptor)
         return
     node.declare_parameter(name, kind, ParameterDescriptor(), ignore_override=True)
@@ -199,8 +211,8 @@ def _declare_texts(node: Node, name: str, descriptor: ParameterDescriptor) -> No
     node.set_descriptor(name, descriptor)
 
 
-def _value_given(node: Node, name: str) -> Any:
-    """What the command line or a file gives for a parameter, of whatever type."""
+def value_given(node: Node, name: str) -> Any:
+    """What the command line or a file gives for a parameter that is not declared yet, of whatever type; or None."""
     value = node.declare_parameter(name, descriptor=ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
     return value
@@ -232,6 +244,11 @@ def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETE
     what = parameter.name.rpartition(".")[2]
     if what == "warm_up_size" and (len(value) != 2 or not all(0 < v <= 16384 for v in value)):
         return f"{parameter.name} is {list(value)}; expected [height, width] in pixels, each from 1 to 16384"
+    if parameter.name == "input_size" and not _is_input_size(value):
+        allowed = (
+            f"[height, width] in pixels, each from {LEAST_SIDE} to {GREATEST_SIDE}, or [0, 0] for the bundle's own"
+        )
+        return f"input_size is {list(value)}; expected {allowed}"
     if spec.when in ("settled", "inactive") and state not in SETTLED:
         return f"{parameter.name} cannot change while the node is {state}; ask again when that is done"
     if spec.when == "inactive" and state == "active":
@@ -239,6 +256,10 @@ def check(parameter: Parameter, state: str, specs: Mapping[str, Spec] = PARAMETE
     if spec.when == "unconfigured" and state != "unconfigured":
         return f"{parameter.name} cannot change while the node is {state}; clean it up first"
     return ""
+
+
+def _is_input_size(value: Sequence[int]) -> bool:
+    return list(value) == [0, 0] or (len(value) == 2 and all(LEAST_SIDE <= side <= GREATEST_SIDE for side in value))
 
 
 def serve_parameters(node: Node, group: CallbackGroup) -> None:

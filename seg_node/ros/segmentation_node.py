@@ -1,6 +1,9 @@
 """The segmentation node: parameters, transitions and reports; what masks frames is ``seg_node.ros.masking``."""
 
 import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -15,8 +18,9 @@ from seg_node.ros.cameras.stream import expected
 from seg_node.ros.label_info import LabelInfo
 from seg_node.ros.masking import Masking
 from seg_node.ros.node_model import NodeModel
-from seg_node.ros.parameters import PARAMETERS, check, declare_parameters, refusal, serve_parameters
+from seg_node.ros.parameters import check, declare_parameters, refusal, serve_parameters
 from seg_node.ros.process import run_node
+from seg_node.ros.profile import NodeProfile
 from seg_node.ros.qos_watch import QosWatch
 from seg_node.ros.reporter import Reporter
 from seg_node.ros.transfer.path import state_reader
@@ -36,7 +40,9 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self):
         super().__init__("segmentation")
-        self._specs = declare_parameters(self, PARAMETERS, lambda: camera_specs(self))
+        self._profile = NodeProfile(self)
+        self._specs = declare_parameters(self, self._profile.specs, lambda: camera_specs(self))
+        self._profile.tell()
         self._names = list(self._value("cameras"))
         self._label_info = LabelInfo(self)
         # A node without names has one camera without a name.
@@ -212,15 +218,25 @@ class SegmentationNode(LifecycleNode):
     def _signs(self) -> dict[str, tuple[Signs, Expected]]:
         """What the node's report is judged by, and those of its cameras where it has several."""
         name = self.get_fully_qualified_name()
-        values, warnings = self._autostart.status() | self._model.status(), self._model.warnings()
+        values = self._autostart.status() | self._model.status() | self._profile.status()
+        warnings = [*self._model.warnings(), *self._profile.warnings()]
         trouble = "; ".join(filter(None, (self.wrong, self._autostart.text())))
         masking = self._masking
         if masking and not self._names:
-            return masking.signs(self.state, values, trouble, warnings)
+            found = masking.signs(self.state, values, trouble, warnings)
+            drifted = self._drifted(found)
+            return {
+                of: (replace(signs, warnings=[*signs.warnings, *drifted]), asked)
+                for of, (signs, asked) in found.items()
+            }
         asked = Expected() if self._names else expected(self._cameras[0][0])
         values |= masking.totals() if masking else {}
-        whole = {name: (Signs(self.state, values, trouble, warnings, self._topic, self._topic), asked)}
-        return whole | masking.signs(self.state, {}, trouble, []) if masking else whole
+        found = masking.signs(self.state, {}, trouble, []) if masking else {}
+        warnings += self._drifted(found)
+        return {name: (Signs(self.state, values, trouble, warnings, self._topic, self._topic), asked)} | found
+
+    def _drifted(self, found: Mapping[str, tuple[Signs, Expected]]) -> list[str]:
+        return self._profile.drifted([signs.values for signs, _ in found.values()], time.monotonic())
 
 
 def main(arguments: list[str] | None = None) -> int:

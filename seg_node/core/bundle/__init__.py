@@ -182,6 +182,19 @@ def categories_of(bundles: Iterable[Bundle]) -> str:
     return ", ".join(f"{bundle.name} has {in_short(bundle.manifest.categories)}" for bundle in bundles)
 
 
+def read_manifest(name_or_path: str | Path) -> Manifest:
+    """The manifest of a bundle alone, whose files are not looked at.
+
+    Raises:
+        BundleError: there is no such bundle, or a field is missing or wrong.
+    """
+    file = find_bundle(name_or_path) / MANIFEST
+    try:
+        return _read_manifest(file)
+    except PlainFileError as error:
+        raise BundleError(str(error)) from error
+
+
 def write_bundle(path: Path, manifest: Manifest, graph: bytes, ranges: bytes = b"") -> Bundle:
     """Write a bundle into a folder, which is made; the manifest's hashes are those of what is written."""
     path.mkdir(parents=True, exist_ok=True)

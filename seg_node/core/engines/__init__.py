@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seg_node.core.bundle import RANGES, Bundle
+from seg_node.core.bundle.input_size import resized
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.engines.cache import remembered
 from seg_node.core.machine import has_fast_int8
@@ -28,7 +29,13 @@ def present_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
-def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precision: str = "auto") -> Engine:
+def create_engine(
+    bundle: Bundle,
+    name: str = "auto",
+    threads: int = 0,
+    precision: str = "auto",
+    input_size: tuple[int, int] | None = None,
+) -> Engine:
     """Make an engine for a bundle.
 
     ``auto`` takes torch or ONNX Runtime where they see a GPU, else OpenVINO, else whatever is installed; the
@@ -39,9 +46,11 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precisio
         name: ``auto`` or one of ``ENGINES``.
         threads: see ``Engine``.
         precision: see ``Engine``.
+        input_size: (height, width) in pixels at which frames pass through the network; None for the bundle's own.
 
     Raises:
         EngineError: the engine is unknown, not installed, or refuses the bundle.
+        InputSizeError: the bundle cannot have that input size.
 
     Example:
         >>> import cv2
@@ -70,6 +79,9 @@ def create_engine(bundle: Bundle, name: str = "auto", threads: int = 0, precisio
     precision, why = _choose_precision(bundle, name, precision)
     if precision == "int8":
         bundle = _quantised(bundle)
+    if input_size:
+        # After the quantisation, which takes seconds and is remembered: it is the same for all sizes.
+        bundle = resized(bundle, input_size)
     module = importlib.import_module(f"seg_node.core.engines.{name}_engine")
     engine = getattr(module, ENGINES[name])(bundle, threads, precision)
     engine.reason = "; ".join(filter(None, (reason, why)))

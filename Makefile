@@ -47,6 +47,7 @@ endif
 TAKES_demo := BAG VIDEO MODEL ENGINE OUT
 TAKES_compare := BAG VIDEO MODELS ENGINE OUT
 TAKES_compare-aa := BAG VIDEO MODEL ENGINE OUT
+TAKES_tune := BAG VIDEO MODELS TUNE_OPTIONS OUT
 TAKES_view := BAG VIDEO MODEL ENGINE VIEW_OPTIONS
 TAKES_serve := SERVE_OPTIONS
 TAKES_dashboard := DASHBOARD_OPTIONS
@@ -72,7 +73,7 @@ $(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin 
 	$(error `make $(MAKECMDGOALS)` takes no $(name)=; it takes $(or $(taken),none of these variables))))
 endif
 
-.PHONY: help demo compare compare-aa view serve dashboard note docs docs-check pictures bench bench-gpu test test-kilted fuzz \
+.PHONY: help demo compare compare-aa tune view serve dashboard note docs docs-check pictures bench bench-gpu test test-kilted fuzz \
 	chaos soak coverage mutation audit lock dist train-smoke lint clean
 
 help: ## list the targets
@@ -90,6 +91,10 @@ compare-aa: $(VENV)/.runtime ## one model against itself: how much of a comparis
 	$(VENV)/bin/python -m seg_node compare --models $(or $(MODEL),fpn_resnet50) $(or $(MODEL),fpn_resnet50) \
 		$(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") $(if $(ENGINE),--engine "$(ENGINE)") \
 		--out "$(or $(OUT),compare_output)"
+
+tune: $(VENV)/.runtime ## the best that this machine can do, in six minutes, as a profile; or BAG=, VIDEO=, MODELS=, TUNE_OPTIONS="--deadline 50", OUT=
+	$(VENV)/bin/python -m seg_node tune $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") \
+		$(if $(MODELS),--models $(MODELS)) --out "$(or $(OUT),tune_output)" $(TUNE_OPTIONS)
 
 view: $(VENV)/.runtime ## the same drive in a loop, live on a web page; or BAG=, VIDEO=, MODEL=, ENGINE=, VIEW_OPTIONS="--attach /segmentation"
 	$(VENV)/bin/python -m seg_node view $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") $(if $(MODEL),--model "$(MODEL)") \
@@ -173,7 +178,7 @@ lint: $(VENV)/.lint ## check style, format, and which package imports which
 	$(VENV)/bin/lint-imports
 
 clean: ## remove what make, pip, colcon, demo and compare left behind, .venv included
-	rm -rf $(VENV) $(KILTED) build dist install log *.egg-info demo_output compare_output bench_output chaos_output soak_output \
+	rm -rf $(VENV) $(KILTED) build dist install log *.egg-info demo_output compare_output tune_output bench_output chaos_output soak_output \
 		fuzz_output docs_output mutants .coverage* .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

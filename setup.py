@@ -26,7 +26,9 @@ COLCON = not {"install", "develop"}.isdisjoint(sys.argv)
 """Whether colcon builds, by one of these commands. setup.cfg leads its scripts to ``lib/seg_node``; what pip installs
 goes onto PATH, where names like ``view`` and ``compare`` belong to other programs."""
 
-ROS_EXECUTABLES = ("compare", "label", "overlay", "projection", "replay", "segmentation", "shadow", "view") * COLCON
+ROS_EXECUTABLES = (
+    *("compare", "label", "overlay", "projection", "replay", "segmentation", "shadow", "tune", "view"),
+) * COLCON
 """Names for ``ros2 run seg_node NAME`` and the launch files."""
 
 

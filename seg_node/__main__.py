@@ -21,6 +21,8 @@ COMMANDS = {
     ),
     "replay": ("seg_node.commands.replay", "play a drive through the real node and report timing, drops and masks"),
     "compare": ("seg_node.commands.compare", "decide between two models by replaying a drive through both"),
+    "tune": ("seg_node.commands.tune", "find the settings that are best on this machine, for the node's profile"),
+    "profile": ("seg_node.commands.profile", "show what a profile of `seg_node tune` says, and whether it holds here"),
     "label": ("seg_node.commands.label", "write recorded drives again with masks as lossless topics"),
     "shadow": ("seg_node.commands.shadow", "run two models on one live topic and publish how they agree"),
     "serve": ("seg_node.commands.serve", "answer HTTP requests with masks of images and videos"),

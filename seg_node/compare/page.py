@@ -24,11 +24,7 @@ def to_html(comparison: Comparison) -> str:
     from seg_node.core.report.charts import COLOURS
 
     names = [model.name for model in comparison.models]
-    figure_parts = [
-        f"<figure>{_described(figure)}<figcaption>{html.escape(figure.caption)}"
-        f"<details><summary>in numbers</summary>{html.escape(figure.numbers)}</details></figcaption></figure>"
-        for figure in figures(comparison)
-    ]
+    figure_parts = [html_figure(figure) for figure in figures(comparison)]
     keys = " and ".join(
         f'<b style="border-color:{colour}">{html.escape(name)}</b>'
         for name, colour in zip(names, COLOURS, strict=False)
@@ -107,9 +103,14 @@ def legend() -> str:
     return f"<p>{entries}</p>"
 
 
-def _described(figure: Figure) -> str:
+def html_figure(figure: Figure) -> str:
+    """A figure with its caption, and with its numbers for those who do not see it."""
     words = f"{figure.caption} {figure.numbers}"
-    return figure.svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1)
+    drawing = figure.svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1)
+    return (
+        f"<figure>{drawing}<figcaption>{html.escape(figure.caption)}"
+        f"<details><summary>in numbers</summary>{html.escape(figure.numbers)}</details></figcaption></figure>"
+    )
 
 
 def html_table(table: Table, stacked: bool = False) -> str:

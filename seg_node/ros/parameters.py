@@ -62,7 +62,7 @@ PARAMETERS: dict[str, Spec] = {
     ),
     "input_size": Spec(
         [0, 0],
-        "Height and width in pixels of a frame in the network: fewer are faster and see less; 0, 0 for the bundle's own.",
+        "Height and width in pixels of a frame in the network: fewer are faster and see less; 0, 0: the bundle's own.",
         when="unconfigured",
     ),
     "warm_up_size": Spec(

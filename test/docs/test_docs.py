@@ -185,7 +185,7 @@ def test_commands_in_the_documents_exist():
     assert {"train", "export", "replay"} <= found
 
 
-@pytest.mark.parametrize("command", ["replay", "label", "shadow", "bag", "topics"])
+@pytest.mark.parametrize("command", ["replay", "label", "shadow", "bag", "topics", "tune", "profile", "node"])
 def test_options_of_a_command_in_the_documents_exist(command):
     from seg_node.__main__ import COMMANDS
 

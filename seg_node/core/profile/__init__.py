@@ -1,1 +1,1 @@
-"""What a node runs with as ``seg_node tune`` found it: a file, whether it fits a machine, and whether it still holds."""
+"""What `seg_node tune` found for a node: the file, whether it fits a machine, and whether it still holds."""

@@ -23,7 +23,7 @@ from seg_node.commands.options import (
     node_process,
     require_ros,
 )
-from seg_node.core.bundle import Bundle, load_bundle, shipped_bundles
+from seg_node.core.bundle import Bundle, categories_of, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, present_engines
 from seg_node.core.errors import UserError
 from seg_node.core.machine import busy_cores, machine, setting
@@ -88,6 +88,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune; returns the exit status: 0, 1 if no model runs, 2 for wrong input, 3 if nothing meets what is asked."""
+    began = time.monotonic()
+    tuning, facts = prepare(options)
+    interrupted = False
+    try:
+        tuning.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    facts |= {"machine": setting(), "duration_s": round(time.monotonic() - began, 1)}
+    return _report(options.out, tuning, facts, interrupted)
+
+
+def prepare(options: argparse.Namespace) -> tuple["Tuning", dict[str, Any]]:
+    """Load everything that a tuning needs.
+
+    Args:
+        options: of ``add_arguments``.
+
+    Returns:
+        The tuning, which has measured nothing; and what its result says of it.
+
+    Raises:
+        UserError: something that was given cannot be used.
+    """
     require_ros("tuning")
     if options.drive:
         _place_drive(options)
@@ -96,19 +119,28 @@ def run(options: argparse.Namespace) -> int:
     bundles = {_model_name(name): load_bundle(name) for name in options.models or shipped_bundles()}
     if not bundles:
         raise UserError("no bundle is shipped; name some with --models")
+    if others := [bundle for bundle in bundles.values() if not bundle.manifest.taxonomy.is_eight]:
+        raise UserError(f"a tuning scores the eight categories, but {categories_of(others)}; leave it out of --models")
     engines = options.engines or present_engines()
     if missing := [name for name in engines if name not in present_engines()]:
         raise UserError(f"engine {missing[0]} is not installed; installed: {', '.join(present_engines()) or 'none'}")
+    against = _default_setting(options.against) if options.against else None
     drive = load_drive(options, options.topic, options.mask_topic, scratch=options.out)
     if drive.rate <= 0:
         raise BagError(f"{drive.path} was recorded at one instant; a tuning needs the times of its frames")
     if len({frame.stamp for frame in drive.frames}) < len(drive.frames):
         raise BagError(f"{drive.path}: header stamps of {drive.topic} repeat, so ground truth cannot be told apart")
     interrupt_on_signals()
-    return _tune(options, drive, bundles, engines)
+    return _prepared(options, drive, bundles, engines, against)
 
 
-def _tune(options: argparse.Namespace, drive: Drive, bundles: Mapping[str, Bundle], engines: list[str]) -> int:
+def _prepared(
+    options: argparse.Namespace,
+    drive: Drive,
+    bundles: Mapping[str, Bundle],
+    engines: list[str],
+    against: "Setting | None",
+) -> tuple["Tuning", dict[str, Any]]:
     from seg_node.rig.scoring import versions
     from seg_node.tune.candidates import thread_counts
     from seg_node.tune.choice import Asked
@@ -116,12 +148,10 @@ def _tune(options: argparse.Namespace, drive: Drive, bundles: Mapping[str, Bundl
     from seg_node.tune.state import State
     from seg_node.tune.tuning import Tuning
 
-    began = time.monotonic()
     forecast = min(1e3 / drive.rate, LONGEST_FORECAST_MS) if options.forecast is None else options.forecast
     truth, source = _truth(options, drive, bundles)
     content = hashlib.sha256(options.video.read_bytes()).hexdigest() if options.video else bag_hash(drive.path)
     cores = machine()["cores"]
-    against = _default_setting(options.against) if options.against else None
     about = {
         "drive": content,
         "topic": drive.topic,
@@ -148,9 +178,10 @@ def _tune(options: argparse.Namespace, drive: Drive, bundles: Mapping[str, Bundl
     busy = busy_cores()
     if busy is not None and busy > _BUSY * cores:
         tuning.found.notes.append(f"other programs used {busy:.1f} of {cores} cores when this began")
-    facts = {
+    return tuning, {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
+        "forecast_ms": round(forecast, 3),
         "drive": _facts(drive, content, source),
         "asked": {
             "deadline_ms": options.deadline,
@@ -159,23 +190,9 @@ def _tune(options: argparse.Namespace, drive: Drive, bundles: Mapping[str, Bundl
             "against": options.against,
         },
     }
-    interrupted = False
-    try:
-        tuning.run()
-    except KeyboardInterrupt:
-        interrupted = True
-    facts |= {"machine": setting(), "duration_s": round(time.monotonic() - began, 1)}
-    return _report(options.out, tuning, facts, forecast, bundles, interrupted)
 
 
-def _report(
-    out: Path,
-    tuning: "Tuning",
-    facts: Mapping[str, Any],
-    forecast: float,
-    bundles: Mapping[str, Bundle],
-    interrupted: bool,
-) -> int:
+def _report(out: Path, tuning: "Tuning", facts: Mapping[str, Any], interrupted: bool) -> int:
     """Write and print what is known; returns the exit status."""
     from seg_node.rig.scoring import without_nan
     from seg_node.tune.report import to_html, to_text
@@ -188,7 +205,7 @@ def _report(
     profile = out / "profile.yaml"
     if result["meets"] and not interrupted:
         winner = tuning.found.candidates[result["winner"]]
-        write_profile(profile, profile_values(result, winner, forecast, bundles))
+        write_profile(profile, profile_values(result, winner, tuning.bundles))
         files.append(profile)
     print(f"\n{to_text(result)}\n\nwritten:")
     for file in files:

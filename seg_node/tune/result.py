@@ -24,7 +24,7 @@ def make_result(found: Found, asked: Asked, about: Mapping[str, Any]) -> dict[st
     Args:
         found: by the tuning, perhaps not to its end.
         asked: of the winner.
-        about: ``created``, ``machine``, ``versions``, ``drive``, ``asked``, ``duration_s``.
+        about: ``created``, ``machine``, ``versions``, ``drive``, ``asked``, ``forecast_ms``, ``duration_s``.
 
     Returns:
         These, and ``screened``, ``trials``, ``finals``, ``notes``; ``winner``, the key of a candidate, or None before
@@ -70,20 +70,17 @@ def _interval(row: Mapping[str, Any]) -> str:
     return "" if row["low"] is None else f" ({LEVEL:.0%} interval {row['low']:.1f} to {row['high']:.1f})"
 
 
-def profile_values(
-    result: Mapping[str, Any], winner: Candidate, forecast: float, bundles: Mapping[str, Bundle]
-) -> dict[str, Any]:
+def profile_values(result: Mapping[str, Any], winner: Candidate, bundles: Mapping[str, Bundle]) -> dict[str, Any]:
     """Values for ``core.profile.file.write_profile``.
 
     Args:
         result: of ``make_result``, with finals.
         winner: the candidate that won.
-        forecast: ``forecast_ms`` of the nodes.
         bundles: all that were tried, by the name or path that the node takes.
     """
     first, *others = result["finals"]
     setting, inference = winner.setting, first["inference_ms"]
-    rest = [row for row in sorted(result["trials"], key=lambda row: -row["score"])]
+    rest = sorted(result["trials"], key=lambda row: -row["score"])
     finalists = {row["candidate"] for row in result["finals"]}
     return {
         "created": result["created"],
@@ -94,7 +91,7 @@ def profile_values(
             "input_size": list(setting.input_size),
             "threads": setting.threads,
             "propagate": winner.propagate,
-            "forecast_ms": round(forecast, 3),
+            "forecast_ms": result["forecast_ms"],
         },
         "topic": winner.topic,
         "why": result["why"],

@@ -1,8 +1,9 @@
 """The whole tuning: all settings by themselves, some in the real node on pieces of the drive, the best on all of it."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,15 @@ class Tuning:
         Raises:
             RunError: no setting can be run, or none masked anything in the node.
         """
+        with self.timed(self.plan.expected):
+            self.finals(self._halve(self._enter()))
+
+    @contextlib.contextmanager
+    def timed(self, seconds: float) -> Iterator[None]:
+        """Count the time of what is done within from now on, and show a bar for so many seconds of it."""
         self._began = time.monotonic()
-        with PlanBar(self.plan.expected) as self._bar:
-            entered = self._enter()
-            finalists = self._halve(entered)
-            self._finals(finalists)
+        with PlanBar(seconds) as self._bar:
+            yield
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
@@ -136,12 +141,12 @@ class Tuning:
             settings = settings[:count]
             last = number == len(counts) - 1
             piece = self._piece(plan.pieces[min(number, len(plan.pieces) - 1)], number, len(counts))
-            rows = self._round(settings, piece, number)
+            rows = self.play(settings, piece, number)
             if last:
                 varied = [self._candidate(rows[i]).setting for i in best(rows, self.asked, len(rows))]
                 varied = list(dict.fromkeys(varied))[:VARIED]
                 more = [dataclasses.replace(s, threads=n) for s in varied for n in thread_counts(self.cores)]
-                rows += self._round(more, piece, number)
+                rows += self.play(more, piece, number)
             order = best(rows, self.asked, len(rows))
             if not order:
                 raise RunError(f"no node masked a frame of {self.drive.path}: " + "; ".join(self.found.notes))
@@ -150,7 +155,14 @@ class Tuning:
         ranked = [self._candidate(rows[i]) for i in order]
         return ranked[: plan.finalists]
 
-    def _round(self, settings: Sequence[Setting], piece: Drive, number: int) -> list[dict[str, Any]]:
+    def play(self, settings: Sequence[Setting], piece: Drive, number: int) -> list[dict[str, Any]]:
+        """Play a piece of the drive with settings; returns rows of ``Found.trials`` of both topics of each.
+
+        Args:
+            settings: each for a fresh node.
+            piece: of the drive.
+            number: of the round, from 0.
+        """
         rows = []
         for setting in settings:
             title = f"round {number + 1}: {setting.key}"
@@ -192,7 +204,8 @@ class Tuning:
         begin = round((len(frames) - length) * (number + 1) / (count + 1))
         return dataclasses.replace(self.drive, frames=frames[begin : begin + length])
 
-    def _finals(self, finalists: list[Candidate]) -> None:
+    def finals(self, finalists: Sequence[Candidate]) -> None:
+        """Play the whole drive with candidates and what they are measured ``against``, in turns."""
         others = [Candidate(self.against, False)] if self.against else []
         candidates = [*finalists, *(other for other in others if other not in finalists)]
         self.found.candidates |= {candidate.key: candidate for candidate in candidates}

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import tune_exhaustive
 from helpers.blue_bundle import blue_bundle
 from helpers.paths import DRIVE
 
@@ -89,7 +90,7 @@ class Nodes:
 def tune(drive, bundle, tmp_path, monkeypatch):
     """Tune with made-up nodes and bare figures: ``tune(nodes, bare, asked) -> Tuning``, run to its end."""
 
-    def start(nodes, bare, asked=ANYTHING, minutes=30.0, cores=2, against=None):
+    def start(nodes, bare, asked=ANYTHING, minutes=30.0, cores=2, against=None, run=Tuning.run):
         monkeypatch.setattr(module, "run_trial", nodes.trial)
 
         def found(*_):
@@ -103,7 +104,7 @@ def tune(drive, bundle, tmp_path, monkeypatch):
         one = Tuning(
             drive, drive.masks, {"fpn_lite": bundle}, engines, cores, asked, plan, state, nodes.make, tmp_path, against
         )
-        one.run()
+        run(one)
         return one
 
     return start
@@ -210,7 +211,7 @@ def test_it_goes_on_where_it_was_ended(tune):
     assert len(nodes.played) == done.state.resumed + 1 - patience
 
 
-def test_what_was_known_when_it_was_ended_is_reported(tune, monkeypatch):
+def test_what_was_known_when_it_was_ended_is_reported(tune):
     nodes = Nodes(made_up)
     play = nodes.trial
 
@@ -220,10 +221,9 @@ def test_what_was_known_when_it_was_ended_is_reported(tune, monkeypatch):
         return play(*given)
 
     nodes.trial = trial
-    kept, run = [], Tuning.run
-    monkeypatch.setattr(Tuning, "run", lambda self: kept.append(self) or run(self))
+    kept = []
     with pytest.raises(KeyboardInterrupt):
-        tune(nodes, BARE)
+        tune(nodes, BARE, run=lambda one: kept.append(one) or one.run())
     result = make_result(kept[0].found, Asked(), ABOUT)
     assert (result["winner"], result["meets"], len(result["screened"])) == (None, False, 8)
     assert "no winner: the finals were not reached" in to_text(result)
@@ -241,6 +241,28 @@ def test_page_and_text_have_the_figures(tune):
     assert "streaming miou_7 of 70.0 (95% interval 70.0 to 70.0) against ground truth" in page
     assert "deadline, 200 ms" in page and f"{winner}, ~/mask_now 70.0 % at 75 ms" in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+
+
+@pytest.mark.parametrize(("winner", "kept"), [(2, True), (0, False)])
+def test_exhaustively_measured_a_winner_is_found_to_be_the_best_or_not(tune, winner, kept):
+    def table(setting):
+        if setting.threads or setting.precision != "fp32":
+            return None
+        place = tune_exhaustive.input_sizes(load_bundle("fpn_lite")).index(setting.input_size)
+        return 50.0, 70.0 - abs(place - 2), 30.0
+
+    sizes = input_sizes(load_bundle("fpn_lite"))
+    key = Candidate(Setting("fpn_lite", "onnxruntime", "fp32", sizes[winner]), True).key
+    found = {}
+    nodes = Nodes(table)
+    tune(nodes, {}, run=lambda one: found.update(tune_exhaustive.measure(one, key)))
+    assert (found["winner"], found["kept"]) == (key, kept)
+    assert found["best"] == Candidate(Setting("fpn_lite", "onnxruntime", "fp32", sizes[2]), True).key
+    # Every engine, precision, size and number of threads that there is, each once with the whole drive.
+    assert len({setting for setting, *_ in nodes.played}) == 2 * len(sizes) * 2
+    assert len(found["trials"]) == 2 * len(sizes)
+    with pytest.raises(UserError, match="is no candidate here"):
+        tune(nodes, {}, run=lambda one: tune_exhaustive.measure(one, "something else"))
 
 
 def test_differences_are_paired(drive):

@@ -8,9 +8,9 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.bundle.input_size import LEAST_SIDE, graph_of_size
 
 SCALES = (1.0, 0.85, 0.7, 0.5)
-"""Of both sides of a bundle's own input size."""
+"""Factors of both sides of a bundle's own input size."""
 PRECISIONS = ("int8", "bf16", "fp32")
-"""Of the computation, those first that are likely to be fast."""
+"""Precisions of the computation, those first that are likely to be fast."""
 EXACTNESS = {"int8": 0, "bf16": 1, "fp32": 1}
 """Masks in bf16 are those of fp32 but for a pixel in hundreds; int8 may cost points."""
 

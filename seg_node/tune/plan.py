@@ -23,9 +23,9 @@ class Plan:
     """Numbers and lengths of what is done."""
 
     seconds: float
-    """Of everything."""
+    """Time for everything."""
     screen_s: float
-    """For bare times; what is not measured by then is left out."""
+    """Time for bare inferences; what is not measured by then is left out."""
     entrants: int
     """Settings of the first round."""
     pieces: tuple[float, ...]

@@ -14,7 +14,7 @@ from seg_node.tune.tuning import Found
 SCHEMA = 1
 
 _SLACK = 1.25
-"""By how much the band of the drift is wider than what was measured, at either end."""
+"""Factor by which the band of the drift is wider than what was measured, at either end."""
 _RUNNERS_UP = 5
 
 

@@ -122,7 +122,7 @@ setup(
         "note": ["markdown-it-py", "python-pptx", "typst"],
         # For `make docs`. MkDocs is not kept up any more, and its theme Material ends in May 2027.
         "docs": ["furo", "myst-nb", "jupytext", "sphinx"],
-        "test": [*TEST, "coverage", "ray", "torchmetrics"],
+        "test": [*TEST, "coverage", "ipykernel", "jupytext", "nbclient", "ray", "torchmetrics"],
         "test-ros": TEST,
         # For `make dist`, `make mutation`, `make audit` and `make lock`.
         "dist": ["build", "cyclonedx-bom", "twine"],

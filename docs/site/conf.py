@@ -34,6 +34,10 @@ highlight_language = "text"
 nb_execution_mode = "off"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+# Progress bars.
+nb_output_stderr = "remove"
+# Tables are none in plain CommonMark.
+nb_render_markdown_format = "myst"
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 
 autodoc_member_order = "bysource"
@@ -48,6 +52,8 @@ html_theme = "furo"
 html_title = "seg_node"
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["style"]
+html_css_files = ["wide.css"]
 
 API = [f"docs/api/{name}.rst" for name in ("models", "frames", "mask_now", "drives", "quality")]
 """Pages that are made of docstrings, in the order of the sidebar."""

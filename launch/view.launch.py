@@ -57,6 +57,12 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "camera_info", default_value="", description="Calibration topic of the camera; empty: camera_info beside image."
     ),
+    DeclareLaunchArgument(
+        "source",
+        default_value="mask",
+        choices=["mask", "mask_now"],
+        description="Which masks are shown: those that were inferred, or those carried to the present.",
+    ),
     DeclareLaunchArgument("alpha", default_value="0.5", description="Share of the categories' colours in the overlay."),
     DeclareLaunchArgument(
         "rviz",
@@ -95,7 +101,10 @@ def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
         executable="overlay",
         name=overlay_name(given["name"]),
         namespace=given["namespace"],
-        parameters=[{"alpha": float(given["alpha"]), "image_transport": transport}, *clock],
+        parameters=[
+            {"alpha": float(given["alpha"]), "image_transport": transport, "source": given["source"]},
+            *clock,
+        ],
         remappings=[
             ("image", image),
             ("image/compressed", f"{image}/compressed"),
@@ -116,7 +125,8 @@ def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
             raise
         return [overlay, LogInfo(msg="rviz2 is not installed; the overlay can be seen with any image viewer")]
     shipped = yaml.safe_load(Path(SHARE.perform(context), "config", "segmentation.rviz").read_text())
-    config = rviz_config(shipped, camera_topic(absolute(image, namespace), transport), node, given["frame"])
+    camera = camera_topic(absolute(image, namespace), transport)
+    config = rviz_config(shipped, camera, node, given["frame"], given["source"])
     file = Path(launch.logging.launch_config.log_dir, f"{node.strip('/').replace('/', '_')}.rviz")
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     rviz = Node(

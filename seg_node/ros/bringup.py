@@ -142,7 +142,7 @@ def is_true(value: bool | str) -> bool:
     return str(value).lower() == "true"
 
 
-def rviz_config(shipped: Mapping[str, Any], camera: str, node: str, frame: str) -> dict[str, Any]:
+def rviz_config(shipped: Mapping[str, Any], camera: str, node: str, frame: str, source: str = "mask") -> dict[str, Any]:
     """What RViz is to show of one camera and one segmentation node.
 
     Args:
@@ -150,6 +150,7 @@ def rviz_config(shipped: Mapping[str, Any], camera: str, node: str, frame: str) 
         camera: full name of the topic that carries the images; see ``camera_topic``.
         node: full name of the segmentation node.
         frame: fixed frame.
+        source: topic below the node's name whose masks are shown, ``mask`` or ``mask_now``.
     """
     config = copy.deepcopy(dict(shipped))
     manager = config["Visualization Manager"]
@@ -157,5 +158,6 @@ def rviz_config(shipped: Mapping[str, Any], camera: str, node: str, frame: str) 
     for display in manager["Displays"]:
         topic = display["Topic"]["Value"]
         below = topic.removeprefix(f"/{DEFAULT_NAME}/")
-        display["Topic"]["Value"] = camera if topic == "/image" else f"{node}/{below}"
+        shown = source if below == "mask" else below
+        display["Topic"]["Value"] = camera if topic == "/image" else f"{node}/{shown}"
     return config

@@ -138,7 +138,7 @@ def test_defaults(start):
         "Overlay in the scene": "/segmentation/overlay",
     }
     assert rviz.frame == "camera"
-    assert overlay.parameters == {"alpha": 0.5, "image_transport": "raw"}
+    assert overlay.parameters == {"alpha": 0.5, "image_transport": "raw", "source": "mask"}
     assert "use_sim_time" not in node.parameters | rviz.parameters
     assert node.profile == overlay.profile == rviz.profile and node.profile.endswith("fastdds_shm.xml")
 
@@ -147,11 +147,14 @@ def test_arguments_reach_all_that_they_concern(start):
     arguments = {
         **{"image": "image_raw", "image_transport": "compressed", "namespace": "front", "name": "left"},
         **{"use_sim_time": "True", "log_level": "debug", "frame": "front_camera", "alpha": "0.7", "rviz": "True"},
+        **{"source": "mask_now"},
     }
     node, overlay, rviz = one_of_each(start("view", arguments))
     assert (node.name, overlay.name) == ("/front/left", "/front/left_overlay")
     assert node.parameters == {"image_transport": "compressed", "use_sim_time": True}
-    assert overlay.parameters == {"image_transport": "compressed", "use_sim_time": True, "alpha": 0.7}
+    assert overlay.parameters == {
+        **{"image_transport": "compressed", "use_sim_time": True, "alpha": 0.7, "source": "mask_now"},
+    }
     assert rviz.parameters == {"use_sim_time": True}
     assert {one.log_level for one in (node, overlay, rviz)} == {"debug"}
     assert node.remaps["image/compressed"] == overlay.remaps["image/compressed"] == "image_raw/compressed"
@@ -159,7 +162,7 @@ def test_arguments_reach_all_that_they_concern(start):
     assert overlay.remaps["segmentation/overlay"] == "left/overlay"
     assert overlay.remaps["camera_info"] == "camera_info"
     assert rviz.shown["Camera"] == "/front/image_raw/compressed"
-    assert {rviz.shown["Mask"], rviz.shown["Overlay"]} == {"/front/left/mask", "/front/left/overlay"}
+    assert {rviz.shown["Mask"], rviz.shown["Overlay"]} == {"/front/left/mask_now", "/front/left/overlay"}
     assert rviz.frame == "front_camera"
 
 

@@ -8,6 +8,8 @@ import yaml
 
 from seg_node.core.bundle.decoder import complete_decoder
 from seg_node.core.errors import UserError
+from seg_node.core.label_table import load_taxonomy, make_taxonomy
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 
 
 @dataclass
@@ -41,6 +43,9 @@ class TrainingConfig:
     stages: list[Stage]
     steps: int
     """Updates of the weights."""
+    taxonomy: str | list[dict[str, Any]] = ""
+    """Categories to learn: a YAML file that lists them, see ``label_table.load_taxonomy``, or the list itself; empty
+    for Cityscapes' eight. A file is read at once, and its list takes its place."""
     batch_size: int = 8
     """Samples of one update, over all processes and accumulated parts."""
     accumulate: int = 1
@@ -101,6 +106,12 @@ class TrainingConfig:
             ):
                 raise UserError(f"mix is {stage.mix}; expected {len(self.train)} shares, one for each entry of train")
         complete_decoder(self.decoder)
+        if self.taxonomy is None:
+            # A key without a value.
+            self.taxonomy = ""
+        if isinstance(self.taxonomy, (str, Path)) and self.taxonomy:
+            self.taxonomy = load_taxonomy(self.taxonomy).rows()
+        self.taxonomy = "" if self.categories == EIGHT else self.categories.rows()
         for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("schedule", ("poly", "cosine"))):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}")
@@ -110,6 +121,11 @@ class TrainingConfig:
             raise UserError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
         if self.start_from and self.encoder_weights != "none":
             raise UserError("start_from and encoder_weights exclude each other: the run that is started from has both")
+
+    @property
+    def categories(self) -> Taxonomy:
+        """The categories that ``taxonomy`` lists."""
+        return make_taxonomy("taxonomy: category", self.taxonomy) if self.taxonomy != "" else EIGHT
 
     def stage(self, step: int) -> Stage:
         """Stage that a step (from 0) belongs to."""
@@ -171,6 +187,17 @@ def _set(values: dict, key: str, value: Any) -> None:
         raise UserError(f"override {key!r} leads nowhere: {type(error).__name__} {error}") from error
 
 
+def values_of(config: TrainingConfig) -> dict[str, Any]:
+    """Values of a configuration by name, for YAML and JSON.
+
+    Configurations from before there was a choice say nothing of the categories, and are to be equal.
+    """
+    values = asdict(config)
+    if not config.taxonomy:
+        del values["taxonomy"]
+    return values
+
+
 def dump_config(config: TrainingConfig) -> str:
     """Write a configuration as YAML that ``load_config`` reads."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
+    return yaml.safe_dump(values_of(config), sort_keys=False)

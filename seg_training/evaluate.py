@@ -16,7 +16,7 @@ from seg_node.core.engines import Engine, create_engine
 from seg_node.core.errors import NoResultError, UserError
 from seg_node.core.metrics import confusion_matrix
 from seg_node.core.network import FrameSegmenter, SegmentationNetwork
-from seg_node.core.taxonomy import CATEGORY_NAMES, Category
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_training.datasets import Dataset, has_root, open_dataset, report
 from seg_training.provenance import metrics_name, roots_of, val_sets_of, with_roots
 from seg_training.quality import Observations, border_f1, confidence_counts, summarise
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     bundle = load_bundle(options.bundle)
     specs = _data_sets(bundle, options)
     # All of them first: what is wrong with the last one is not to be said after minutes.
-    datasets = [open_dataset(spec) for spec in specs]
+    datasets = [open_dataset(spec, taxonomy=bundle.manifest.taxonomy) for spec in specs]
     if not options.json and (text := report(datasets)):
         print(text, flush=True)
     for spec, dataset in zip(specs, datasets, strict=True):
@@ -124,12 +124,13 @@ def score(
         raise NoResultError(f"nothing to score with: no pixel of {dataset.description} has a label")
     samples = Subset(dataset, range(0, len(dataset), every))
     runner = create_engine(bundle, engine, precision=precision)
-    observations = observe(runner, (samples[i] for i in range(len(samples))), len(samples))
+    taxonomy = bundle.manifest.taxonomy
+    observations = observe(runner, (samples[i] for i in range(len(samples))), len(samples), taxonomy)
     figures = {
         "data": dataset.description + (f", one in {every} of them" if every > 1 else ""),
         "engine": runner.name,
         "computed_in": runner.precision,
-        **summarise(observations, block),
+        **summarise(observations, block, taxonomy),
     }
     if plots:
         from seg_training.evaluation_plots import write_plots
@@ -144,7 +145,10 @@ def scores_table(name: str, figures: dict[str, Any]) -> str:
 
 
 def evaluate(
-    predict: Callable[[np.ndarray], np.ndarray], samples: Iterable[Sample], progress: bool = True
+    predict: Callable[[np.ndarray], np.ndarray],
+    samples: Iterable[Sample],
+    progress: bool = True,
+    count: int = len(EIGHT),
 ) -> np.ndarray:
     """Confusion matrix of a model over samples, at the full resolution of the labels: the one figure of a running loop.
 
@@ -152,23 +156,27 @@ def evaluate(
         predict: function from a BGR frame to a mask of its size, see ``predictor``.
         samples: pairs of image and mask.
         progress: show a progress bar.
+        count: number of categories, N.
 
     Returns:
-        int64 [8, 8], see ``core.metrics``.
+        int64 [N, N], see ``core.metrics``.
     """
-    confusion = np.zeros((len(Category), len(Category)), np.int64)
+    confusion = np.zeros((count, count), np.int64)
     for image, truth in tqdm(samples, desc="evaluating", unit="image", disable=not progress):
-        confusion += confusion_matrix(truth, predict(image))
+        confusion += confusion_matrix(truth, predict(image), count)
     return confusion
 
 
-def observe(engine: Engine, samples: Iterable[Sample], total: int | None = None) -> Observations:
+def observe(
+    engine: Engine, samples: Iterable[Sample], total: int | None = None, taxonomy: Taxonomy = EIGHT
+) -> Observations:
     """Count what ``quality.summarise`` summarises, of a bundle as the node runs it.
 
     Args:
         engine: of the bundle.
         samples: pairs of image and mask, at least one, in the order in which the images were taken.
         total: their number, for the progress bar.
+        taxonomy: categories of the bundle.
 
     Raises:
         UserError: there are no samples.
@@ -176,9 +184,9 @@ def observe(engine: Engine, samples: Iterable[Sample], total: int | None = None)
     confusion, borders, confidences = [], [], np.zeros((256, 2), np.int64)
     for image, truth in tqdm(samples, desc="evaluating", unit="image", total=total):
         mask, confidence = engine.infer(image, confidence=True)
-        confusion.append(confusion_matrix(truth, mask))
-        borders.append(border_f1(truth, mask))
-        confidences += confidence_counts(truth, mask, confidence)
+        confusion.append(confusion_matrix(truth, mask, len(taxonomy)))
+        borders.append(border_f1(truth, mask, taxonomy))
+        confidences += confidence_counts(truth, mask, confidence, taxonomy.left_out)
     if not confusion:
         raise UserError("there is no image to evaluate on")
     return Observations(np.stack(confusion), np.stack(borders), confidences)
@@ -194,13 +202,16 @@ def table(title: str, figures: dict) -> str:
     made = figures["intervals"]
     of_what = "single images" if made["block"] == 1 else f"blocks of {made['block']} images"
     interval = f"[{made['level']:.0%} bootstrap interval over {of_what}]"
-    if figures.get("miou_7_ci") is None:
+    headline = "miou_7" if "miou_7" in figures else "miou"
+    if figures.get(f"{headline}_ci") is None:
         interval = f"without intervals: too little for two {of_what}" + (", see --block" if made["block"] > 1 else "")
     lines = [f"{title}; percent, {interval}"]
-    for key in ("miou_7", "miou_8", "pixel_accuracy", "mean_f1", "mean_boundary_f1", "ece"):
+    for key in (headline, "miou_8", "pixel_accuracy", "mean_f1", "mean_boundary_f1", "ece"):
+        if key not in figures:
+            continue
         lines.append(f"  {key:<18}{_number(figures[key])}  {_interval(figures.get(f'{key}_ci'))}".rstrip())
     lines.append(f"  {'':<14}{'IoU':>6}  {'':16}{'precision':>9}{'recall':>8}{'F1':>8}{'boundary F1':>13}")
-    for name in CATEGORY_NAMES:
+    for name in figures["iou"]:
         lines.append(
             f"  {name:<14}{_number(figures['iou'][name])}  {_interval(figures['iou_ci'][name]):<16}"
             + "".join(

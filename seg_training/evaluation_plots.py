@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from seg_node.core.engines import Engine
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, colorize
+from seg_node.core.taxonomy import EIGHT, NO_LABEL, Taxonomy, colorize
 from seg_training.evaluate import Sample
 from seg_training.quality import CALIBRATION_BINS, Observations, image_scores
 
@@ -29,13 +29,14 @@ def write_plots(
         samples: the data set.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    confusion_heat_map(np.array(figures["confusion"])).savefig(folder / "confusion.png", dpi=120)
+    taxonomy = engine.bundle.manifest.taxonomy
+    confusion_heat_map(np.array(figures["confusion"]), taxonomy).savefig(folder / "confusion.png", dpi=120)
     reliability_diagram(figures).savefig(folder / "reliability.png", dpi=120)
-    single = image_scores(observations.confusion)
+    single = image_scores(observations.confusion, taxonomy)
     for rank, index in enumerate(_worst(single, figures["intervals"]["block"]), start=1):
         image, truth = samples[index]
-        picture = comparison(image, truth, engine.infer(image)[0])
-        text = f"image {index}: miou_7 {single[index]:.1f}"
+        picture = comparison(image, truth, engine.infer(image)[0], taxonomy)
+        text = f"image {index}: {taxonomy.headline} {single[index]:.1f}"
         for colour, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
             cv2.putText(picture, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
         cv2.imwrite(str(folder / f"worst_{rank}.jpg"), picture)
@@ -50,11 +51,12 @@ def _worst(single: np.ndarray, block: int) -> list[int]:
     return chosen
 
 
-def confusion_heat_map(confusion: np.ndarray) -> Figure:
-    """Confusion matrix, int64 [8, 8], in percent of each truth; rows of categories that do not occur are empty."""
+def confusion_heat_map(confusion: np.ndarray, taxonomy: Taxonomy = EIGHT) -> Figure:
+    """Confusion matrix, int64 [C, C], in percent of each truth; rows of categories that do not occur are empty."""
     totals = confusion.sum(1, keepdims=True)
     share = np.where(totals > 0, 100 * confusion / np.maximum(totals, 1), np.nan)
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    side = max(1.0, len(taxonomy) / 8)
+    figure = Figure(figsize=(7 * side, 6 * side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
@@ -62,10 +64,10 @@ def confusion_heat_map(confusion: np.ndarray) -> Figure:
             axes.text(
                 column, row, f"{value:.1f}", ha="center", va="center", color="white" if value > 50 else "black", size=9
             )
-    names = range(len(CATEGORY_NAMES))
+    names = range(len(taxonomy))
     axes.set(xlabel="prediction", ylabel="truth", title="Pixels of each truth, percent")
-    axes.set_xticks(names, CATEGORY_NAMES, rotation=45, ha="right")
-    axes.set_yticks(names, CATEGORY_NAMES)
+    axes.set_xticks(names, taxonomy.names, rotation=45, ha="right")
+    axes.set_yticks(names, taxonomy.names)
     figure.colorbar(image)
     return figure
 
@@ -92,13 +94,14 @@ def reliability_diagram(figures: dict) -> Figure:
     return figure
 
 
-def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, taxonomy: Taxonomy = EIGHT) -> np.ndarray:
     """Image, truth, prediction and errors side by side.
 
     Args:
         image: uint8 [H, W, 3], BGR.
         truth: uint8 [H, W]; white where there is no label.
         prediction: uint8 [H, W].
+        taxonomy: categories of both.
 
     Returns:
         uint8 [H, 4 W, 3], BGR; errors are red over the darkened image, pixels without label white.
@@ -106,4 +109,4 @@ def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> 
     errors = cv2.cvtColor(cv2.cvtColor(image // 2, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     errors[truth != prediction] = (0, 0, 255)
     errors[truth == NO_LABEL] = 255
-    return np.hstack([image, colorize(truth), colorize(prediction), errors])
+    return np.hstack([image, colorize(truth, taxonomy), colorize(prediction, taxonomy), errors])

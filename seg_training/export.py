@@ -21,6 +21,7 @@ from seg_node.core.engines.torch_engine import graph_weights
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
 from seg_node.core.network import FrameSegmenter, SegmentationNetwork
+from seg_node.core.taxonomy import Taxonomy
 from seg_training.config import load_config
 from seg_training.datasets import Dataset, has_root, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     on_disk = [spec for spec in val_sets_of(bundle) if has_root(spec["dataset"])]
     if options.data:
         for spec in with_roots(on_disk, roots):
-            metrics = score(bundle, open_dataset(spec))
+            metrics = score(bundle, open_dataset(spec, taxonomy=bundle.manifest.taxonomy))
             bundle = record_metrics(bundle, metrics_name(spec), metrics)
             print(scores_table(bundle.name, metrics))
     print(f"exported: {bundle.path}")
@@ -139,6 +140,8 @@ def export_run(
         parameters=parameters(network),
         gflops=gflops(network, size),
         training=describe_run(run),
+        categories=config.categories.names,
+        palette=config.categories.palette,
         **terms(run),
     )
     return _export(
@@ -169,7 +172,9 @@ def export_again(
     """
     old = source.manifest
     size = input_size or old.input_size
-    network = SegmentationNetwork(old.backbone, old.mean, old.std, decoder=old.decoder_options)
+    network = SegmentationNetwork(
+        old.backbone, old.mean, old.std, decoder=old.decoder_options, categories=len(old.categories)
+    )
     try:
         network.fpn.load_state_dict(graph_weights(source.graph, network.fpn))
     except (KeyError, RuntimeError) as error:
@@ -208,8 +213,8 @@ def _export(
     graph: bytes | None = None,
 ) -> Bundle:
     network.eval()
-    val_sets = _open_present(val)
-    train_sets = _open_present(train) if int8 else []
+    val_sets = _open_present(val, manifest.taxonomy)
+    train_sets = _open_present(train, manifest.taxonomy) if int8 else []
     if int8 and not (train_sets and val_sets):
         raise UserError(
             "int8 is calibrated on the run's train sets and scored on its val sets; give their folders,"
@@ -288,7 +293,8 @@ def calibrate_bundle(
     }
     for name in _checked_engines():
         engines = [_masks(create_engine(bundle, name, precision=precision)) for precision in ("fp32", "int8")]
-        sets = {one.description: _int8_loss(*engines, one, f"int8 on {name}", max_loss) for one in val}
+        taxonomy = bundle.manifest.taxonomy
+        sets = {one.description: _int8_loss(*engines, one, f"int8 on {name}", max_loss, taxonomy) for one in val}
         worst = max(figures["loss"] for figures in sets.values())
         result[name] = {**sets[val[0].description], "loss": worst, "sets": sets}
     return bundle.ranges, result
@@ -300,16 +306,19 @@ def _int8_loss(
     data: Dataset,
     what: str,
     max_loss: float,
+    taxonomy: Taxonomy,
 ) -> dict[str, float]:
-    """``miou_7`` of an engine before and after quantisation on a set."""
+    """``miou_7``, or ``miou`` of other categories, of an engine before and after quantisation on a set."""
     samples = [data[i] for i in range(len(data))]
-    full, quantised = (scores(evaluate(masks, samples))["miou_7"] for masks in (before, after))
+    name = taxonomy.headline
+    counts = (evaluate(masks, samples, count=len(taxonomy)) for masks in (before, after))
+    full, quantised = (scores(confusion, taxonomy)[name] for confusion in counts)
     if full - quantised > max_loss:
         raise UserError(
-            f"export refused: {what} has miou_7 {quantised:.2f} on {data.description}, {full - quantised:.2f}"
+            f"export refused: {what} has {name} {quantised:.2f} on {data.description}, {full - quantised:.2f}"
             f" points less than {full:.2f}, and at most {max_loss} may be lost; raise --max-loss to accept that"
         )
-    return {"miou_7_float": round(full, 2), "miou_7": round(quantised, 2), "loss": round(full - quantised, 2)}
+    return {f"{name}_float": round(full, 2), name: round(quantised, 2), "loss": round(full - quantised, 2)}
 
 
 def _masks(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
@@ -320,12 +329,12 @@ def _checked_engines() -> list[str]:
     return [name for name in present_engines() if name != "torch"]
 
 
-def _open_present(specs: list[dict]) -> list[Dataset]:
+def _open_present(specs: list[dict], taxonomy: Taxonomy) -> list[Dataset]:
     """Those data sets that are on this machine."""
     found = []
     for spec in specs:
         try:
-            found.append(open_dataset({"check": "quick", **spec}, progress=False))
+            found.append(open_dataset({"check": "quick", **spec}, progress=False, taxonomy=taxonomy))
         except (OSError, ValueError) as error:
             print(f"not used for checks: {error}", file=sys.stderr)
     return found

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from seg_node.core.errors import UserError
 from seg_node.core.overlay import paint
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, PALETTE_RGB, Category
+from seg_node.core.taxonomy import EIGHT, NO_LABEL, Taxonomy
 from seg_training.augmentation import Augmentation, AugmentationConfig
 from seg_training.config import Stage, TrainingConfig, load_config
 from seg_training.datasets import Dataset, open_dataset, report
 
 _TILE = 320
 """Width of a picture in a sheet, pixels."""
+_ENTRY = 118
+"""Width of an entry of the legend, pixels."""
 _BAR = 22
 """Height of a line of text in a sheet, pixels."""
-_COLUMNS = [*CATEGORY_NAMES, "no label"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,21 +44,23 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--samples is {options.samples}; expected at least 1")
     config = load_config(options.config, options.overrides)
     AugmentationConfig.of(config.augmentation)  # refused before minutes of reading
-    datasets = {f"{use}{n}": open_dataset(s) for use in ("train", "val") for n, s in enumerate(getattr(config, use), 1)}
+    taxonomy = config.categories
+    specs = {f"{use}{n}": spec for use in ("train", "val") for n, spec in enumerate(getattr(config, use), 1)}
+    datasets = {label: open_dataset(spec, taxonomy=taxonomy) for label, spec in specs.items()}
     if text := report(datasets.values()):
         print(text, flush=True)
-    shares = {label: category_shares(dataset, options.samples) for label, dataset in datasets.items()}
-    print(shares_table(datasets, shares))
+    shares = {label: category_shares(dataset, options.samples, len(taxonomy)) for label, dataset in datasets.items()}
+    print(shares_table(datasets, shares, taxonomy))
     for label, values in shares.items():
         if values[-1] == 1:
             print(f"warning: no pixel of {label} has a label; there is nothing to learn from it, nor to score with")
 
     options.out.mkdir(parents=True, exist_ok=True)
     plot = options.out / "shares.png"
-    _plot_shares(shares, plot)
+    _plot_shares(shares, plot, taxonomy)
     print(plot)
     for label, dataset in datasets.items():
-        print(_write(options.out / f"{label}_samples.jpg", sample_sheet(dataset)))
+        print(_write(options.out / f"{label}_samples.jpg", sample_sheet(dataset, taxonomy)))
     first = [dataset for label, dataset in datasets.items() if label.startswith("train")]
     print(_write(options.out / "augmentation.jpg", augmentation_sheet(first, config)))
     return 0
@@ -76,47 +79,53 @@ class _Counts(TorchDataset):
         return np.bincount(self.dataset[self.chosen[position]][1].ravel(), minlength=256)
 
 
-def category_shares(dataset: Dataset, at_most: int) -> np.ndarray:
-    """Share of each category, and of pixels without a label, among all pixels of evenly spaced samples, float [9]."""
+def category_shares(dataset: Dataset, at_most: int, count: int = len(EIGHT)) -> np.ndarray:
+    """Share of each of ``count`` categories, and behind them of pixels without a label, among all pixels of evenly
+    spaced samples, float [count + 1]."""
     # Made-up scenes are drawn when they are read, which takes a processor each.
     loader = DataLoader(_Counts(dataset, at_most), batch_size=None, num_workers=min(8, os.cpu_count() or 1))
     counts = sum(np.asarray(c) for c in tqdm(loader, f"counting {dataset.description}", unit="image", leave=False))
-    return np.append(counts[: len(Category)], counts[NO_LABEL]) / counts.sum()
+    return np.append(counts[:count], counts[NO_LABEL]) / counts.sum()
 
 
-def shares_table(datasets: dict[str, Dataset], shares: dict[str, np.ndarray]) -> str:
+def shares_table(datasets: dict[str, Dataset], shares: dict[str, np.ndarray], taxonomy: Taxonomy = EIGHT) -> str:
     """The shares in percent, a line for each data set, and below it what the data sets are."""
-    head = "percent of pixels " + "".join(f"{name:>14}" for name in _COLUMNS)
+    head = "percent of pixels " + "".join(f"{name:>14}" for name in _columns(taxonomy))
     lines = [f"{label:<18}" + "".join(f"{100 * share:14.2f}" for share in shares[label]) for label in shares]
     return "\n".join([head, *lines, *(f"{label}: {dataset.description}" for label, dataset in datasets.items())])
 
 
-def _plot_shares(shares: dict[str, np.ndarray], path: Path) -> None:
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+def _columns(taxonomy: Taxonomy) -> list[str]:
+    return [*taxonomy.names, "no label"]
+
+
+def _plot_shares(shares: dict[str, np.ndarray], path: Path, taxonomy: Taxonomy) -> None:
+    columns = _columns(taxonomy)
+    figure = Figure(figsize=(max(10, len(columns)), 4.5), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(shares)
     for number, (label, values) in enumerate(shares.items()):
-        places = np.arange(len(_COLUMNS)) + (number - (len(shares) - 1) / 2) * width
+        places = np.arange(len(columns)) + (number - (len(shares) - 1) / 2) * width
         bars = axes.bar(places, 100 * values, width, label=label)
         axes.bar_label(bars, fmt=lambda value: f"{value:.2g}", fontsize=7, padding=1)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 110)
     axes.set_yticks([0, 0.5, 1, 2, 5, 10, 20, 50, 100], labels=["0", "0.5", "1", "2", "5", "10", "20", "50", "100"])
-    axes.set_xticks(range(len(_COLUMNS)), labels=_COLUMNS)
+    axes.set_xticks(range(len(columns)), labels=columns, rotation=0 if len(columns) < 10 else 45)
     axes.set_ylabel("percent of pixels (logarithmic above 1)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def sample_sheet(dataset: Dataset, count: int = 12) -> np.ndarray:
+def sample_sheet(dataset: Dataset, taxonomy: Taxonomy = EIGHT, count: int = 12) -> np.ndarray:
     """Evenly spaced samples, each beside its mask, with the legend, uint8 [H, W, 3] BGR."""
     pairs = []
     for index in _evenly(len(dataset), count):
         image, mask = dataset[index]
-        painted = paint(image, mask, 0.75)
+        painted = paint(image, mask, 0.75, taxonomy)
         pairs.append(_captioned(np.hstack([_tile(image), _tile(painted)]), dataset.names[index]))
-    return _page(_grid(pairs, 3), dataset.description, _legend())
+    return _page(_grid(pairs, 3), dataset.description, _legend(taxonomy))
 
 
 def augmentation_sheet(datasets: Sequence[Dataset], config: TrainingConfig, count: int = 4) -> np.ndarray:
@@ -174,17 +183,18 @@ def _grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.vstack([np.hstack(framed[start : start + columns]) for start in range(0, len(framed), columns)])
 
 
-def _legend() -> Iterable[tuple[str, tuple[int, int, int]]]:
-    return [*((name, rgb) for name, rgb in zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)), ("no label", None)]
+def _legend(taxonomy: Taxonomy) -> Sequence[tuple[str, tuple[int, int, int] | None]]:
+    return [*zip(taxonomy.names, taxonomy.palette, strict=True), ("no label", None)]
 
 
-def _page(body: np.ndarray, title: str, legend: Iterable = ()) -> np.ndarray:
+def _page(body: np.ndarray, title: str, legend: Sequence = ()) -> np.ndarray:
     """Put a title, and a legend where there is one, over a sheet."""
     parts = [_text(title, body.shape[1])]
-    if legend:
+    fit = max(1, (body.shape[1] - 4) // _ENTRY)
+    for first in range(0, len(legend), fit):
         bar = _text("", body.shape[1])
-        for number, (name, rgb) in enumerate(legend):
-            left = 4 + number * 118
+        for number, (name, rgb) in enumerate(legend[first : first + fit]):
+            left = 4 + number * _ENTRY
             cv2.rectangle(bar, (left, 4), (left + 14, 17), (255, 255, 255) if rgb is None else rgb[::-1], cv2.FILLED)
             cv2.rectangle(bar, (left, 4), (left + 14, 17), (120, 120, 120))
             cv2.putText(bar, name, (left + 19, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

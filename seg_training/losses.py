@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seg_node.core.errors import UserError
-from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.core.taxonomy import NO_LABEL
 
 LOSS_TERMS = ("cross_entropy", "weighted_cross_entropy", "dice", "focal", "lovasz", "ohem", "boundary")
 """Names that ``make_loss`` knows."""
@@ -19,7 +19,7 @@ def make_loss(terms: dict[str, float], category_shares: np.ndarray, softness: fl
     * ``cross_entropy``: mean over the labelled pixels.
     * ``weighted_cross_entropy``: the same with the weights of ``category_weights``.
     * ``dice``: Milletari et al., "V-Net", 3DV 2016: 1 - Dice of each category that the batch's labels hold, summed and
-      divided by eight.
+      divided by their number.
     * ``focal``: see ``Focal``.
     * ``lovasz``: Berman et al., "The Lovasz-Softmax loss", CVPR 2018, over the batch as a whole and the categories that
       its labels hold: the convex extension of 1 - IoU, hence the nearest to the metric; see ``SparseLovasz``.
@@ -28,7 +28,7 @@ def make_loss(terms: dict[str, float], category_shares: np.ndarray, softness: fl
 
     Args:
         terms: weight of each term, above 0.
-        category_shares: float [8], share of each category among the labelled training pixels.
+        category_shares: float [categories], share of each category among the labelled training pixels.
         softness: of ``category_weights``.
 
     Raises:
@@ -203,14 +203,14 @@ def category_weights(shares: np.ndarray, softness: float) -> Tensor:
     The form is that of Paszke et al., "ENet", 2016, with 1.02; a greater softness weights less extremely.
 
     Args:
-        shares: float [8], share of each category among the labelled pixels.
+        shares: float [categories], share of each category among the labelled pixels.
         softness: above 1.
 
     Returns:
-        float32 [8]; a category that never occurs gets weight 1.
+        float32 [categories]; a category that never occurs gets weight 1.
     """
-    if len(shares) != len(Category) or softness <= 1:
-        raise UserError(f"expected {len(Category)} shares and a softness above 1, got {len(shares)} and {softness}")
+    if softness <= 1:
+        raise UserError(f"expected a softness above 1, got {softness}")
     weights = 1 / np.log(softness + shares)
     weights /= (weights * shares).sum()
     return torch.tensor(np.where(shares > 0, weights, 1.0), dtype=torch.float32)

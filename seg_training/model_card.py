@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_node.core.bundle import Manifest, load_bundle
-from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.core.taxonomy import Taxonomy
 
 CARD = "MODEL_CARD.md"
 """Name of the file in the bundle's folder."""
@@ -41,7 +41,7 @@ def model_card(manifest: Manifest) -> str:
             "",
             f"{manifest.decoder.upper()} over `{manifest.backbone}`, {manifest.parameters / 1e6:.1f} million"
             f" parameters, {manifest.gflops:.1f} GFLOPs a frame at {manifest.input_size[0]}x{manifest.input_size[1]};"
-            f" made {manifest.date}. Category of each pixel of a road scene: {', '.join(CATEGORY_NAMES)}.",
+            f" made {manifest.date}. Category of each pixel of a road scene: {', '.join(manifest.categories)}.",
             "",
             "## Terms",
             "",
@@ -67,7 +67,7 @@ def model_card(manifest: Manifest) -> str:
             "",
             "## Scores",
             "",
-            *_score_table(manifest.metrics),
+            *_score_table(manifest.metrics, manifest.taxonomy),
             "",
             "IoU in percent. CamVid val is a clip of a drive that training saw other parts of, and flatters. 0001TP is"
             " the development drive, at dusk: training never saw it, but choices were made by its scores.",
@@ -81,15 +81,15 @@ def model_card(manifest: Manifest) -> str:
     )
 
 
-def _score_table(metrics: Mapping[str, Any]) -> list[str]:
-    scored = [CATEGORY_NAMES[i] for i in range(1, len(CATEGORY_NAMES))]
+def _score_table(metrics: Mapping[str, Any], taxonomy: Taxonomy) -> list[str]:
+    scored, name = taxonomy.scored_names, taxonomy.headline
     if not metrics:
         return ["The bundle was not scored."]
-    rows = [f"| data | computed in | `miou_7` | {' | '.join(scored)} |", "|---" * (3 + len(scored)) + "|"]
+    rows = [f"| data | computed in | `{name}` | {' | '.join(scored)} |", "|---" * (3 + len(scored)) + "|"]
     for figures in metrics.values():
-        cells = [_percent(figures["iou"].get(name)) for name in scored]
-        interval = "{:.1f} to {:.1f}".format(*figures["miou_7_ci"]) if "miou_7_ci" in figures else ""
-        head = f"{figures['miou_7']:.1f}" + (f" ({interval})" if interval else "")
+        cells = [_percent(figures["iou"].get(category)) for category in scored]
+        interval = "{:.1f} to {:.1f}".format(*figures[f"{name}_ci"]) if figures.get(f"{name}_ci") else ""
+        head = f"{figures[name]:.1f}" + (f" ({interval})" if interval else "")
         rows.append(f"| {figures['data']} | {figures['computed_in']} | {head} | {' | '.join(cells)} |")
     return rows
 

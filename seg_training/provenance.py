@@ -1,7 +1,6 @@
 """Where the weights of a run come from: what a bundle's manifest says about data, recipes, cost and licence."""
 
 import copy
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.errors import UserError
 from seg_node.core.machine import machine, setting
 from seg_node.core.network import STRIDE, SegmentationNetwork
-from seg_training.config import TrainingConfig, load_config
+from seg_training.config import TrainingConfig, load_config, values_of
 from seg_training.datasets import has_root
 from seg_training.encoder_weights import PACKAGED
 
@@ -78,7 +77,7 @@ def recipe(config: TrainingConfig, label_tables: Mapping[str, Any] = MappingProx
         config: of the run.
         label_tables: content of the files that it names as ``labels``, which takes their place.
     """
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in LOCAL}
+    values = {name: value for name, value in values_of(config).items() if name not in LOCAL}
     for part in ("train", "val"):
         values[part] = [{key: value for key, value in spec.items() if key != "root"} for spec in values[part]]
         for spec in values[part]:
@@ -154,7 +153,7 @@ def metrics_name(spec: Mapping[str, Any]) -> str:
     Args:
         spec: see ``datasets.open_dataset``.
     """
-    part = spec.get("drives") or [spec["split"]] * bool(spec.get("split"))
+    part = spec.get("drives") or ([spec["split"]] if spec.get("split") else [])
     return "_".join([spec["dataset"], *part])
 
 

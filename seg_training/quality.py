@@ -12,7 +12,7 @@ import numpy as np
 
 from seg_node.core.metrics import category_scores, scores
 from seg_node.core.statistics import expanded_tail
-from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, SCORED_CATEGORIES, Category
+from seg_node.core.taxonomy import EIGHT, NO_LABEL, Taxonomy
 
 BORDER_TOLERANCE = 0.0075
 """Share of the image's diagonal within which borders meet, as Csurka et al. chose: 4.5 pixels of a 480 x 360 image."""
@@ -29,46 +29,53 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Observations:
-    """What an evaluation counts; N images in the order of the data set."""
+    """What an evaluation counts; N images in the order of the data set, C categories."""
 
     confusion: np.ndarray
-    """int64 [N, 8, 8], see ``core.metrics``."""
+    """int64 [N, C, C], see ``core.metrics``."""
     border_f1: np.ndarray
-    """float [N, 8], see ``border_f1``."""
+    """float [N, C], see ``border_f1``."""
     confidence: np.ndarray
     """int64 [256, 2], see ``confidence_counts``."""
 
 
-def summarise(observations: Observations, block: int) -> dict:
+def summarise(observations: Observations, block: int, taxonomy: Taxonomy = EIGHT) -> dict:
     """All figures of an evaluation, in percent with two decimals; None where a category occurs nowhere.
 
     Args:
         observations: of at least one image.
         block: see ``intervals``.
+        taxonomy: categories, C of them.
 
     Returns:
-        Plain values, fit for JSON and YAML: ``images``; ``miou_7``, ``miou_7_ci``, ``miou_8`` and ``pixel_accuracy``;
-        ``mean_f1`` and ``mean_boundary_f1`` over the categories of ``miou_7``; ``ece``; by category ``iou``,
-        ``iou_ci``, ``precision``, ``recall``, ``f1`` and ``boundary_f1``; ``intervals``, how those named ``_ci`` were
-        made; ``confusion`` [8][8], pixels, rows are truth; ``reliability``, see there.
+        Plain values, fit for JSON and YAML: ``images``; ``miou_7``, ``miou_7_ci``, ``miou_8`` and ``pixel_accuracy``,
+        of other categories than the eight ``miou`` and ``miou_ci``; ``mean_f1`` and ``mean_boundary_f1`` over the
+        categories of the headline; ``ece``; by category ``iou``, ``iou_ci``, ``precision``, ``recall``, ``f1`` and
+        ``boundary_f1``; ``intervals``, how those named ``_ci`` were made; ``confusion`` [C][C], pixels, rows are
+        truth; ``reliability``, see there.
     """
     confusion = observations.confusion.sum(0)
-    result = scores(confusion)
-    rates = category_scores(confusion)
+    result = scores(confusion, taxonomy)
+    rates = category_scores(confusion, taxonomy)
+    scored, headline = list(taxonomy.scored), taxonomy.headline
+
+    def by_category(values: np.ndarray) -> dict[str, float | None]:
+        return {name: _rounded(value) for name, value in zip(taxonomy.names, values, strict=True)}
+
     border = _mean(observations.border_f1, 0)
     diagram = reliability(observations.confidence)
-    miou_ci, iou_ci = intervals(observations.confusion, block)
+    miou_ci, iou_ci = intervals(observations.confusion, block, taxonomy)
     return {
         "images": len(observations.confusion),
-        **{name: _rounded(result[name]) for name in ("miou_7", "miou_8", "pixel_accuracy")},
-        "miou_7_ci": miou_ci,
-        "mean_f1": _rounded(_mean_over_categories(rates["f1"])),
-        "mean_boundary_f1": _rounded(_mean_over_categories(border)),
+        **{name: _rounded(value) for name, value in result.items() if name != "iou"},
+        f"{headline}_ci": miou_ci,
+        "mean_f1": _rounded(_mean(rates["f1"][scored], -1)),
+        "mean_boundary_f1": _rounded(_mean(border[scored], -1)),
         "ece": _rounded(expected_calibration_error(diagram)),
-        "iou": _by_category(rates["iou"]),
-        "iou_ci": dict(zip(CATEGORY_NAMES, iou_ci, strict=True)),
-        **{name: _by_category(rates[name]) for name in ("precision", "recall", "f1")},
-        "boundary_f1": _by_category(border),
+        "iou": by_category(rates["iou"]),
+        "iou_ci": dict(zip(taxonomy.names, iou_ci, strict=True)),
+        **{name: by_category(rates[name]) for name in ("precision", "recall", "f1")},
+        "boundary_f1": by_category(border),
         "intervals": {"level": LEVEL, "block": block, "resamples": RESAMPLES},
         "confusion": confusion.tolist(),
         "reliability": {
@@ -78,27 +85,28 @@ def summarise(observations: Observations, block: int) -> dict:
     }
 
 
-def border_f1(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def border_f1(truth: np.ndarray, prediction: np.ndarray, taxonomy: Taxonomy = EIGHT) -> np.ndarray:
     """Boundary F1 of one image: how well the borders of each category agree.
 
     Csurka, Larlus, Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC 2013: precision is
     the share of the prediction's border pixels that lie within a tolerance of the truth's border, recall the share of
     the truth's within it of the prediction's; of both the harmonic mean. A border pixel of a category touches, by a
-    side, a pixel of another one. Pixels without label and those whose truth is void are left out of both masks and
-    make no border, nor does the edge of the image.
+    side, a pixel of another one. Pixels without label and those whose truth is void of the eight are left out of both
+    masks and make no border, nor does the edge of the image.
 
     Args:
         truth: uint8 [H, W], 255 where there is no label.
         prediction: uint8 [H, W].
+        taxonomy: categories, C of them.
 
     Returns:
-        float [8], percent; NaN for void, and for a category that has a border in neither mask.
+        float [C], percent; NaN for void of the eight, and for a category that has a border in neither mask.
     """
     tolerance = BORDER_TOLERANCE * np.hypot(*truth.shape)
-    left_out = (truth == NO_LABEL) | (truth == Category.VOID)
+    left_out = (truth == NO_LABEL) | (truth == taxonomy.left_out)
     truth, prediction = (np.where(left_out, NO_LABEL, mask) for mask in (truth, prediction))
-    result = np.full(len(Category), np.nan)
-    for category in SCORED_CATEGORIES:
+    result = np.full(len(taxonomy), np.nan)
+    for category in taxonomy.scored:
         there, found = _border(truth, category), _border(prediction, category)
         if there.any() and found.any():
             precision, recall = _share_near(found, there, tolerance), _share_near(there, found, tolerance)
@@ -108,18 +116,21 @@ def border_f1(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return result
 
 
-def confidence_counts(truth: np.ndarray, prediction: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+def confidence_counts(
+    truth: np.ndarray, prediction: np.ndarray, confidence: np.ndarray, left_out: int = EIGHT.left_out
+) -> np.ndarray:
     """Count pixels by confidence and by whether they are right, over the pixels of ``pixel_accuracy``.
 
     Args:
         truth: uint8 [H, W], 255 where there is no label.
         prediction: uint8 [H, W].
         confidence: uint8 [H, W], the greatest softmax in 0..255.
+        left_out: see ``Taxonomy.left_out``.
 
     Returns:
         int64 [256, 2]: wrong and right pixels at each confidence. Counts of several images add up.
     """
-    counted = (truth != NO_LABEL) & (truth != Category.VOID)
+    counted = (truth != NO_LABEL) & (truth != left_out)
     right = (truth == prediction)[counted]
     return np.bincount(confidence[counted].astype(np.int64) * 2 + right, minlength=512).reshape(256, 2)
 
@@ -163,8 +174,10 @@ def expected_calibration_error(diagram: dict[str, np.ndarray]) -> float:
     return float((gap * pixels).sum() / pixels.sum())
 
 
-def intervals(confusion: np.ndarray, block: int) -> tuple[list[float] | None, list[list[float] | None]]:
-    """Bootstrap intervals of ``miou_7`` and of the IoU of each category, over the images.
+def intervals(
+    confusion: np.ndarray, block: int, taxonomy: Taxonomy = EIGHT
+) -> tuple[list[float] | None, list[list[float] | None]]:
+    """Bootstrap intervals of the headline, such as ``miou_7``, and of the IoU of each category, over the images.
 
     Each resample is scored by the sum of its images' confusion matrices, exactly as the set itself is. Neighbouring
     frames of a drive show one scene: drawn one by one they promise more than they know, so the drive is cut into
@@ -173,20 +186,21 @@ def intervals(confusion: np.ndarray, block: int) -> tuple[list[float] | None, li
     of ``expanded_tail``, which corrects for the small number of blocks.
 
     Args:
-        confusion: int64 [N, 8, 8], in the order in which the images were taken.
+        confusion: int64 [N, C, C], in the order in which the images were taken.
         block: images of a block; 1 where the images are independent of each other.
+        taxonomy: the C categories.
 
     Returns:
-        [low, high] in percent of ``miou_7``, and of each category; None where there are fewer than two blocks, or no
+        [low, high] in percent of the headline, and of each category; None where there are fewer than two blocks, or no
         pixel of the category.
     """
     count = round(len(confusion) / block)
     if count < 2:
-        return None, [None] * len(Category)
-    sums = np.zeros((count, len(Category) ** 2), np.int64)
+        return None, [None] * len(taxonomy)
+    sums = np.zeros((count, len(taxonomy) ** 2), np.int64)
     np.add.at(sums, np.arange(len(confusion)) * count // len(confusion), confusion.reshape(len(confusion), -1))
     drawn = draws(count) @ sums
-    iou = category_scores(drawn.reshape(-1, len(Category), len(Category)))["iou"]
+    iou = category_scores(drawn.reshape(-1, len(taxonomy), len(taxonomy)), taxonomy)["iou"]
     tail = expanded_tail(LEVEL, count)
 
     def interval(values: np.ndarray) -> list[float] | None:
@@ -194,7 +208,8 @@ def intervals(confusion: np.ndarray, block: int) -> tuple[list[float] | None, li
             return None
         return [round(float(bound), 2) for bound in np.nanquantile(values, [tail, 1 - tail])]
 
-    return interval(_mean_over_categories(iou)), [interval(iou[:, category]) for category in Category]
+    headline = _mean(iou[:, list(taxonomy.scored)], -1)
+    return interval(headline), [interval(iou[:, category]) for category in range(len(taxonomy))]
 
 
 def draws(count: int) -> np.ndarray:
@@ -202,14 +217,9 @@ def draws(count: int) -> np.ndarray:
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
 
 
-def image_scores(confusion: np.ndarray) -> np.ndarray:
-    """``miou_7`` of each image alone, float [N], percent; NaN where nothing is labelled."""
-    return _mean_over_categories(category_scores(confusion)["iou"])
-
-
-def _mean_over_categories(values: np.ndarray) -> np.ndarray:
-    """Mean of [..., 8] over the categories of ``miou_7`` that have a value."""
-    return _mean(values[..., list(SCORED_CATEGORIES)], -1)
+def image_scores(confusion: np.ndarray, taxonomy: Taxonomy = EIGHT) -> np.ndarray:
+    """Headline of each image alone, such as ``miou_7``, float [N], percent; NaN where nothing is labelled."""
+    return _mean(category_scores(confusion, taxonomy)["iou"][:, list(taxonomy.scored)], -1)
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -236,7 +246,3 @@ def _share_near(border: np.ndarray, other: np.ndarray, tolerance: float) -> floa
 
 def _rounded(value: float) -> float | None:
     return round(float(value), 2) if np.isfinite(value) else None
-
-
-def _by_category(values: np.ndarray) -> dict[str, float | None]:
-    return {name: _rounded(value) for name, value in zip(CATEGORY_NAMES, values, strict=True)}

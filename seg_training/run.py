@@ -1,6 +1,5 @@
 """The folder of a training run: what lies in it, what made it, and the network that came of it."""
 
-import dataclasses
 import importlib.metadata
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 
 from seg_node.core.errors import UserError
 from seg_node.core.network import SegmentationNetwork
-from seg_training.config import TrainingConfig, dump_config, load_config
+from seg_training.config import TrainingConfig, dump_config, load_config, values_of
 from seg_training.datasets.folder import label_file
 from seg_training.encoder_weights import normalisation
 from seg_training.provenance import hardware, training_setting
@@ -35,7 +34,7 @@ def prepare_folder(config: TrainingConfig, data: list[str]) -> Path:
     folder = run_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "config.yaml"
-    if written.exists() and (other := _differences(yaml.safe_load(written.read_text()), dataclasses.asdict(config))):
+    if written.exists() and (other := _differences(yaml.safe_load(written.read_text()), values_of(config))):
         raise UserError(
             f"{folder} holds a run with another configuration: {'; '.join(other)}. Give this one another name=, or"
             " remove that folder"
@@ -84,4 +83,6 @@ def averaged_weights(run: Path) -> dict[str, torch.Tensor]:
 
 def network_of(config: TrainingConfig) -> SegmentationNetwork:
     """The network that a configuration describes, for weights that are loaded into it afterwards."""
-    return SegmentationNetwork(config.encoder, *normalisation(config.encoder), decoder=config.decoder)
+    return SegmentationNetwork(
+        config.encoder, *normalisation(config.encoder), decoder=config.decoder, categories=len(config.categories)
+    )

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
-from seg_training.config import TrainingConfig, load_config
+from seg_node.core.taxonomy import in_short
+from seg_training.config import TrainingConfig, load_config, values_of
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import Sample, evaluate, predictor
 from seg_training.provenance import parse_roots, training_setting, with_roots
@@ -151,6 +152,9 @@ def cells(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[Cell]:
                 config = load_config(base, [*overrides, *texts])
             except ValueError as error:
                 raise UserError(f"variant {variant}: {error}") from error
+            if not config.categories.is_eight:
+                names = in_short(config.categories.names)
+                raise UserError(f"variant {variant}: a study compares miou_7, and the taxonomy has {names}")
             grid.append(Cell(variant, seed, config))
     return grid
 
@@ -174,7 +178,7 @@ def run_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> dict[st
     grid = cells(study, out, overrides)
     finished = [cell for cell in grid if cell.result.exists()]
     for cell in finished:
-        if json.loads(cell.result.read_text())["config"] != dataclasses.asdict(cell.config):
+        if json.loads(cell.result.read_text())["config"] != values_of(cell.config):
             raise UserError(f"{cell.result} is of another configuration; give another --out or remove it")
     if len(finished) < len(grid):
         sets = {name: _samples(spec) for name, spec in study.evaluate.items()}
@@ -223,7 +227,7 @@ def _finish(cell: Cell, sets: Mapping[str, list[Sample]]) -> None:
         "variant": cell.variant,
         "seed": cell.seed,
         "machine": training_setting(),
-        "config": dataclasses.asdict(cell.config),
+        "config": values_of(cell.config),
         "seconds": round(sum(record["seconds"] for record in log), 1),
         "figures": {
             name: scores(confusion) | {"confusion": confusion.tolist()} for name, confusion in confusions.items()

@@ -65,7 +65,7 @@ class Tracker:
             return
         values = {name: value for name, value in record.items() if name not in ("step", "val_few")}
         for number, figures in enumerate(record.get("val_few", [])):
-            values |= {f"val_{number}_{name}": figures[name] for name in ("miou_7", "miou_8", "pixel_accuracy")}
+            values |= {f"val_{number}_{name}": value for name, value in figures.items() if name != "iou"}
         self._mlflow.log_metrics({name: float(value) for name, value in values.items()}, step=record["step"])
 
     def pictures(self, network: SegmentationNetwork, samples: Sequence[Sample], step: int) -> None:
@@ -80,7 +80,8 @@ class Tracker:
             return
         predict = predictor(network, self._config.input_size)
         for number, (image, truth) in enumerate(samples):
-            rgb = [image[..., ::-1], colorize(truth)[..., ::-1], colorize(predict(image))[..., ::-1]]
+            masks = (colorize(mask, self._config.categories) for mask in (truth, predict(image)))
+            rgb = [picture[..., ::-1] for picture in (image, *masks)]
             self._mlflow.log_image(np.hstack(rgb), key=f"mask_{number}", step=step)
 
     def finish(self) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seg_node.core.errors import NoResultError, RunError, UserError
 from seg_node.core.metrics import scores
 from seg_node.core.network import SegmentationNetwork, computes_faster_in_bf16
-from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.core.taxonomy import NO_LABEL
 from seg_training.config import TrainingConfig, load_config
 from seg_training.datasets import open_dataset, report
 from seg_training.encoder_weights import ENCODER_WEIGHTS, load_from_file, load_packaged, normalisation
@@ -97,8 +97,9 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
 
     tracker = Tracker(config, active=main)
     network = start(config)
-    datasets = [open_dataset(spec) for spec in config.train]
-    val_sets = [open_dataset(spec) for spec in config.val]
+    taxonomy = config.categories
+    datasets = [open_dataset(spec, taxonomy=taxonomy) for spec in config.train]
+    val_sets = [open_dataset(spec, taxonomy=taxonomy) for spec in config.val]
     if main and progress is None and (text := report([*datasets, *val_sets])):
         print(text, flush=True)
     shares = category_shares(datasets, config)
@@ -173,7 +174,8 @@ def train(config: TrainingConfig, progress: tqdm | None = None) -> Path:
             record["seconds"] = time.monotonic() - started
             if step % config.evaluate_every == 0 and not done:
                 predict = predictor(ema.module, config.input_size)
-                record["val_few"] = [scores(evaluate(predict, _few(d), progress=False)) for d in val_sets]
+                counts = [evaluate(predict, _few(d), progress=False, count=len(taxonomy)) for d in val_sets]
+                record["val_few"] = [scores(confusion, taxonomy) for confusion in counts]
                 tracker.pictures(ema.module, [_few(d)[0] for d in val_sets], step)
             print(json.dumps(record), file=log, flush=True)
             tracker.log(record)
@@ -210,6 +212,7 @@ def start(config: TrainingConfig) -> SegmentationNetwork:
             encoder_weights="imagenet" if pretrained == "imagenet" else None,
             drop_path_rate=config.drop_path_rate,
             decoder=config.decoder,
+            categories=len(config.categories),
         )
     except OSError as error:
         raise UserError(
@@ -217,12 +220,20 @@ def start(config: TrainingConfig) -> SegmentationNetwork:
             " fetch the encoder's safetensors file elsewhere and give its path"
         ) from error
     if config.start_from:
-        network.load_state_dict(averaged_weights(Path(config.start_from)))
+        _start_from(network, config)
     elif pretrained == "package":
         load_packaged(network.fpn.encoder, config.encoder)
     elif pretrained not in ENCODER_WEIGHTS:
         load_from_file(network.fpn.encoder, config.encoder, pretrained)
     return network
+
+
+def _start_from(network: SegmentationNetwork, config: TrainingConfig) -> None:
+    """Take the weights of another run; of one with other categories all but those of the last layer."""
+    weights, own = averaged_weights(Path(config.start_from)), network.state_dict()
+    if load_config(Path(config.start_from) / "config.yaml").categories.names != config.categories.names:
+        weights |= {name: value for name, value in own.items() if name.startswith("fpn.segmentation_head.")}
+    network.load_state_dict(weights)
 
 
 def parameter_groups(network: SegmentationNetwork, config: TrainingConfig) -> list[dict]:
@@ -281,20 +292,20 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 
 
 def category_shares(datasets: list, config: TrainingConfig, at_most: int = 200) -> np.ndarray:
-    """Share of each category among the labelled pixels of a sample of the training data, float [8].
+    """Share of each category among the labelled pixels of a sample of the training data, float [categories].
 
     Raises:
         NoResultError: no pixel of all that would be trained on has a label.
     """
     chosen = plan([len(d) for d in datasets], config)
     picked = chosen[np.linspace(0, len(chosen) - 1, min(at_most, len(chosen))).astype(int)]
-    counts = np.zeros(len(Category))
+    counts = np.zeros(len(config.categories))
     # Behind the sample comes the rest, for data in which labels are that rare.
     for number, (dataset, index) in enumerate([*picked, *np.unique(chosen, axis=0)]):
         if number >= len(picked) and counts.any():
             break
         mask = datasets[dataset][index][1]
-        counts += np.bincount(mask[mask != NO_LABEL], minlength=len(Category))
+        counts += np.bincount(mask[mask != NO_LABEL], minlength=len(counts))
     if not counts.any():
         names = ", ".join(dataset.description for dataset in datasets)
         raise NoResultError(

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from seg_node.core.bundle.decoder import complete_decoder
 from seg_node.core.machine import has_fast_bf16
-from seg_node.core.taxonomy import Category
+from seg_node.core.taxonomy import EIGHT
 
 STRIDE = 32
 """The encoders halve the resolution five times, so their input sides must be multiples of this."""
@@ -30,7 +30,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SegmentationNetwork(nn.Module):
-    """Logits of the eight categories for a batch of BGR images of any size.
+    """Logits of each category for a batch of BGR images of any size.
 
     Args:
         encoder: name known to segmentation-models-pytorch, e.g. ``resnet50`` or ``tu-convnextv2_tiny``.
@@ -39,6 +39,7 @@ class SegmentationNetwork(nn.Module):
         encoder_weights: ``None`` for random initialisation or ``imagenet`` (needs a network).
         drop_path_rate: stochastic depth; only timm encoders (``tu-``) that have it accept it.
         decoder: what differs from ``DECODER``.
+        categories: number of them.
 
     Raises:
         ValueError: the decoder has an unknown option or value; the message names it.
@@ -52,6 +53,7 @@ class SegmentationNetwork(nn.Module):
         encoder_weights: str | None = None,
         drop_path_rate: float = 0.0,
         decoder: Mapping[str, int | str] = MappingProxyType({}),
+        categories: int = len(EIGHT),
     ):
         super().__init__()
         options = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
@@ -62,7 +64,7 @@ class SegmentationNetwork(nn.Module):
             decoder_pyramid_channels=width["pyramid"],
             decoder_segmentation_channels=width["segmentation"],
             decoder_merge_policy=width["merge"],
-            classes=len(Category),
+            classes=categories,
             **options,
         )
         _fix_same_padding(self.fpn.encoder)
@@ -77,7 +79,7 @@ class SegmentationNetwork(nn.Module):
             bgr: float32 [N, 3, H, W], 0..255, channels in OpenCV's order.
 
         Returns:
-            float [N, 8, H, W].
+            float [N, categories, H, W].
         """
         height, width = bgr.shape[-2:]
         rgb = (bgr.flip(1) - self.mean) / self.std

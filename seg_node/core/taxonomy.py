@@ -98,6 +98,11 @@ class Taxonomy:
         return SCORED_CATEGORIES if self.is_eight else tuple(range(len(self)))
 
     @property
+    def left_out(self) -> int:
+        """Id of a truth that counts nowhere but in ``miou_8``: void of the eight; ``NO_LABEL`` where there is none."""
+        return Category.VOID if self.is_eight else NO_LABEL
+
+    @property
     def scored_names(self) -> tuple[str, ...]:
         """Names of ``scored``."""
         return tuple(self.names[category] for category in self.scored)
@@ -123,6 +128,10 @@ class Taxonomy:
     def labels(self) -> list[dict[str, Any]]:
         """``name`` and ``rgb`` of each category, for JSON."""
         return [{"name": name, "rgb": list(rgb)} for name, rgb in zip(self.names, self.palette, strict=True)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """``name`` and ``colour`` of each category, as ``label_table.make_taxonomy`` reads them."""
+        return [{"name": name, "colour": list(rgb)} for name, rgb in zip(self.names, self.palette, strict=True)]
 
     def same_categories(self, other: "Taxonomy") -> bool:
         """Whether masks of both can be compared: the names and their order agree, whatever the colours."""

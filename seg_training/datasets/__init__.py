@@ -1,12 +1,14 @@
-"""Datasets: each yields BGR images with masks of the eight categories."""
+"""Datasets: each yields BGR images with masks of the eight categories, or, from a label table, of others."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from seg_node.core.errors import UserError
+from seg_node.core.taxonomy import EIGHT, Taxonomy, in_short
 from seg_training.datasets.camvid import CamVid
 from seg_training.datasets.cityscapes import Cityscapes
 from seg_training.datasets.folder import LabelledFolder
@@ -69,7 +71,7 @@ def _maker(kind: object) -> Callable[..., Dataset]:
 _CHECKS = ("full", "quick", "none")
 
 
-def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
+def open_dataset(spec: Mapping[str, Any], progress: bool = True, taxonomy: Taxonomy = EIGHT) -> Dataset:
     """Open what one entry of ``train`` or ``val`` of a configuration names, and check its files.
 
     Args:
@@ -77,6 +79,7 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
             every image and mask on disk is decoded and label values are looked up; with ``check: quick`` names and
             sizes only, and with ``check: none`` names only.
         progress: show a progress bar.
+        taxonomy: categories of the masks; only a folder with a label table has others than the eight.
 
     Raises:
         ValueError: the kind, an argument or a file's content is wrong; the message names it.
@@ -87,7 +90,14 @@ def open_dataset(spec: Mapping[str, Any], progress: bool = True) -> Dataset:
     make = _maker(kind)
     if check not in _CHECKS:
         raise ValueError(f"dataset {kind}: check is {check!r}; expected {', '.join(_CHECKS)}")
-    keys = inspect.signature(make).parameters
+    keys = dict(inspect.signature(make).parameters)
+    if keys.pop("taxonomy", None):
+        make = partial(make, taxonomy=taxonomy)
+    elif not taxonomy.is_eight:
+        raise ValueError(
+            f"dataset {kind}: its masks have the eight categories, not {in_short(taxonomy.names)}; use dataset folder,"
+            " with a label table of these"
+        )
     if unknown := [key for key in options if key not in keys]:
         raise ValueError(f"dataset {kind}: unknown key {', '.join(unknown)}; there are {', '.join(keys)}, check")
     missing = [name for name, key in keys.items() if key.default is key.empty and name not in options]

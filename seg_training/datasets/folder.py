@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seg_node.core.label_table import load_label_table, make_label_table
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_training.datasets.files import MASK_ENDINGS, MASK_NAME, list_files, list_images, pair
 from seg_training.datasets.pairs import ImagePairs
 
@@ -23,6 +24,7 @@ class LabelledFolder(ImagePairs):
         split: folder in ``root`` that holds both; empty for none.
         mask_name: name of an image's mask, in which ``{name}`` stands for the image's own without its ending, as in
             ``{name}_L.png``.
+        taxonomy: categories to which the table leads.
 
     Raises:
         OSError: a folder, the table, or the mask of an image is missing.
@@ -37,15 +39,16 @@ class LabelledFolder(ImagePairs):
         masks: str = "masks",
         split: str = "",
         mask_name: str = MASK_NAME,
+        taxonomy: Taxonomy = EIGHT,
     ):
         if "{name}" not in str(mask_name) or Path(str(mask_name)).suffix.lower() not in MASK_ENDINGS:
             raise ValueError(
                 f"mask_name is {mask_name!r}; expected {{name}} and a lossless format's ending, as in {{name}}_L.png"
             )
         if isinstance(labels, Mapping):
-            table = make_label_table("its label table", labels)
+            table = make_label_table("its label table", labels, taxonomy)
         else:
-            table = load_label_table(label_file(root, labels))
+            table = load_label_table(label_file(root, labels), taxonomy)
         folder = Path(root) / split
         found, there = list_images(folder / images), list_files(folder / masks)
         names = [found.name(file) for file in found.files]

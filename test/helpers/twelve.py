@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
+import yaml
 
 from seg_node.core.bundle import Bundle
+from seg_node.core.engines import create_engine
 from seg_node.core.foreign.classes import Classes
 from seg_node.core.foreign.importer import Settings, import_network
 from seg_node.core.taxonomy import Taxonomy
@@ -39,3 +42,46 @@ def twelve_scene(seed: int) -> np.ndarray:
     """An image in whose mask most categories are, uint8 [H, W, 3] BGR, in blocks that JPEG keeps."""
     small = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return np.kron(small, np.ones((8, 8, 1), np.uint8))
+
+
+def labelled_folder(folder: Path, teacher: Bundle, count: int = 12) -> Path:
+    """Images that a bundle has labelled, ``images`` and ``masks`` of grey values 10, 20, ..., with ``twelve.yaml``."""
+    engine = create_engine(teacher, "onnxruntime")
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for seed in range(count):
+        bgr = twelve_scene(100 + seed)
+        cv2.imwrite(str(folder / "images" / f"{seed}.png"), bgr)
+        mask = 10 * (1 + engine.infer(bgr)[0])
+        mask[:8, :8] = 0
+        cv2.imwrite(str(folder / "masks" / f"{seed}.png"), mask)
+    labels = [{"id": 10 * (1 + number), "category": name} for number, name in enumerate(TWELVE.names)]
+    table = {"categories": TWELVE.rows(), "labels": [*labels, {"id": 0, "category": "ignore"}]}
+    (folder / "twelve.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    return folder
+
+
+def twelve_config(folder: Path, **changes) -> Path:
+    """Configuration of a training of seconds on a ``labelled_folder``."""
+    data = {"dataset": "folder", "root": str(folder), "labels": "twelve.yaml"}
+    values = {
+        "name": "twelve",
+        "taxonomy": str(folder / "twelve.yaml"),
+        "encoder": "resnet18",
+        "decoder": {"pyramid": 32, "segmentation": 32},
+        "train": [data],
+        "val": [data],
+        "input_size": list(SIZE),
+        "stages": [{"share": 1, "crop": [64, 96], "scale": [1.0, 1.0]}],
+        "steps": 10,
+        "batch_size": 2,
+        "threads": 1,
+        "learning_rate": 0.01,
+        "warmup": 0.1,
+        "augmentation": {"color": 0.0, "blur": 0.0, "noise": 0.0, "jpeg": 0.0},
+        "evaluate_every": 5,
+        "runs": str(folder / "runs"),
+    } | changes
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file

@@ -1,6 +1,7 @@
 """A model of twelve categories of a user's own: what masks, draws, serves and shows it takes its names and colours."""
 
 import copy
+import importlib.util
 import itertools
 import json
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from helpers.blue_bundle import blue_bundle
 from helpers.peer import Peer
-from helpers.twelve import SIZE, TWELVE, twelve_bundle, twelve_scene
+from helpers.twelve import SIZE, TWELVE, labelled_folder, twelve_bundle, twelve_config, twelve_scene
 
 from seg_node.__main__ import main
 from seg_node.core.bundle import load_bundle
@@ -25,8 +26,31 @@ NODE = "/own/segmentation"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return twelve_bundle(tmp_path_factory.mktemp("twelve"))
+def imported(tmp_path_factory):
+    return twelve_bundle(tmp_path_factory.mktemp("imported"))
+
+
+@pytest.fixture(scope="module")
+def run(imported, tmp_path_factory):
+    """Folder of a training of a few steps on what the imported network has labelled."""
+    pytest.importorskip("torch", reason="torch is missing: install the training extra")
+    from seg_training.__main__ import main as train
+
+    folder = labelled_folder(tmp_path_factory.mktemp("data"), imported)
+    assert train(["train", str(twelve_config(folder))]) == 0
+    return folder / "runs" / "twelve"
+
+
+@pytest.fixture(scope="module")
+def bundle(imported, request, tmp_path_factory):
+    """The trained network, scored on what it was trained on; where torch is missing, the imported one."""
+    if not importlib.util.find_spec("torch"):
+        return imported
+    from seg_training.__main__ import main as train
+
+    out, run = tmp_path_factory.mktemp("bundles") / "twelve", request.getfixturevalue("run")
+    assert train(["export", str(run), str(out), "--precision", "fp32", "--data", str(run.parents[1])]) == 0
+    return load_bundle(out)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +58,78 @@ def engine(bundle):
     return create_engine(bundle, "onnxruntime")
 
 
-def test_masks_have_the_categories_of_the_manifest(bundle, engine):
-    assert load_bundle(bundle.path).manifest.taxonomy == TWELVE
-    mask = engine.infer(twelve_scene(1))[0]
+def test_an_imported_network(imported):
+    assert load_bundle(imported.path).manifest.taxonomy == TWELVE
+    mask = create_engine(imported, "onnxruntime").infer(twelve_scene(1))[0]
     assert mask.max() == 11 and len(np.unique(mask)) >= 10
-    assert (create_engine(bundle, "openvino", precision="fp32").infer(twelve_scene(1))[0] == mask).mean() > 0.999
+    assert (create_engine(imported, "openvino", precision="fp32").infer(twelve_scene(1))[0] == mask).mean() > 0.999
+
+
+def test_a_trained_network(run, bundle, engine, capsys):
+    from seg_training.__main__ import main as train
+
+    manifest = bundle.manifest
+    assert manifest.taxonomy == TWELVE and manifest.decoder == "fpn"
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    few = log[4]["val_few"][0]
+    assert few.keys() == {"miou", "pixel_accuracy", "iou"} and tuple(few["iou"]) == TWELVE.names
+    (figures,) = manifest.metrics.values()
+    assert "miou_7" not in figures and "miou_8" not in figures and 0 < figures["miou"] < 100
+    assert figures["miou"] == pytest.approx(np.mean([v for v in figures["iou"].values() if v is not None]), abs=0.01)
+    assert np.shape(figures["confusion"]) == (12, 12) and np.sum(figures["confusion"]) == 12 * (96 * 128 - 64)
+    recipe = manifest.training["recipes"][0]
+    assert recipe["taxonomy"] == TWELVE.rows(), "a recipe is complete without the file"
+    mask = engine.infer(twelve_scene(1))[0]
+    assert len(np.unique(mask)) >= 4
+    assert (create_engine(bundle, "torch", precision="fp32").infer(twelve_scene(1))[0] == mask).mean() > 0.99
+    assert train(["card", str(bundle.path)]) == 0
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert "road, sidewalk, kerb" in card and f"| {figures['miou']:.1f} |" in card and "miou_7" not in card
+    capsys.readouterr()
+    assert train(["evaluate", str(bundle.path), "--dataset", "camvid", "--data", "nowhere"]) == 2
+    assert "dataset camvid: its masks have the eight categories, not road, sidewalk" in capsys.readouterr().err
+
+
+def test_a_training_that_does_not_fit_its_categories(run, imported, tmp_path, capsys):
+    from seg_training.__main__ import main as train
+
+    folder = run.parents[1]
+    config = folder / "config.yaml"
+
+    def refused(*overrides: str) -> str:
+        capsys.readouterr()
+        assert train(["train", str(config), f"runs={tmp_path}", *overrides]) == 2
+        return capsys.readouterr().err
+
+    assert "not void, flat, construction" in refused("taxonomy=")
+    assert "has categories of its own (road, sidewalk" in refused("taxonomy=[{name: a, colour: [1, 2, 3]}]")
+    assert "taxonomy: category 1 is 'a', and so is" in refused("taxonomy=[" + "{name: a, colour: [1, 2, 3]}," * 2 + "]")
+    assert "expected name and colour" in refused("taxonomy=[{name: a}]")
+    assert "taxonomy: is 0 entries" in refused("taxonomy=[]")
+    assert "no_such.yaml" in refused("taxonomy=no_such.yaml")
+    assert "lists no categories" in refused("taxonomy=config/labels/camvid_ids.yaml")
+    assert "dataset synthetic: its masks have the eight" in refused("train.0={dataset: synthetic, seeds: [0, 2]}")
+    capsys.readouterr()
+    assert train(["train", str(config), "taxonomy.0.name=lane"]) == 2
+    assert capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_one_of_other_categories(run):
+    """All but the last layer are taken over."""
+    import torch
+
+    from seg_training.config import load_config
+    from seg_training.run import averaged_weights
+    from seg_training.train import start
+
+    before = averaged_weights(run)
+    for own, layers in (("", 12), ("taxonomy=", 8)):
+        config = load_config(run / "config.yaml", [f"start_from={run}", *([own] if own else [])])
+        state = start(config).state_dict()
+        head = [name for name in state if name.startswith("fpn.segmentation_head.")]
+        assert head and all(len(state[name]) == layers for name in head)
+        assert all(torch.equal(state[name], before[name]) for name in state if name not in head)
+        assert all(torch.equal(state[name], before[name]) for name in head) == (layers == 12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 12, 16, 17, 254])

@@ -38,7 +38,11 @@ class TorchEngine(Engine):
         manifest = bundle.manifest
         try:
             network = SegmentationNetwork(
-                manifest.backbone, manifest.mean, manifest.std, decoder=manifest.decoder_options
+                manifest.backbone,
+                manifest.mean,
+                manifest.std,
+                decoder=manifest.decoder_options,
+                categories=len(manifest.categories),
             )
             network.fpn.load_state_dict(graph_weights(bundle.graph, network.fpn), strict=True)
         except Exception as error:

@@ -9,6 +9,9 @@ NAME = "seg_node"
 ROS = ("common-interfaces", "rclpy", "rmw-fastrtps-cpp")
 """What the node needs of ROS 2, as PyPI names it without the distribution."""
 
+ON_PYPI = 'python_version < "3.14"'
+"""Pythons for which PyPI has ROS 2."""
+
 # setuptools 80 dropped what colcon's ament_python build calls, pytest 9 what launch_testing's plugin does.
 TEST = [
     "catkin-pkg",
@@ -95,8 +98,8 @@ setup(
     ],
     extras_require={
         # For machines without a ROS 2 installation: one of them, in an environment of its own.
-        "ros": [f"ros-jazzy-{name}" for name in ROS],
-        "kilted": [f"ros-kilted-{name}" for name in ROS],
+        "ros": [f"ros-jazzy-{name}; {ON_PYPI}" for name in ROS],
+        "kilted": [f"ros-kilted-{name}; {ON_PYPI}" for name in ROS],
         # Older torch resolves to builds that torchvision cannot load with.
         "training": [
             "accelerate",

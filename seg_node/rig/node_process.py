@@ -28,7 +28,8 @@ def ros_missing(what: str) -> str:
         return ""
     return (
         f"{what} needs ROS 2: source an installation (. /opt/ros/jazzy/setup.bash), or install it from PyPI"
-        " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces)"
+        " (pip install ros-jazzy-rclpy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-common-interfaces), which has it for"
+        f" Python 3.10 to 3.13 on x86-64; this is Python {sys.version_info.major}.{sys.version_info.minor}"
     )
 
 

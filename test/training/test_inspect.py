@@ -60,16 +60,19 @@ def test_command(overrides, tmp_path, capsys):
     assert all(cv2.imread(line) is not None for line in lines[7:])
 
 
+class Samples:
+    """Five, each of one category; not within the test, for Python 3.14 hands data sets to processes by name."""
+
+    description, names = "five", [str(i) for i in range(5)]
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return np.zeros((2, 2, 3), np.uint8), np.full((2, 2), index, np.uint8)
+
+
 def test_shares_are_counted_on_evenly_spaced_samples():
-    class Samples:
-        description, names = "five", [str(i) for i in range(5)]
-
-        def __len__(self):
-            return 5
-
-        def __getitem__(self, index):
-            return np.zeros((2, 2, 3), np.uint8), np.full((2, 2), index, np.uint8)
-
     assert category_shares(Samples(), 3).tolist() == pytest.approx([1 / 3, 0, 1 / 3, 0, 1 / 3, 0, 0, 0, 0])
     assert category_shares(Samples(), 10).tolist() == pytest.approx([0.2] * 5 + [0] * 4)
 

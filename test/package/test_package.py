@@ -165,7 +165,9 @@ def test_aggregator_groups_the_reports_of_both_nodes():
         "ros__parameters"
     ]
     sources = "".join((ROOT / NAME / "ros" / f"{file}.py").read_text() for file in ("reporter", "overlay_node"))
-    reports = {f"/{kind}: {kind}" for kind in re.findall(r'get_fully_qualified_name\(\)\}: (\w+)"', sources)}
+    reports = {
+        f"/{kind}: {kind}" for kind in re.findall(r'\{(?:self\.get_fully_qualified_name\(\)|name)\}: (\w+)"', sources)
+    }
     assert reports == {"/segmentation: segmentation", "/overlay: overlay"}
     for kind in ("segmentation", "overlay"):
         group = config[kind]

@@ -29,9 +29,8 @@ def all_settings(tuning: Tuning) -> list[Setting]:
     """Everything that could be tried, without a look at how fast it is."""
     return [
         dataclasses.replace(own, input_size=size, threads=threads)
-        for model, bundle in tuning.bundles.items()
-        for own in settings_at_own_size(model, bundle, tuning.engines)
-        for size in input_sizes(bundle)
+        for own in settings_at_own_size(tuning.bundles, tuning.engines)
+        for size in input_sizes(tuning.bundles[own.model])
         for threads in (0, *thread_counts(tuning.cores))
     ]
 

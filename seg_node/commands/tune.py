@@ -24,7 +24,7 @@ from seg_node.commands.options import (
     require_ros,
 )
 from seg_node.core.bundle import Bundle, categories_of, load_bundle, shipped_bundles
-from seg_node.core.engines import ENGINES, present_engines
+from seg_node.core.engines import ENGINES, preferred_engine, present_engines
 from seg_node.core.errors import UserError
 from seg_node.core.machine import busy_cores, machine, setting
 from seg_node.core.profile.file import write_profile
@@ -121,7 +121,7 @@ def prepare(options: argparse.Namespace) -> tuple["Tuning", dict[str, Any]]:
         raise UserError("no bundle is shipped; name some with --models")
     if others := [bundle for bundle in bundles.values() if not bundle.manifest.taxonomy.is_eight]:
         raise UserError(f"a tuning scores the eight categories, but {categories_of(others)}; leave it out of --models")
-    engines = options.engines or present_engines()
+    engines = options.engines or sorted(present_engines(), key=lambda name: name != preferred_engine())
     if missing := [name for name in engines if name not in present_engines()]:
         raise UserError(f"engine {missing[0]} is not installed; installed: {', '.join(present_engines()) or 'none'}")
     against = _default_setting(options.against) if options.against else None

@@ -1,6 +1,6 @@
 """What is tried: bundles, engines, precisions, input sizes, threads, and whether the mask of now is used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +72,26 @@ def thread_counts(cores: int) -> list[int]:
     return sorted({count for count in (cores - 1, cores // 2) if 0 < count < cores}, reverse=True)
 
 
-def settings_at_own_size(model: str, bundle: Bundle, engines: Sequence[str]) -> list[Setting]:
-    """All engines and precisions of a bundle that could be, at its own input size."""
-    own = tuple(bundle.manifest.input_size)
-    found = []
-    for engine in engines:
-        for precision in PRECISIONS:
-            possible = {"bf16": engine != "onnxruntime", "int8": engine != "torch" and bool(bundle.ranges)}
-            if possible.get(precision, True):
-                found.append(Setting(model, engine, precision, own))
-    return found
+def settings_at_own_size(bundles: Mapping[str, Bundle], engines: Sequence[str]) -> list[Setting]:
+    """All engines and precisions of bundles that could be, each at its bundle's own input size.
+
+    Args:
+        bundles: by the name or path that the node takes.
+        engines: to try.
+
+    Returns:
+        Settings by engine, then by precision, then by bundle.
+    """
+    return [
+        Setting(model, engine, precision, tuple(bundle.manifest.input_size))
+        for engine in engines
+        for precision in PRECISIONS
+        for model, bundle in bundles.items()
+        if _is_possible(bundle, engine, precision)
+    ]
+
+
+def _is_possible(bundle: Bundle, engine: str, precision: str) -> bool:
+    if engine == "torch" and (precision == "int8" or bundle.manifest.decoder == "imported"):
+        return False
+    return (precision != "bf16" or engine != "onnxruntime") and (precision != "int8" or bool(bundle.ranges))

@@ -10,7 +10,7 @@ MOST_REPETITIONS = 8
 VARIED = 2
 """Settings of the last round whose numbers of threads are varied."""
 
-_FINALS, _ROUNDS, _SCREEN = 0.45, 0.35, 0.15
+_FINALS, _ROUNDS, _SCREEN = 0.42, 0.33, 0.2
 """Shares of the time; the rest is for the start and the report."""
 _PIECE_S, _GROWTH = 4.0, 1.5
 """Length of a piece of the first round, and by how much each round's is longer."""

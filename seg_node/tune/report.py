@@ -90,8 +90,10 @@ def to_html(result: Result) -> str:
     """The page; it needs nothing but a browser."""
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
     points = _points(result)
+    verdict, _, rest = result["why"].partition("; ")
     body = [
-        f"<h1>What this machine can do</h1><p class=verdict>{html.escape(result['why'])}</p>",
+        f"<h1>What this machine can do</h1><p class=verdict>{html.escape(verdict)}</p>",
+        f"<p>{html.escape(rest[:1].upper() + rest[1:])}.</p>" if rest else "",
         f"<p>{html.escape(drive(result))}; {html.escape(origin(result['machine']))}.</p>",
         f"<div class=figures>{html_figure(pareto(result))}</div>" if points else "",
     ]

@@ -50,18 +50,17 @@ def why(finals: list[Mapping[str, Any]], asked: Asked, truth: str) -> str:
     if not finals:
         return "no winner: the finals were not reached"
     first = finals[0]
-    figures = (
-        f"a streaming miou_7 of {first['score']:.1f}{_interval(first)} against {truth}, on inferred masks of which 95 %"
-        f" arrive within {number(first['age_ms'], 0)} ms"
-    )
+    score = f"a streaming miou_7 of {first['score']:.1f}{_interval(first)}"
+    figures = f"{score} on inferred masks of which 95 % arrive within {number(first['age_ms'], 0)} ms"
+    against = f"scores are against {truth}"
     if asked.shortfall(first):
-        return f"nothing that was tried gives {asked.text()}; {first['candidate']} comes nearest: {figures}"
+        return f"nothing that was tried gives {asked.text()}; {first['candidate']} comes nearest: {figures}; {against}"
     others = [row for row in finals[1:] if row["behind"]]
-    text = f"{first['candidate']} has {figures}; asked was {asked.text()}"
+    text = f"{first['candidate']}: {figures}; asked was {asked.text()}, and {against}"
     if not others:
         return text
     gap = others[0]["behind"]
-    decided = "" if gap["low"] > 0 else ", which chance may have decided"
+    decided = ", which chance may have decided" if gap["low"] <= 0 <= gap["points"] else ""
     within = f"{LEVEL:.0%} interval {signed(gap['low'])} to {signed(gap['high'])}"
     return f"{text}; {signed(gap['points'])} points to {others[0]['candidate']} ({within}){decided}"
 

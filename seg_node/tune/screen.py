@@ -1,5 +1,6 @@
 """The bare time of an inference and the offline accuracy of every setting, in this process and in seconds."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -65,43 +66,65 @@ def screen(
     """Measure every setting that could win, each bundle's own size first.
 
     An engine and precision that is slower than another one of the same bundle whose masks are as exact is not tried at
-    other sizes: the order of two engines on one network does not depend on the number of its pixels.
+    other sizes: the order of two engines on one network does not depend on the number of its pixels. One that took
+    twice as long on another bundle is not tried at all. The bundle with the least work comes first, so that this is
+    found out where it costs least.
 
     Args:
         bundles: by the name or path that the node takes.
-        engines: to try.
+        engines: to try, those first that are likely to be fast.
         sample: see ``measure``.
         remember: gives the row of a key, made by a function where it is not known yet.
-        until: whether the time is up; what is left then is not measured.
+        until: whether the time is up; what is left then is not measured, but one setting of each bundle.
 
     Yields:
         Settings with their rows, see ``measure``.
     """
-    kept: list[Setting] = []
-    for model, bundle in bundles.items():
-        rows: dict[Setting, dict[str, Any]] = {}
-        for setting in settings_at_own_size(model, bundle, engines):
-            if until() and rows:
-                break
-            rows[setting] = _row(bundle, setting, sample, rows, remember)
-            yield setting, rows[setting]
-        kept += [setting for setting in rows if rows[setting]["miou_7"] is not None and not _beaten(setting, rows)]
-    sizes = {model: input_sizes(bundle)[1:] for model, bundle in bundles.items()}
-    for place in range(max(map(len, sizes.values()), default=0)):
-        for own in kept:
-            if place < len(sizes[own.model]) and not until():
-                setting = Setting(own.model, own.engine, own.precision, sizes[own.model][place])
-                yield setting, _row(bundles[own.model], setting, sample, {}, remember)
+    rows: dict[Setting, dict[str, Any]] = {}
+    lightest = sorted(bundles, key=lambda model: bundles[model].manifest.gflops)
+    for setting in settings_at_own_size({model: bundles[model] for model in lightest}, engines):
+        if until() and any(row["miou_7"] is not None for other, row in rows.items() if other.model == setting.model):
+            continue
+        if reason := _is_hopeless(setting, rows):
+            row = {"setting": setting.key, "inference_ms": None, "miou_7": None, "refusal": reason}
+        else:
+            row = _row(bundles[setting.model], setting, sample, _fastest(setting, rows), remember)
+        rows[setting] = row
+        yield setting, row
+    kept = [setting for setting in rows if rows[setting]["miou_7"] is not None and not _beaten(setting, rows)]
+    for own in sorted(kept, key=lambda setting: rows[setting]["inference_ms"]):
+        # All sizes of one, for the graph that is quantised for them is the same.
+        for size in input_sizes(bundles[own.model])[1:]:
+            if not until():
+                setting = dataclasses.replace(own, input_size=size)
+                yield setting, _row(bundles[own.model], setting, sample, None, remember)
 
 
-def _row(bundle, setting, sample, rows, remember) -> dict[str, Any]:
-    return remember(f"bare {setting.key}", lambda: measure(bundle, setting, sample, _fastest(setting, rows)))
+def _row(bundle, setting, sample, beaten, remember) -> dict[str, Any]:
+    return remember(f"bare {setting.key}", lambda: measure(bundle, setting, sample, beaten))
+
+
+def _is_hopeless(setting: Setting, rows: Mapping[Setting, Mapping[str, Any]]) -> str:
+    """On which other bundle an engine and precision took twice as long as another one, that is here too, or empty."""
+    for other, row in rows.items():
+        if (other.engine, other.precision) != (setting.engine, setting.precision) or row["inference_ms"] is None:
+            continue
+        fastest = _fastest(other, rows)
+        here = _fastest(setting, rows)
+        if fastest and here and row["inference_ms"] > _HOPELESS * fastest:
+            factor = row["inference_ms"] / fastest
+            return f"not measured: on {other.model} another one was as exact and {factor:.1f} times as fast"
+    return ""
 
 
 def _fastest(setting: Setting, rows: Mapping[Setting, Mapping[str, Any]]) -> float | None:
-    """Least time of the settings whose masks are at least as exact."""
-    exact = [row for other, row in rows.items() if EXACTNESS[other.precision] >= EXACTNESS[setting.precision]]
-    return min((row["inference_ms"] for row in exact if row["inference_ms"] is not None), default=None)
+    """Least time of the same bundle's settings whose masks are at least as exact."""
+    times = [
+        row["inference_ms"]
+        for other, row in rows.items()
+        if other.model == setting.model and EXACTNESS[other.precision] >= EXACTNESS[setting.precision]
+    ]
+    return min((time for time in times if time is not None), default=None)
 
 
 def _beaten(setting: Setting, rows: Mapping[Setting, Mapping[str, Any]]) -> bool:

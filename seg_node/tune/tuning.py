@@ -25,7 +25,7 @@ from seg_node.tune.screen import screen
 from seg_node.tune.state import State
 from seg_node.tune.trial import run_trial, score
 
-_SAMPLE = 12
+_SAMPLE = 8
 """Frames of the offline score of a setting."""
 _SEED = 20200824
 _LEAST_REPETITIONS = 2

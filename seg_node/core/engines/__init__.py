@@ -29,6 +29,15 @@ def present_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
+def preferred_engine() -> str:
+    """Engine that ``auto`` takes.
+
+    Raises:
+        EngineError: none is installed.
+    """
+    return _choose(present_engines())[0]
+
+
 def create_engine(
     bundle: Bundle,
     name: str = "auto",

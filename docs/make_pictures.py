@@ -3,6 +3,7 @@
     python docs/make_pictures.py                       # all of them
     python docs/make_pictures.py view api              # these
     python docs/make_pictures.py drive --video FILE    # two frames of a video beside their masks
+    python docs/make_pictures.py moving --video FILE   # some seconds of it: camera, mask, mask of now
 
 Latencies in the pictures are those of the machine at that moment: take them while nothing else runs. ``comparison``
 shows ``compare_output/comparison.json``, or without it ``docs/results/comparison.json``, which has no worst frames.
@@ -21,6 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -28,13 +31,16 @@ DOCS = REPOSITORY / "docs"
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "test")]
 
 from helpers.browser import Browser  # noqa: E402
+from late_masks import Late, late_masks  # noqa: E402
 
-from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.bags.drive import Drive, open_drive  # noqa: E402
 from seg_node.bags.from_video import from_video  # noqa: E402
 from seg_node.bags.images import decode  # noqa: E402
 from seg_node.compare.report import contact_sheet  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
+from seg_node.core.overlay import paint  # noqa: E402
+from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB  # noqa: E402
 from seg_node.rig.frames import ArrivedMask  # noqa: E402
 
 _MOST_BYTES = 150_000
@@ -43,6 +49,15 @@ _SETTLED_S = 30.0
 """That the live page runs before its picture is taken: its figures are of so many seconds."""
 _TALLEST = 3200
 """Height of a picture in pixels."""
+_MOVING_S = (2.0, 8.0)
+"""Piece of the video that moves, in seconds."""
+_MOVING_WIDTH = 420
+"""Width of each of its three panels, in pixels."""
+_MOVING_BYTES = 3_000_000
+_MASKS_PER_S = 5.0
+"""Inferred masks per second in it: a node on a small computer. What lies between them is skipped."""
+_EVERY = 2
+"""Frames of the camera for one of the moving picture."""
 
 
 @contextlib.contextmanager
@@ -205,6 +220,49 @@ def take_drive(video: Path | None) -> list[Path]:
     return [path]
 
 
+def take_moving(video: Path | None) -> list[Path]:
+    """A piece of a video: camera, newest inferred mask and mask of now, each over the frame at which it is at hand."""
+    if video is None:
+        print("masked_drive.webp is left as it is: give --video")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        from_video(video, Path(folder, "drive"))
+        start, end = _MOVING_S
+        drive = open_drive(Path(folder, "drive"), start=start, duration=end - start)
+    engine = create_engine(load_bundle(DEFAULT_MODEL))
+    periods = max(1, round(drive.rate / _MASKS_PER_S))
+    shown = late_masks(drive.frames, lambda image: engine.infer(image)[0].copy(), periods)
+    pictures = [Image.fromarray(_panels(drive, late)[..., ::-1]) for late in shown if late.frame % _EVERY == 0]
+    path = DOCS / "masked_drive.webp"
+    first, *rest = pictures
+    milliseconds = round(1000 * _EVERY / drive.rate)
+    for quality in (70, 60, 50, 40, 30):
+        first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=quality, method=6)
+        if path.stat().st_size <= _MOVING_BYTES:
+            break
+    return [path]
+
+
+def _panels(drive: Drive, late: Late) -> np.ndarray:
+    """One picture of the moving one, uint8 [H, W, 3] BGR."""
+    age = (drive.frames[late.frame].stamp - drive.frames[late.inferred].stamp) / 1e6
+    texts = ("camera", f"mask: of {age:.0f} ms ago", "mask_now: the same, carried to now")
+    images = (late.image, paint(late.image, late.mask), paint(late.image, late.now))
+    columns = []
+    for text, image in zip(texts, images, strict=True):
+        height = round(image.shape[0] * _MOVING_WIDTH / image.shape[1])
+        title = np.full((26, _MOVING_WIDTH, 3), 255, np.uint8)
+        cv2.putText(title, text, (5, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+        columns.append(np.vstack([title, cv2.resize(image, (_MOVING_WIDTH, height), interpolation=cv2.INTER_AREA)]))
+    row = np.hstack(columns)
+    legend = np.full((26, row.shape[1], 3), 255, np.uint8)
+    for place, (name, colour) in enumerate(zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)):
+        left = 5 + place * row.shape[1] // len(CATEGORY_NAMES)
+        cv2.rectangle(legend, (left, 6), (left + 14, 20), colour[::-1], cv2.FILLED)
+        cv2.putText(legend, name, (left + 19, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([row, legend])
+
+
 def take_projection() -> list[Path]:
     """A frame, its cloud from above, and grids of the ground."""
     # Only here: made-up drives need what training needs.
@@ -224,10 +282,11 @@ def main() -> int:
         "dashboard": take_dashboard,
         "comparison": take_comparison,
         "drive": lambda: take_drive(options.video),
+        "moving": lambda: take_moving(options.video),
         "projection": take_projection,
     }
     parser.add_argument("which", nargs="*", metavar="WHICH", help=f"{', '.join(takers)} (default: all)")
-    parser.add_argument("--video", type=Path, help="for drive: any video that OpenCV reads")
+    parser.add_argument("--video", type=Path, help="for drive and moving: any video that OpenCV reads")
     options = parser.parse_args()
     if unknown := [name for name in options.which if name not in takers]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(takers)}")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 
+from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.taxonomy import CATEGORY_NAMES
 from seg_node.core.timing import Outcome, Stage
 
@@ -271,6 +272,24 @@ def test_the_readme_is_one_that_people_read():
     assert len(README.splitlines()) <= 220
     for table in re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE):
         assert len(table.splitlines()) - 2 <= 12
+
+
+def test_the_picture_of_the_readme_moves_and_says_what_it_is():
+    """Its caption tells the rate and the ages with which `make pictures` worked it out."""
+    import make_pictures
+    from PIL import Image
+
+    [(words, file)] = re.findall(r"!\[([^]]+)\]\((\S+\.webp)\)", README)
+    assert (ROOT / file).stat().st_size < 3_000_000 and len(words) > 60
+    with Image.open(ROOT / file) as picture:
+        assert picture.n_frames > 50 and picture.width == 3 * make_pictures._MOVING_WIDTH
+        picture.load()
+        rate = 1000 * make_pictures._EVERY / picture.info["duration"]
+    caption = README.split(file, 1)[1].split("\n\n", 2)[1]
+    periods = round(rate / make_pictures._MASKS_PER_S)
+    oldest = 2 * periods - 1
+    assert make_pictures._MASKS_PER_S == 5 and "five frames a second" in caption
+    assert f"{1000 * periods / rate:.0f} to {1000 * oldest / rate:.0f} ms late" in caption and DEFAULT_MODEL in caption
 
 
 def test_gpu_figures_are_those_of_the_benchmark():

@@ -19,7 +19,7 @@ from seg_node.bags.reader import (
     video_advice,
 )
 from seg_node.core.images import EncodedPixels, RawPixels
-from seg_node.core.taxonomy import NO_LABEL, Category
+from seg_node.core.taxonomy import EIGHT, NO_LABEL
 from seg_node.core.timing import stamp_ns
 
 
@@ -58,10 +58,19 @@ class CameraInfo:
 
 
 class Masks(Mapping[int, np.ndarray]):
-    """Ground truth by header stamp in nanoseconds: uint8 [H, W], categories and 255 (no label), decoded on access."""
+    """Ground truth by header stamp in nanoseconds: uint8 [H, W], categories and 255 (no label), decoded on access.
 
-    def __init__(self, images: dict[int, RawPixels | EncodedPixels]):
-        self._images = images
+    Args:
+        images: by header stamp.
+        count: number of categories.
+    """
+
+    def __init__(self, images: dict[int, RawPixels | EncodedPixels], count: int = len(EIGHT)):
+        self._images, self._count = images, count
+
+    def of(self, count: int) -> "Masks":
+        """The same as ground truth of so many categories."""
+        return Masks(self._images, count)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -89,9 +98,10 @@ class Masks(Mapping[int, np.ndarray]):
             mask = None
         if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
             raise BagError(f"the mask stamped {stamp} ns is no 8-bit single-channel image; expected PNG or mono8")
-        unknown = mask[(mask > max(Category)) & (mask != NO_LABEL)]
+        unknown = mask[(mask >= self._count) & (mask != NO_LABEL)]
         if unknown.size:
-            raise BagError(f"the mask stamped {stamp} ns holds {unknown[0]}; expected 0..{max(Category)} or {NO_LABEL}")
+            last = self._count - 1
+            raise BagError(f"the mask stamped {stamp} ns holds {unknown[0]}; expected 0..{last} or {NO_LABEL}")
         return mask
 
 

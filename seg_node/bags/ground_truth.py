@@ -11,10 +11,16 @@ from seg_node.core.images import EncodedPixels
 
 
 class TruthByFrame(Mapping[int, np.ndarray]):
-    """Ground truth by index in the drive: uint8 [H, W], categories and 255 (no label), decoded on access."""
+    """Ground truth by index in the drive: uint8 [H, W], categories and 255 (no label), decoded on access.
 
-    def __init__(self, drive: Drive, masks: Mapping[int, np.ndarray]):
-        self._masks = masks
+    Args:
+        drive: whose frames they are of.
+        masks: by header stamp.
+        table: category of each value, uint8 [256]; None where they are the same.
+    """
+
+    def __init__(self, drive: Drive, masks: Mapping[int, np.ndarray], table: np.ndarray | None = None):
+        self._masks, self._table = masks, table
         self._stamps = {i: frame.stamp for i, frame in enumerate(drive.frames) if frame.stamp in masks}
 
     def __len__(self) -> int:
@@ -27,7 +33,8 @@ class TruthByFrame(Mapping[int, np.ndarray]):
         return frame in self._stamps
 
     def __getitem__(self, frame: int) -> np.ndarray:
-        return self._masks[self._stamps[frame]]
+        mask = self._masks[self._stamps[frame]]
+        return mask if self._table is None else self._table[mask]
 
 
 def masks_from_folder(folder: Path, drive: Drive) -> Masks:

@@ -7,11 +7,9 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_lowercase
-
-import numpy as np
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.reader import BagError, bag_hash
@@ -20,14 +18,17 @@ from seg_node.commands.options import (
     SHIPPED_DRIVE,
     add_drive,
     add_engine,
+    add_grouping,
     add_threads,
     check_forecast,
     exit_on_sigterm,
     load_drive,
     make_folder,
+    node_categories,
     node_process,
     require_engine,
     require_ros,
+    with_truth_categories,
 )
 from seg_node.compare.comparison import Backbone, Comparison, ComparisonError, DriveFacts, load_comparison
 from seg_node.compare.now_gain import gains
@@ -36,8 +37,10 @@ from seg_node.compare.plan import QUICK, Plan, turns
 from seg_node.compare.text import to_text
 from seg_node.compare.verdict import RULE, judge, judged, undecided
 from seg_node.core.bundle import DEFAULT_MODEL, Bundle, BundleError, load_bundle, shipped_bundles
+from seg_node.core.grouping import Grouping, Scoring, load_grouping, scoring_of
 from seg_node.core.machine import busy_cores, setting
 from seg_node.core.share import shared_path
+from seg_node.core.taxonomy import EIGHT, Taxonomy, in_short
 
 _SELF_TEST_HZ = (60.0, 200.0)
 _MOST = 16
@@ -89,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="milliseconds ahead of its frame for which ~/mask_now holds (default: one frame of the drive)",
     )
     parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
+    add_grouping(parser)
     parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
     parser.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
     parser.add_argument("--frames", type=_count, help="use only so many frames of the drive")
@@ -138,14 +142,21 @@ def _compare(options: argparse.Namespace) -> Comparison:
     if options.models and len(options.models) < 2:
         raise ComparisonError(f"--models names {options.models[0]} alone; name at least two, one twice to see chance")
     bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped()]
-    drive, masks, truth_source = _load(options)
+    grouping = load_grouping(options.grouping) if options.grouping else None
+    drive, truth_categories, truth_source = _load(options)
     size = frame_size(drive)
-    truth = TruthByFrame(drive, masks)
+    names = [bundle.name for bundle in bundles] or options.attach
+    taxonomies = [bundle.manifest.taxonomy for bundle in bundles] or [node_categories(node) for node in options.attach]
+    scorings = _scorings(names, taxonomies, drive, truth_categories, grouping)
+    truth = TruthByFrame(drive, drive.masks, scorings[0].truth)
     check_sizes(truth, size, truth_source)
     plan = QUICK if options.quick else Plan()
     given = {"repetitions": options.repetitions, "rates": options.rates and tuple(options.rates)}
     plan = dataclasses.replace(plan, **{name: value for name, value in given.items() if value})
-    models = _told_apart([_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach])
+    models = [_backbone(bundle) for bundle in bundles] or [Backbone(name) for name in options.attach]
+    for model, taxonomy in zip(models, taxonomies, strict=True):
+        model.labels = [] if taxonomy == EIGHT else taxonomy.labels()
+    models = _told_apart(models)
     listened = {"first": [0], "all": list(range(len(models))), "none": []}[
         options.now or ("none" if options.attach else "first")
     ]
@@ -162,6 +173,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
         configuration={
             "engine": options.engine,
             "threads": options.threads,
+            "grouping": str(options.grouping) if options.grouping else None,
             "attached": options.attach,
             "quick": options.quick,
             "now": [models[model].name for model in listened],
@@ -197,7 +209,8 @@ def _compare(options: argparse.Namespace) -> Comparison:
                         forecast_ms=forecast,
                     )
                 now = model in listened and repetition < plan.now_repetitions
-                measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar, now)
+                ways = now, scorings[model]
+                measure_process(comparison, plan, drive, truth, model, repetition, target, log, bar, *ways)
 
         with bar.step("self-test of the harness", steps["self-test"]):
             comparison.harness = self_test(size, _SELF_TEST_HZ[: 1 if options.quick else None])
@@ -206,7 +219,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
         if bundles:
             with bar.step("all backbones offline", steps["offline"]):
                 found = segment_offline(bundles, drive, plan.offline_s, options.engine, options.threads)
-                evaluate_offline(comparison, drive, truth, found)
+                evaluate_offline(comparison, drive, truth, found, scorings, taxonomies)
         comparison.verdicts, comparison.decision = judge(comparison)
         while comparison.repetitions < most and undecided(comparison.verdicts):
             for repetition in range(comparison.repetitions, min(comparison.repetitions + _STEP, most)):
@@ -248,17 +261,42 @@ def _told_apart(models: list[Backbone]) -> list[Backbone]:
     ]
 
 
-def _load(options: argparse.Namespace) -> tuple[Drive, Mapping[int, np.ndarray], str]:
-    """The drive in memory, its ground truth by header stamp, and where that came from."""
+def _scorings(
+    names: Sequence[str], taxonomies: Sequence[Taxonomy], drive: Drive, truth: Taxonomy, grouping: Grouping | None
+) -> list[Scoring]:
+    """How the masks of each model are scored and compared.
+
+    Raises:
+        ComparisonError: models, or models and ground truth, have different categories, and no grouping is given.
+        UserError: the grouping lacks a category.
+    """
+    models, first = list(zip(names, taxonomies, strict=True)), taxonomies[0]
+    if grouping is None and not all(taxonomy.same_categories(first) for taxonomy in taxonomies):
+        found = ", ".join(f"{name} has {in_short(taxonomy.names)}" for name, taxonomy in models)
+        raise ComparisonError(f"the models have different categories: {found}; give --grouping YAML")
+    if grouping is None and not drive.masks:
+        return [Scoring(taxonomy) for taxonomy in taxonomies]
+    found = [scoring_of(name, taxonomy, truth, grouping) for name, taxonomy in models]
+    if not first.is_eight and grouping is None:
+        raise ComparisonError(
+            f"a comparison scores in the eight categories, and {names[0]} has {in_short(first.names)}: give"
+            " --grouping YAML, which says which of the eight each belongs to"
+        )
+    return found
+
+
+def _load(options: argparse.Namespace) -> tuple[Drive, Taxonomy, str]:
+    """The drive in memory with its ground truth, the categories of that, and where it came from."""
     from seg_node.bags.ground_truth import masks_from_folder
 
     drive = load_drive(options, options.topic, options.mask_topic, scratch=options.out)
     drive = dataclasses.replace(drive, frames=drive.frames[: options.frames])
     if len({frame.stamp for frame in drive.frames}) < len(drive.frames):
         raise BagError(f"{drive.path}: header stamps of {drive.topic} repeat, so ground truth cannot be told apart")
+    source = drive.mask_topic or ""
     if options.masks:
-        return drive, masks_from_folder(options.masks, drive), str(options.masks)
-    return drive, drive.masks, drive.mask_topic or ""
+        drive, source = dataclasses.replace(drive, masks=masks_from_folder(options.masks, drive)), str(options.masks)
+    return *with_truth_categories(drive, options), source
 
 
 def _facts(

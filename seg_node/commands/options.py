@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from seg_node.bags.drive import Drive
+    from seg_node.core.taxonomy import Taxonomy
     from seg_node.rig.node_process import NodeProcess
     from seg_node.ros.remote import Remote
 
@@ -55,6 +56,48 @@ def add_drive(parser: argparse._ActionsContainer) -> argparse._MutuallyExclusive
     )
     source.add_argument("--video", type=Path, help="any video that OpenCV reads")
     return source
+
+
+def add_grouping(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--truth-categories`` and ``--grouping``."""
+    parser.add_argument(
+        "--truth-categories",
+        type=Path,
+        metavar="YAML",
+        help="file that lists the categories of the ground truth, as config/labels has them (default: the eight)",
+    )
+    parser.add_argument(
+        "--grouping",
+        type=Path,
+        metavar="YAML",
+        help="score in the eight categories, by a table that says to which of them each other one belongs, as in"
+        " config/groupings",
+    )
+
+
+def with_truth_categories(drive: "Drive", options: argparse.Namespace) -> tuple["Drive", "Taxonomy"]:
+    """The drive with its ground truth in the categories of ``--truth-categories``, and these."""
+    from seg_node.core.label_table import load_taxonomy
+    from seg_node.core.taxonomy import EIGHT
+
+    taxonomy = load_taxonomy(options.truth_categories) if options.truth_categories else EIGHT
+    return dataclasses.replace(drive, masks=drive.masks.of(len(taxonomy))), taxonomy
+
+
+def node_categories(name: str) -> "Taxonomy":
+    """Categories of a running node, as its parameters say; the eight where it does not answer or tells none."""
+    from seg_node.core.errors import RunError
+    from seg_node.core.taxonomy import EIGHT, Taxonomy
+    from seg_node.ros.remote import remote
+
+    try:
+        with remote() as graph:
+            values = graph.parameters(name)
+    except RunError:
+        return EIGHT
+    names, parts = (list(values.get(key) or ()) for key in ("category_names", "category_colors"))
+    palette = tuple(tuple(map(int, parts[i : i + 3])) for i in range(0, len(parts), 3))
+    return Taxonomy(tuple(names), palette) if names and palette else EIGHT
 
 
 def load_drive(

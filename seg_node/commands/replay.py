@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
@@ -14,19 +15,25 @@ from seg_node.bags.reader import bag_hash
 from seg_node.commands.options import (
     add_drive,
     add_engine,
+    add_grouping,
     add_model,
     add_threads,
     check_forecast,
     exit_on_sigterm,
     load_drive,
     make_folder,
+    node_categories,
     node_process,
     require_engine,
     require_ros,
+    with_truth_categories,
 )
 from seg_node.core.bundle import load_bundle
 from seg_node.core.errors import UserError
+from seg_node.core.grouping import IN_THE_EIGHT, Grouping, Scoring, load_grouping, scoring_of
 from seg_node.core.machine import setting
+from seg_node.core.taxonomy import EIGHT, Taxonomy
+from seg_node.rig.frames import FrameObservation
 from seg_node.rig.monitor_process import Seen
 from seg_node.rig.schedule import RECORDED, Rate, make_schedule
 
@@ -40,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alongside", nargs="+", default=[], metavar="TOPIC", help="other cameras of the bag, played too, as load"
     )
     drive.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
+    add_grouping(drive)
     drive.add_argument("--start", type=float, default=0.0, metavar="S", help="skip the bag's first S seconds")
     drive.add_argument("--duration", type=float, metavar="S", help="play S seconds of the bag (default: to its end)")
     drive.add_argument("--frames", type=int, metavar="N", help="play only so many frames")
@@ -107,10 +115,13 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     if options.self_test:
         return _self_test()
-    if not options.attach:
-        load_bundle(options.model)
+    own = None if options.attach else load_bundle(options.model).manifest.taxonomy
+    grouping = load_grouping(options.grouping) if options.grouping else None
     make_folder(options.out)
-    drive = _load(options)
+    drive, truth_categories = with_truth_categories(_load(options), options)
+    if own is not None:
+        # Refused before anything is played.
+        _scoring(options, drive, own, truth_categories, grouping)
     try:
         schedule = make_schedule(drive, options.rate, options.loop)
     except ValueError as error:
@@ -167,10 +178,17 @@ def run(options: argparse.Namespace) -> int:
         )
     run.setup["bag_sha256"] = bag_hash(drive.path)
 
-    scored = [frame for frame in run.frames if frame.mask and frame.stamp in drive.masks]
-    result = summarise(run, score_masks((drive.masks[f.stamp], f.mask.decode()) for f in scored))
+    own = own or node_categories(options.attach)
+    scoring, not_scored = _scoring(options, drive, own, truth_categories, grouping)
+
+    def truth_of(frame: FrameObservation) -> np.ndarray | None:
+        return scoring.of_truth(drive.masks.get(frame.stamp)) if scoring else None
+
+    scored = [frame for frame in run.frames if scoring and frame.mask and frame.stamp in drive.masks]
+    pairs = ((truth_of(frame), scoring.of_mask(frame.mask.decode())) for frame in scored)
+    result = summarise(run, score_masks(pairs, scoring.taxonomy if scoring else EIGHT))
     result.machine = setting()
-    result.streaming = score_streaming(run, lambda frame: drive.masks.get(frame.stamp))
+    result.streaming = score_streaming(run, truth_of, scoring or IN_THE_EIGHT)
     if now := summarise_now(run):
         result.now = dataclasses.asdict(now)
         result.faults += now.faults
@@ -184,15 +202,33 @@ def run(options: argparse.Namespace) -> int:
         {stamp: frame.sent for stamp, frame in first.items()},
         {stamp: frame.mask for stamp, frame in first.items() if frame.mask},
         video=not options.no_video,
+        categories=own,
+        truth_categories=truth_categories,
     )
     if options.write_bag:
-        write_annotated_bag(options.write_bag, drive, run)
+        write_annotated_bag(options.write_bag, drive, run, own)
         files.append(options.write_bag)
     logs = [options.out / name for name in ("node.log", "monitor.log") if (options.out / name).is_file()]
-    print(f"\n{to_text(result)}\n\nwritten:")
+    print(f"\n{to_text(result)}\n")
+    if not_scored:
+        print(f"not scored: {not_scored}\n")
+    print("written:")
     for file in [*files, *logs]:
         print(f"  {file}")
     return 1 if result.faults else 0
+
+
+def _scoring(
+    options: argparse.Namespace, drive: Drive, own: Taxonomy, truth: Taxonomy, grouping: Grouping | None
+) -> tuple[Scoring | None, str]:
+    """How masks are scored; or None, and why they are not."""
+    try:
+        return scoring_of(options.attach or options.model, own, truth, grouping), ""
+    except UserError as error:
+        if grouping is not None:
+            raise
+        # The masks can be looked at all the same.
+        return None, str(error) if drive.masks else ""
 
 
 def _self_test() -> int:

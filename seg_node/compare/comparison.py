@@ -66,6 +66,8 @@ class Backbone:
     device: str = ""
     training: str = ""
     """Data of the training, from the manifest."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """``name`` and ``rgb`` of each category, in the order of the ids; empty for the eight."""
 
 
 @dataclass

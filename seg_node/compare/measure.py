@@ -12,6 +12,7 @@ from seg_node.compare.comparison import Backbone, Comparison, FrameColumns, Meas
 from seg_node.compare.now_results import AgeScored, NowMeasured
 from seg_node.compare.plan import Plan
 from seg_node.compare.statistics import hits_and_unions
+from seg_node.core.grouping import IN_THE_EIGHT, Scoring
 from seg_node.rig.bench import AttachedNode, Bench
 from seg_node.rig.frames import FrameObservation, Run, UsageSample
 from seg_node.rig.node_process import NodeProcess
@@ -37,6 +38,7 @@ def measure_process(
     folder: Path,
     bar: PlanBar,
     now: bool = False,
+    scoring: Scoring = IN_THE_EIGHT,
 ) -> None:
     """Measure one node process at the recorded rate and saturated; the first of a backbone at all other rates, too.
 
@@ -51,6 +53,7 @@ def measure_process(
         folder: for logs.
         bar: shows the progress.
         now: play the recorded rate once more, with somebody who listens to the mask of now.
+        scoring: of the backbone's masks; the truth is in these categories already.
 
     Raises:
         NodeError, MonitorError: see ``Bench``.
@@ -83,7 +86,7 @@ def measure_process(
 
         with bar.step(f"{title}: recorded rate", expected["recorded"]):
             run = play("recorded", "recorded", make_schedule(drive, RECORDED, loops=plan.loops(drive)))
-        if scored := _streaming(run, truth, model, repetition):
+        if scored := _streaming(run, truth, model, repetition, scoring):
             comparison.streaming.append(scored)
         possible = service_rate(run)
         if now:
@@ -91,7 +94,7 @@ def measure_process(
                 connected.close()
                 bench = connected.enter_context(Bench(drive, target, folder, name="compare", now=True))
                 listened = play("listened", "with ~/mask_now", make_schedule(drive, RECORDED, loops=plan.loops(drive)))
-                _keep_now(comparison, listened, truth, model, repetition)
+                _keep_now(comparison, listened, truth, model, repetition, scoring)
                 connected.close()
                 bench = connected.enter_context(Bench(drive, target, folder, name="compare"))
         with bar.step(f"{title}: saturated", expected["saturation"]):
@@ -156,13 +159,18 @@ def _measured(run: Run, model: int, repetition: int, purpose: str, name: str, hz
     )
 
 
-def _keep_now(comparison: Comparison, run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int) -> None:
+def _keep_now(
+    comparison: Comparison, run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int, scoring: Scoring
+) -> None:
     """Keep what a run with a listener says of the mask of now, and of the other one beside it."""
 
     def truth_of(frame: FrameObservation) -> np.ndarray | None:
         return truth.get(frame.frame)
 
-    of_topic = {"mask": list(streaming_confusions(run, truth_of)), "mask_now": list(now_confusions(run, truth_of))}
+    of_topic = {
+        "mask": list(streaming_confusions(run, truth_of, scoring)),
+        "mask_now": list(now_confusions(run, truth_of, scoring)),
+    }
     result = summarise_now(run)
     comparison.runs[-1].faults += result.faults
     comparison.now.append(
@@ -182,7 +190,7 @@ def _keep_now(comparison: Comparison, run: Run, truth: Mapping[int, np.ndarray],
             by_age=[row for topic, pairs in of_topic.items() for row in _by_age(topic, pairs)],
         )
     )
-    if own := _streaming(run, truth, model, repetition):
+    if own := _streaming(run, truth, model, repetition, scoring):
         comparison.streaming_listened.append(own)
         frames = [instant.now.frame for instant, _ in of_topic["mask_now"]]
         unanswered = sum(instant.newest is None for instant, _ in of_topic["mask_now"])
@@ -202,9 +210,11 @@ def _by_age(topic: str, pairs: list[tuple[Instant | NowInstant, np.ndarray]]) ->
     return rows
 
 
-def _streaming(run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int) -> Scored | None:
+def _streaming(
+    run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int, scoring: Scoring
+) -> Scored | None:
     frames, confusions, unanswered = [], [], 0
-    for instant, confusion in streaming_confusions(run, lambda frame: truth.get(frame.frame)):
+    for instant, confusion in streaming_confusions(run, lambda frame: truth.get(frame.frame), scoring):
         frames.append(instant.now.frame)
         confusions.append(confusion)
         unanswered += instant.newest is None

@@ -3,7 +3,7 @@
 import base64
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,8 +15,10 @@ from seg_node.compare.comparison import Comparison, Disagreement, FlickerColumns
 from seg_node.compare.consistency import disagreement, flicker
 from seg_node.core.bundle import Bundle
 from seg_node.core.engines import create_engine
-from seg_node.core.metrics import confusion_matrix
+from seg_node.core.grouping import IN_THE_EIGHT, Scoring
+from seg_node.core.metrics import confusion_with_misses
 from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 
 _PICTURE_WIDTH = 480
 _PICTURES = 4
@@ -91,7 +93,12 @@ def segment_offline(
 
 
 def evaluate_offline(
-    comparison: Comparison, drive: Drive, truth: Mapping[int, np.ndarray], masks: OfflineMasks
+    comparison: Comparison,
+    drive: Drive,
+    truth: Mapping[int, np.ndarray],
+    masks: OfflineMasks,
+    scorings: Sequence[Scoring] = (),
+    taxonomies: Sequence[Taxonomy] = (),
 ) -> None:
     """Add accuracy, flicker, disagreement and pictures of the worst frames to a comparison.
 
@@ -100,29 +107,42 @@ def evaluate_offline(
         drive: whose images.
         truth: ground truth, uint8 [H, W], by index in the drive.
         masks: of ``segment_offline``.
+        scorings: of the backbones, all in the same categories, which the truth has already; none for the eight.
+        taxonomies: of the backbones, for the pictures; none for the eight.
     """
     scored = [frame for frame in masks.frames if frame in truth]
     models = range(len(comparison.models))
+    scorings = scorings or [IN_THE_EIGHT] * len(models)
+
+    def common(model: int, frame: int) -> np.ndarray:
+        return scorings[model].of_mask(masks.get(model, frame))
+
     for model in models:
         if scored:
-            confusions = [confusion_matrix(truth[frame], masks.get(model, frame)) for frame in scored]
+            count = len(scorings[model].taxonomy)
+            confusions = [confusion_with_misses(truth[frame], common(model, frame), count) for frame in scored]
             comparison.offline.append(Scored.of(model, 0, scored, confusions))
-        comparison.flicker.append(_flicker(model, drive, masks))
-    shares = [disagreement([masks.get(model, frame) for model in models]) for frame in masks.frames]
+        comparison.flicker.append(_flicker(model, drive, masks.frames, common))
+    shares = [disagreement([common(model, frame) for model in models]) for frame in masks.frames]
     comparison.disagreement = Disagreement(masks.frames, [round(share, 3) for share in shares])
     names = [model.name for model in comparison.models]
     for frame, why in worst_frames(comparison):
-        panels = _panels(drive, frame, truth.get(frame), [masks.get(model, frame) for model in models], names)
+        panels = _panels(
+            drive, frame, truth.get(frame), [masks.get(model, frame) for model in models], names, taxonomies
+        )
+        panels |= _disagreement_panel(drive, frame, [common(model, frame) for model in models])
         comparison.pictures.append(Picture(frame, comparison.drive.times_s[frame], why, panels))
 
 
-def _flicker(model: int, drive: Drive, masks: OfflineMasks) -> FlickerColumns:
+def _flicker(
+    model: int, drive: Drive, frames: Sequence[int], mask_of: Callable[[int, int], np.ndarray]
+) -> FlickerColumns:
     columns = FlickerColumns(model, [], [], [], [])
-    for before, now in zip(masks.frames, masks.frames[1:], strict=False):
+    for before, now in zip(frames, frames[1:], strict=False):
         if now != before + 1:
             continue
         pictures = decode(drive.frames[before]), decode(drive.frames[now])
-        found = flicker(*pictures, masks.get(model, before), masks.get(model, now))
+        found = flicker(*pictures, mask_of(model, before), mask_of(model, now))
         columns.frame.append(now)
         columns.changed.append(found.changed)
         columns.unexplained.append(found.unexplained)
@@ -169,19 +189,29 @@ def worst_frames(comparison: Comparison) -> list[tuple[int, str]]:
 
 
 def _panels(
-    drive: Drive, frame: int, truth: np.ndarray | None, masks: list[np.ndarray], names: list[str]
+    drive: Drive,
+    frame: int,
+    truth: np.ndarray | None,
+    masks: list[np.ndarray],
+    names: list[str],
+    taxonomies: Sequence[Taxonomy],
 ) -> dict[str, str]:
     bgr = decode(drive.frames[frame])
     panels = {"camera": bgr}
     if truth is not None:
         panels["ground truth"] = paint(bgr, truth, _ALPHA)
-    for name, mask in zip(names, masks, strict=True):
-        panels[name] = paint(bgr, mask, _ALPHA)
+    for name, mask, taxonomy in zip(names, masks, taxonomies or [EIGHT] * len(masks), strict=True):
+        panels[name] = paint(bgr, mask, _ALPHA, taxonomy)
+    return {title: _jpeg(picture) for title, picture in panels.items()}
+
+
+def _disagreement_panel(drive: Drive, frame: int, masks: list[np.ndarray]) -> dict[str, str]:
+    """Where masks of one list of categories differ."""
+    bgr = decode(drive.frames[frame])
     grey = cv2.cvtColor(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     differs = np.any([mask != masks[0] for mask in masks[1:]], axis=0)
     grey[differs] = (0.25 * grey[differs] + 0.75 * np.array(_DIFFERENT_BGR)).astype(np.uint8)
-    panels["where they disagree"] = grey
-    return {title: _jpeg(picture) for title, picture in panels.items()}
+    return {"where they disagree": _jpeg(grey)}
 
 
 def _jpeg(bgr: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from seg_node.compare import tables, text
 from seg_node.compare.comparison import Comparison, Picture
 from seg_node.core.report.tables import Table
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 
 if TYPE_CHECKING:
     from seg_node.core.report.charts import Figure
@@ -55,7 +55,7 @@ def to_html(comparison: Comparison) -> str:
             f"<p>{html.escape(text.now_method(comparison))}</p>" if shown else "",
         ]
     if comparison.pictures:
-        body += ["<h2>Worst frames</h2>", legend(), *map(_picture, comparison.pictures)]
+        body += ["<h2>Worst frames</h2>", *_legends(comparison), *map(_picture, comparison.pictures)]
     body += [
         "<h2>Each rate</h2>",
         html_table(tables.rates(comparison)),
@@ -94,11 +94,21 @@ def _picture(picture: Picture) -> str:
     )
 
 
-def legend() -> str:
+def _legends(comparison: Comparison) -> Iterable[str]:
+    """The eight, where ground truth or a model has them, and the categories of the other models."""
+    others = {model.name: model.labels for model in comparison.models if model.labels}
+    if comparison.drive.truth or len(others) < len(comparison.models):
+        yield legend()
+    for name, labels in others.items():
+        own = Taxonomy(tuple(label["name"] for label in labels), tuple(tuple(label["rgb"]) for label in labels))
+        yield f"<p>{html.escape(name)}:</p>{legend(own)}"
+
+
+def legend(taxonomy: Taxonomy = EIGHT) -> str:
     """Colour and name of each category."""
     entries = "".join(
-        f'<span class=key><i style="background:rgb({r},{g},{b})"></i>{name}</span>'
-        for name, (r, g, b) in zip(CATEGORY_NAMES, PALETTE_RGB.tolist(), strict=True)
+        f'<span class=key><i style="background:rgb({r},{g},{b})"></i>{html.escape(name)}</span>'
+        for name, (r, g, b) in zip(taxonomy.names, taxonomy.palette, strict=True)
     )
     return f"<p>{entries}</p>"
 

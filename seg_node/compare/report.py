@@ -16,7 +16,7 @@ from seg_node.bags.images import decode
 from seg_node.compare.page import filled, html_table, legend
 from seg_node.core.overlay import paint
 from seg_node.core.report.tables import Table, aligned, number, origin
-from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_node.rig.frames import ArrivedMask
 from seg_node.rig.scoring import Result
 
@@ -79,11 +79,11 @@ def sections(result: Result) -> list[Section]:
         ),
     ]
     if result.accuracy:
-        scores = {name: result.accuracy[name] for name in ("miou_7", "miou_8")} | result.accuracy["iou"]
+        scores = _means(result.accuracy) | result.accuracy["iou"]
         row = [f"IoU, {result.accuracy['frames']} frames", *map(number, scores.values())]
-        note = (
-            "Of the frames that were masked, against the ground truth. miou_7 is the mean without void, miou_8 with it."
-        )
+        note = "Of the frames that were masked, against the ground truth."
+        if "miou_7" in scores:
+            note += " miou_7 is the mean without void, miou_8 with it."
         found.append(Section("Accuracy, percent", (["percent", *scores], [row]), note))
     if result.streaming:
         found.append(_streaming_section(result.streaming))
@@ -122,14 +122,19 @@ def reading(result: Result) -> list[str]:
     return said
 
 
+def _means(scored: Mapping[str, Any]) -> dict[str, float]:
+    """Mean IoUs of ``core.metrics.scores``: ``miou_7`` and ``miou_8``, or ``miou`` of other categories."""
+    return {name: scored[name] for name in ("miou_7", "miou_8", "miou") if name in scored}
+
+
 def _streaming_section(streaming: Mapping[str, Any]) -> Section:
     """What a decision module had when each frame was published."""
     names = [name for name in ("mask", "mask_now") if name in streaming]
-    columns = ["miou_7", "miou_8", *streaming["mask"]["iou"]]
+    columns = [*_means(streaming["mask"]), *streaming["mask"]["iou"]]
     rows = []
     for name in names:
         scored = streaming[name]
-        values = {"miou_7": scored["miou_7"], "miou_8": scored["miou_8"]} | scored["iou"]
+        values = _means(scored) | scored["iou"]
         rows.append([f"~/{name}, {scored['frames']} instants", *map(number, values.values())])
     return Section(
         "Masks at the moment of use, percent",
@@ -142,13 +147,15 @@ def _age_section(streaming: Mapping[str, Any]) -> Section:
     """What carrying a mask is worth, by how old the inferred mask was."""
     by_age = {name: {row["from_ms"]: row for row in streaming[f"{name}_by_age"]} for name in ("mask", "mask_now")}
     ends = {row["from_ms"]: row["to_ms"] for name in by_age for row in streaming[f"{name}_by_age"]}
-    columns = ["instants", "miou_7", "human", "vehicle"]
+    headline = next(iter(_means(streaming["mask"])))
+    shown = [name for name in ("human", "vehicle") if name in streaming["mask"]["iou"]]
+    columns = ["instants", headline, *shown]
     rows = []
     for begin, end in sorted(ends.items()):
         cells = [f"{begin} to {end} ms"]
         for rows_of in by_age.values():
             row = rows_of.get(begin)
-            values = [None] * 3 if row is None else [row["miou_7"], row["iou"]["human"], row["iou"]["vehicle"]]
+            values = [None] * len(columns[1:]) if row is None else [row[headline], *(row["iou"][n] for n in shown)]
             cells += [str(row["frames"]) if row else "0", *map(number, values)]
         rows.append(cells)
     return Section(
@@ -228,6 +235,8 @@ def write_report(
     published: Mapping[int, int],
     masks: Mapping[int, ArrivedMask],
     video: bool = True,
+    categories: Taxonomy = EIGHT,
+    truth_categories: Taxonomy = EIGHT,
 ) -> list[Path]:
     """Write ``result.json``, ``contact_sheet.png``, ``overlay.mp4`` and ``report.html``.
 
@@ -240,30 +249,40 @@ def write_report(
         published: time of publishing each frame, nanoseconds, by header stamp.
         masks: masks by header stamp.
         video: write the overlay video too.
+        categories: of the masks.
+        truth_categories: of the ground truth.
 
     Returns:
         The files written.
     """
     files = [folder / "result.json"]
     files[0].write_text(result.to_json())
-    sheet = contact_sheet(drive, masks)
+    sheet = contact_sheet(drive, masks, categories=categories, truth_categories=truth_categories)
     if sheet is not None:
         files.append(folder / "contact_sheet.png")
         cv2.imwrite(str(files[-1]), sheet)
-        if video and write_video(folder / "overlay.mp4", drive, published, masks):
+        if video and write_video(folder / "overlay.mp4", drive, published, masks, categories=categories):
             files.append(folder / "overlay.mp4")
     page = folder / "report.html"
-    page.write_text(to_html(result, sheet, files))
+    page.write_text(to_html(result, sheet, files, categories))
     return [*files, page]
 
 
-def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6) -> np.ndarray | None:
+def contact_sheet(
+    drive: Drive,
+    masks: Mapping[int, ArrivedMask],
+    count: int = 6,
+    categories: Taxonomy = EIGHT,
+    truth_categories: Taxonomy = EIGHT,
+) -> np.ndarray | None:
     """Frames spread over the drive: camera, overlay and, where the drive has it, ground truth.
 
     Args:
         drive: what was played.
         masks: masks by header stamp.
         count: most rows; one frame each.
+        categories: of the masks; the legend has these.
+        truth_categories: of the ground truth.
 
     Returns:
         uint8 [H, W, 3] BGR, or None if no frame has a mask.
@@ -273,13 +292,14 @@ def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6
         return None
     picked = [masked[i] for i in sorted(set(np.linspace(0, len(masked) - 1, count).round().astype(int)))]
     columns = ["camera", "camera and mask"] + ["ground truth"] * any(frame.stamp in drive.masks for frame in picked)
-    rows = [_legend(_CELL_WIDTH * len(columns)), _titles(columns)]
+    rows = [_legend(_CELL_WIDTH * len(columns), categories), _titles(columns)]
     for frame in picked:
         bgr = decode(frame)
-        cells = [bgr, paint(bgr, masks[frame.stamp].decode())]
+        cells = [bgr, paint(bgr, masks[frame.stamp].decode(), taxonomy=categories)]
         if len(columns) == 3:
             truth = drive.masks.get(frame.stamp)
-            cells.append(np.full_like(bgr, 255) if truth is None else paint(bgr, truth))
+            missing = np.full_like(bgr, 255)
+            cells.append(missing if truth is None else paint(bgr, truth, taxonomy=truth_categories))
         row = np.hstack([_fit(cell, _CELL_WIDTH) for cell in cells])
         seconds = (frame.log_time - drive.frames[0].log_time) / 1e9
         rows.append(_label(row, f"{seconds:.2f} s"))
@@ -287,7 +307,12 @@ def contact_sheet(drive: Drive, masks: Mapping[int, ArrivedMask], count: int = 6
 
 
 def write_video(
-    file: Path, drive: Drive, published: Mapping[int, int], masks: Mapping[int, ArrivedMask], progress: bool = True
+    file: Path,
+    drive: Drive,
+    published: Mapping[int, int],
+    masks: Mapping[int, ArrivedMask],
+    progress: bool = True,
+    categories: Taxonomy = EIGHT,
 ) -> bool:
     """Write the drive with, on every frame, the newest mask that had arrived when that frame was published.
 
@@ -309,7 +334,7 @@ def write_video(
             continue
         if current is not None:
             mask = masks[current].decode()
-            bgr = paint(bgr, mask) if mask.shape == bgr.shape[:2] else bgr
+            bgr = paint(bgr, mask, taxonomy=categories) if mask.shape == bgr.shape[:2] else bgr
         label = "no mask yet" if current is None else f"mask of {(frame.stamp - current) / 1e6:.0f} ms ago"
         picture = _label(_fit(bgr, min(_VIDEO_WIDTH, bgr.shape[1])), label)
         picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
@@ -324,13 +349,14 @@ def write_video(
     return writer is not None
 
 
-def to_html(result: Result, sheet: np.ndarray | None, files: Sequence[Path] = ()) -> str:
+def to_html(result: Result, sheet: np.ndarray | None, files: Sequence[Path] = (), categories: Taxonomy = EIGHT) -> str:
     """The report as one self-contained page.
 
     Args:
         result: what to report.
         sheet: see ``contact_sheet``.
         files: that lie beside the page, which links to them.
+        categories: of the masks.
     """
     setup = result.setup
     drive = Path(setup["drive"]).name
@@ -349,8 +375,9 @@ def to_html(result: Result, sheet: np.ndarray | None, files: Sequence[Path] = ()
     if sheet is not None:
         data = base64.b64encode(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]).decode()
         picture = f'<img alt="frames of the drive with their masks" src="data:image/jpeg;base64,{data}">'
-        void = "<p class=note>void is what belongs to no category, such as the bonnet of the own car.</p>"
-        body += ["<h2>Masks over the camera's frames</h2>", legend(), void, picture]
+        of_void = "void is what belongs to no category, such as the bonnet of the own car."
+        void = "" if categories.void is None else f"<p class=note>{of_void}</p>"
+        body += ["<h2>Masks over the camera's frames</h2>", legend(categories), void, picture]
     body.append("<div class=tables>")
     for section in sections(result):
         note = f"<p class=note>{html.escape(section.note)}</p>" if section.note else ""
@@ -389,13 +416,12 @@ def _titles(columns: list[str]) -> np.ndarray:
     return band
 
 
-def _legend(width: int) -> np.ndarray:
+def _legend(width: int, taxonomy: Taxonomy) -> np.ndarray:
     step = 210
     per_row = width // step
-    band = np.full((30 * -(-len(CATEGORY_NAMES) // per_row) + 6, width, 3), 255, np.uint8)
-    for i, name in enumerate(CATEGORY_NAMES):
+    band = np.full((30 * -(-len(taxonomy) // per_row) + 6, width, 3), 255, np.uint8)
+    for i, name in enumerate(taxonomy.names):
         x, y = i % per_row * step + 6, i // per_row * 30 + 8
-        color = tuple(int(v) for v in PALETTE_RGB[i][::-1])
-        cv2.rectangle(band, (x, y), (x + 28, y + 20), color, cv2.FILLED)
+        cv2.rectangle(band, (x, y), (x + 28, y + 20), taxonomy.palette[i][::-1], cv2.FILLED)
         cv2.putText(band, name, (x + 36, y + 16), _FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
     return band

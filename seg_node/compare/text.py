@@ -102,6 +102,8 @@ def drive(comparison: Comparison) -> str:
     """What was played, and whether it can surprise the models."""
     drive = comparison.drive
     truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
+    if grouping := comparison.configuration.get("grouping"):
+        truth += f", scored in the eight categories by {grouping}"
     return (
         f"{drive.path}, {len(drive.times_s)} frames {drive.width}x{drive.height} {drive.transport} at"
         f" {drive.rate_hz:.1f} Hz, {truth}{made_up(comparison)}"

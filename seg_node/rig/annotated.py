@@ -17,6 +17,7 @@ from seg_node.bags.drive import Drive, Frame
 from seg_node.bags.images import decode
 from seg_node.bags.reader import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagError
 from seg_node.core.overlay import paint
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_node.core.timing import stamp_ns
 from seg_node.rig.frames import NowObservation, Run
 from seg_node.rig.player import to_message
@@ -38,7 +39,7 @@ Event = tuple[int, str, str, object]
 """Time on the run's steady clock in nanoseconds, topic, message type and ROS message."""
 
 
-def write_annotated_bag(path: Path, drive: Drive, run: Run) -> None:
+def write_annotated_bag(path: Path, drive: Drive, run: Run, taxonomy: Taxonomy = EIGHT) -> None:
     """Write what was played and what came of it as a new rosbag2 (mcap).
 
     Log times are those of the run, put where the drive begins: each image when it was published, its mask (PNG) and
@@ -51,6 +52,7 @@ def write_annotated_bag(path: Path, drive: Drive, run: Run) -> None:
         path: folder to create.
         drive: what was played.
         run: what came of it.
+        taxonomy: categories of the masks.
 
     Raises:
         BagError: the folder exists or cannot be made.
@@ -63,7 +65,7 @@ def write_annotated_bag(path: Path, drive: Drive, run: Run) -> None:
     offset = drive.frames[run.frames[0].frame].log_time - run.frames[0].sent if run.frames else 0
     try:
         with rosbag2.Writer(path, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
-            for time, topic, msgtype, message in _events(drive, run):
+            for time, topic, msgtype, message in _events(drive, run, taxonomy):
                 if topic not in connections:
                     connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
                 writer.write(connections[topic], time + offset, serialize_message(message))
@@ -74,7 +76,7 @@ def write_annotated_bag(path: Path, drive: Drive, run: Run) -> None:
         raise
 
 
-def _events(drive: Drive, run: Run) -> Iterator[Event]:
+def _events(drive: Drive, run: Run, taxonomy: Taxonomy) -> Iterator[Event]:
     """All messages, frame by frame: pictures are made one at a time, and readers of a bag sort it by time."""
     image = PurePosixPath(drive.topic)
     info_topic = str((image.parent if image.name == "compressed" else image).with_name("camera_info"))
@@ -93,7 +95,7 @@ def _events(drive: Drive, run: Run) -> Iterator[Event]:
         if seen.mask is not None:
             mask = seen.mask.decode()
             yield seen.mask.arrived, MASK_TOPIC, COMPRESSED_IMAGE, _png(mask, header)
-            if (overlay := _overlay(frame, mask)) is not None:
+            if (overlay := _overlay(frame, mask, taxonomy)) is not None:
                 yield seen.mask.arrived, OVERLAY_TOPIC, COMPRESSED_IMAGE, _jpeg(overlay, header)
         if seen.record is not None:
             record = record_to_diagnostics(seen.record, header, NODE)
@@ -118,11 +120,11 @@ def _compressed(topic: str) -> str:
     return topic if PurePosixPath(topic).name == "compressed" else f"{topic}/compressed"
 
 
-def _overlay(frame: Frame, mask: np.ndarray) -> np.ndarray | None:
+def _overlay(frame: Frame, mask: np.ndarray, taxonomy: Taxonomy) -> np.ndarray | None:
     bgr = decode(frame)
     if bgr is None or bgr.shape[:2] != mask.shape:
         return None
-    return paint(bgr, mask)
+    return paint(bgr, mask, taxonomy=taxonomy)
 
 
 def _png(mask: np.ndarray, header: Header) -> CompressedImage:

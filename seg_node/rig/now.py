@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from seg_node.core.grouping import IN_THE_EIGHT, Scoring
 from seg_node.core.metrics import scores
 from seg_node.core.propagation.record import NOW_DROPS, NowOutcome, NowStage
+from seg_node.core.taxonomy import Taxonomy
 from seg_node.rig.frames import FrameObservation, Run
 from seg_node.rig.scoring import Distribution
 from seg_node.rig.streaming import Instant, NowInstant, now_confusions, now_instants, streaming_confusions
@@ -93,28 +95,31 @@ def _faults(run: Run, outcomes: Mapping[NowOutcome, int]) -> list[str]:
     return found
 
 
-def score_streaming(run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None]) -> dict[str, Any] | None:
+def score_streaming(
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], scoring: Scoring = IN_THE_EIGHT
+) -> dict[str, Any] | None:
     """Streaming accuracy of ``~/mask`` and of ``~/mask_now``, at the same instants.
 
     Args:
         run: what was seen.
         truth_of: ground truth of a frame, uint8 [H, W]; None where it has none.
+        scoring: in which categories; the truth has these already.
 
     Returns:
         ``mask`` and, where somebody listened to it, ``mask_now``: ``core.metrics.scores`` and ``frames``, the number of
         instants; ``mask_by_age`` and ``mask_now_by_age``: the same for each class of age of the inferred mask, with
         ``from_ms`` and ``to_ms``. None without ground truth.
     """
-    of_topic = {"mask": list(streaming_confusions(run, truth_of))}
+    of_topic = {"mask": list(streaming_confusions(run, truth_of, scoring))}
     if not of_topic["mask"]:
         return None
     if run.nows is not None:
-        of_topic["mask_now"] = list(now_confusions(run, truth_of))
+        of_topic["mask_now"] = list(now_confusions(run, truth_of, scoring))
     found: dict[str, Any] = {}
     for topic, pairs in of_topic.items():
-        found[topic] = _scored(confusion for _, confusion in pairs)
+        found[topic] = _scored((confusion for _, confusion in pairs), scoring.taxonomy)
         found[f"{topic}_by_age"] = [
-            {"from_ms": age, "to_ms": age + AGE_STEP_MS, **_scored(confusions)}
+            {"from_ms": age, "to_ms": age + AGE_STEP_MS, **_scored(confusions, scoring.taxonomy)}
             for age, confusions in by_age(pairs).items()
         ]
     return found
@@ -137,6 +142,6 @@ def by_age(scored: Iterable[tuple[Instant | NowInstant, np.ndarray]]) -> dict[in
     return dict(sorted(found.items()))
 
 
-def _scored(confusions: Iterable[np.ndarray]) -> dict[str, Any]:
+def _scored(confusions: Iterable[np.ndarray], taxonomy: Taxonomy) -> dict[str, Any]:
     confusions = list(confusions)
-    return {**scores(sum(confusions[1:], confusions[0])), "frames": len(confusions)}
+    return {**scores(sum(confusions[1:], confusions[0]), taxonomy), "frames": len(confusions)}

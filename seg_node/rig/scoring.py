@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from seg_node.core.machine import machine
-from seg_node.core.metrics import confusion_matrix, scores
-from seg_node.core.taxonomy import Category
+from seg_node.core.metrics import confusion_with_misses, scores
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_node.core.timing import DROPS, Outcome, Stage
 from seg_node.rig.frames import FrameObservation, Run, UsageSample
 
@@ -260,11 +260,12 @@ def _cores(samples: Sequence[UsageSample]) -> float | None:
     return (samples[-1].cpu_s - samples[0].cpu_s) / ((samples[-1].time - samples[0].time) / 1e9)
 
 
-def score_masks(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any] | None:
+def score_masks(pairs: Iterable[tuple[np.ndarray, np.ndarray]], taxonomy: Taxonomy = EIGHT) -> dict[str, Any] | None:
     """Accuracy from one confusion matrix over all pairs.
 
     Args:
         pairs: ground truth and mask of the same frame, each uint8 [H, W].
+        taxonomy: categories of both.
 
     Returns:
         ``core.metrics.scores`` and ``frames``, the number of pairs; None if there are none.
@@ -272,12 +273,13 @@ def score_masks(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any
     Raises:
         ValueError: a mask is not of its ground truth's size.
     """
-    confusion = np.zeros((len(Category), len(Category)), np.int64)
+    count = len(taxonomy)
+    confusion = np.zeros((count, count + 1), np.int64)
     frames = 0
     for truth, mask in pairs:
-        confusion += confusion_matrix(truth, mask)
+        confusion += confusion_with_misses(truth, mask, count)
         frames += 1
-    return {**scores(confusion), "frames": frames} if frames else None
+    return {**scores(confusion, taxonomy), "frames": frames} if frames else None
 
 
 def versions() -> dict[str, str]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seg_node.core.grouping import IN_THE_EIGHT, Scoring
 from seg_node.core.metrics import confusion_with_misses
-from seg_node.core.taxonomy import EIGHT, NO_LABEL
+from seg_node.core.taxonomy import NO_LABEL
 from seg_node.rig.frames import FrameObservation, NowObservation, Run
 
 
@@ -66,19 +67,20 @@ def _rounds(frames: list[int]) -> list[int]:
 
 
 def streaming_confusions(
-    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], count: int = len(EIGHT)
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], scoring: Scoring = IN_THE_EIGHT
 ) -> Iterator[tuple[Instant, np.ndarray]]:
     """Score every instant whose frame has ground truth and whose newest mask is of the same round of the drive.
 
     Args:
         run: what was seen.
         truth_of: ground truth of a frame, uint8 [H, W]; None where it has none.
-        count: number of categories.
+        scoring: in which categories; the truth has these already.
 
     Yields:
         The instant and its confusion matrix, see ``confusion_with_misses``.
     """
     held: tuple[int, np.ndarray] | None = None
+    count = len(scoring.taxonomy)
     for instant in instants(run):
         truth = None if instant.across_seam else truth_of(instant.now)
         if truth is None:
@@ -88,7 +90,7 @@ def streaming_confusions(
             yield instant, confusion_with_misses(truth, np.full_like(truth, NO_LABEL), count)
             continue
         if held is None or held[0] != newest.index:
-            held = newest.index, newest.mask.decode()
+            held = newest.index, scoring.of_mask(newest.mask.decode())
         yield instant, confusion_with_misses(truth, held[1], count)
 
 
@@ -121,7 +123,7 @@ def now_instants(run: Run) -> Iterator[NowInstant]:
 
 
 def now_confusions(
-    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], count: int = len(EIGHT)
+    run: Run, truth_of: Callable[[FrameObservation], np.ndarray | None], scoring: Scoring = IN_THE_EIGHT
 ) -> Iterator[tuple[NowInstant, np.ndarray]]:
     """What ``streaming_confusions`` gives, of the masks of now and at the same instants."""
     across_seam = {instant.now.index for instant in instants(run) if instant.across_seam}
@@ -129,5 +131,5 @@ def now_confusions(
         truth = None if instant.now.index in across_seam else truth_of(instant.now)
         if truth is not None:
             newest = instant.newest
-            mask = newest.mask.decode() if newest else np.full_like(truth, NO_LABEL)
-            yield instant, confusion_with_misses(truth, mask, count)
+            mask = scoring.of_mask(newest.mask.decode()) if newest else np.full_like(truth, NO_LABEL)
+            yield instant, confusion_with_misses(truth, mask, len(scoring.taxonomy))

@@ -12,6 +12,7 @@ from threading import Thread
 import cv2
 import numpy as np
 import pytest
+import yaml
 from helpers.blue_bundle import blue_bundle
 from helpers.peer import Peer
 from helpers.twelve import SIZE, TWELVE, labelled_folder, twelve_bundle, twelve_config, twelve_scene
@@ -369,3 +370,135 @@ def test_shadow_mode_compares_models_of_one_list_of_categories(ros, bundle, tmp_
     masks = np.array([[11, 11, 0, 255]], np.uint8), np.array([[11, 0, 0, 255]], np.uint8)
     agreement = compare(Pair(1, masks, ()), TWELVE)
     assert agreement.pixels == 75.0 and agreement.iou == {"road": 50.0, "car": 50.0}
+
+
+GROUPING = {
+    "road": "flat",
+    "sidewalk": "flat",
+    "kerb": "flat",
+    "building": "construction",
+    "pole": "object",
+    "sign": "object",
+    "tree": "nature",
+    "grass": "nature",
+    "sky": "sky",
+    "person": "human",
+    "rider": "human",
+    "car": "vehicle",
+}
+IN_THE_EIGHT = np.array([EIGHT.names.index(GROUPING[name]) for name in TWELVE.names], np.uint8)
+
+
+@pytest.fixture
+def grouping(tmp_path):
+    file = tmp_path / "grouping.yaml"
+    file.write_text(yaml.safe_dump(GROUPING))
+    return file
+
+
+def _drive(folder, truth_of) -> object:
+    """A drive of four scenes, whose truth ``truth_of`` makes of a decoded frame."""
+    from seg_node.bags.drive import open_drive
+    from seg_node.bags.images import decode
+    from seg_node.bags.writer import BagWriter
+
+    with BagWriter(folder / "plain") as writer:
+        for number in range(4):
+            writer.write_image(10**9 + number * 10**8, twelve_scene(number))
+    plain = open_drive(folder / "plain")
+    with BagWriter(folder / "drive") as writer:
+        for number, frame in enumerate(plain.frames):
+            writer.write_image(frame.stamp, twelve_scene(number))
+            writer.write_mask(frame.stamp, truth_of(decode(frame)))
+    return open_drive(folder / "drive")
+
+
+def test_a_comparison_through_a_grouping(ros, bundle, imported, engine, grouping, tmp_path):
+    """Two models of twelve categories and one of the eight: each right by its own truth, brought together by names."""
+    from helpers.made_up import experiment
+
+    from seg_node.bags.ground_truth import TruthByFrame
+    from seg_node.compare.offline import evaluate_offline, segment_offline
+    from seg_node.compare.page import to_html
+    from seg_node.compare.text import to_text
+    from seg_node.core.grouping import load_grouping, scoring_of
+
+    drive = _drive(tmp_path, lambda bgr: IN_THE_EIGHT[engine.infer(bgr)[0]])
+    bundles = [bundle, imported, blue_bundle(tmp_path)]
+    comparison = experiment((10.0, 10.0, 10.0), qualities=None)
+    comparison.drive.times_s, comparison.flicker, comparison.pictures = [0.0, 0.1, 0.2, 0.3], [], []
+    comparison.configuration["grouping"] = "grouping.yaml"
+    taxonomies = [each.manifest.taxonomy for each in bundles]
+    for model, taxonomy in zip(comparison.models, taxonomies, strict=True):
+        model.labels = [] if taxonomy.is_eight else taxonomy.labels()
+    scorings = [scoring_of("m", taxonomy, EIGHT, load_grouping(grouping)) for taxonomy in taxonomies]
+    found = segment_offline(bundles, drive, 1e6, "onnxruntime")
+    evaluate_offline(comparison, drive, TruthByFrame(drive, drive.masks), found, scorings, taxonomies)
+    first, second, third = comparison.offline
+    assert first.miou_7 == 100.0, "the truth is what this one said, brought to the eight"
+    assert third.miou_7 < 60 and set(first.iou) == set(EIGHT.names)
+    masks = [IN_THE_EIGHT[found.get(model, 0)] for model in (0, 1)] + [found.get(2, 0)]
+    differ = 100 * np.any([mask != masks[0] for mask in masks], axis=0).mean()
+    assert comparison.disagreement.share[0] == pytest.approx(differ, abs=1e-3)
+    same = 100 * (masks[0] == masks[1]).mean()
+    assert second.per_frame()[0] < 100 or same == 100
+    page = to_html(comparison)
+    assert page.count("</i>sidewalk</span>") == 2 and "</i>vehicle</span>" in page and "rgb(10,250,0)" in page
+    assert "scored in the eight categories by grouping.yaml" in to_text(comparison)
+
+
+def test_comparisons_that_need_a_grouping_are_refused_by_name(ros, imported, grouping, tmp_path, capsys):
+    drive = _drive(tmp_path, lambda bgr: np.ones(bgr.shape[:2], np.uint8)).path
+    twelve, blue = str(imported.path), str(blue_bundle(tmp_path).path)
+
+    def refused(*arguments: object) -> str:
+        out = tmp_path / "out"
+        assert (
+            main(["compare", "--bag", str(drive), "--engine", "onnxruntime", "--out", str(out), *map(str, arguments)])
+            == 2
+        )
+        return capsys.readouterr().err
+
+    said = refused("--models", twelve, blue)
+    assert "twelve has road, sidewalk" in said and "blue has void, flat" in said and "--grouping" in said
+    assert "the ground truth void, flat" in refused("--models", twelve, twelve)
+    table = tmp_path / "twelve.yaml"
+    table.write_text(yaml.safe_dump({"categories": TWELVE.rows()}))
+    said = refused("--models", twelve, twelve, "--truth-categories", table)
+    assert "scores in the eight categories, and twelve has road" in said
+    short = tmp_path / "short.yaml"
+    short.write_text(yaml.safe_dump({name: common for name, common in GROUPING.items() if name != "kerb"}))
+    assert f"{short} does not say what kerb of twelve are" in refused("--models", twelve, blue, "--grouping", short)
+    for text, says in (
+        ("", "is empty"),
+        ("[road]", "is list"),
+        ("road: {", "is not YAML"),
+        ("road: flat\nroad: sky", "road is there more than once"),
+        ("road: street", "road belongs to 'street'; expected one of void, flat"),
+        ("road:", "road belongs to 'None'"),
+        ("7: flat", "7 is no name"),
+        ("'': flat", "'' is no name"),
+    ):
+        short.write_text(text)
+        assert says in refused("--models", twelve, blue, "--grouping", short)
+    assert "no_such.yaml" in refused("--models", twelve, blue, "--grouping", "no_such.yaml")
+
+
+def test_replays_score_in_the_models_categories_or_through_a_grouping(ros, imported, grouping, tmp_path, capsys):
+    teacher = create_engine(imported, "onnxruntime")
+    drive = _drive(tmp_path, lambda bgr: teacher.infer(bgr)[0])
+    table = tmp_path / "twelve.yaml"
+    table.write_text(yaml.safe_dump({"categories": TWELVE.rows()}))
+
+    def replay(*arguments: object) -> tuple[dict, str]:
+        given = ["--bag", drive.path, "--model", imported.path, "--engine", "onnxruntime", "--rate", "5"]
+        assert main(["replay", *map(str, [*given, "--out", tmp_path / "out", "--no-video", *arguments])]) == 0
+        return json.loads((tmp_path / "out" / "result.json").read_text()), capsys.readouterr().out
+
+    found, said = replay("--truth-categories", table)
+    assert (found["accuracy"]["miou"], found["accuracy"]["pixel_accuracy"]) == (100.0, 100.0)
+    assert "miou_7" not in found["accuracy"] and tuple(found["accuracy"]["iou"]) == TWELVE.names
+    assert tuple(found["streaming"]["mask"]["iou"]) == TWELVE.names and "miou_7" not in said
+    assert "</i>sidewalk</span>" in (tmp_path / "out" / "report.html").read_text()
+    found, _ = replay("--truth-categories", table, "--grouping", grouping)
+    assert found["accuracy"]["miou_7"] == 100.0 and tuple(found["accuracy"]["iou"]) == EIGHT.names

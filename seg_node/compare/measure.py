@@ -211,7 +211,7 @@ def _by_age(topic: str, pairs: list[tuple[Instant | NowInstant, np.ndarray]]) ->
 
 
 def _streaming(
-    run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int, scoring: Scoring
+    run: Run, truth: Mapping[int, np.ndarray], model: int, repetition: int, scoring: Scoring = IN_THE_EIGHT
 ) -> Scored | None:
     frames, confusions, unanswered = [], [], 0
     for instant, confusion in streaming_confusions(run, lambda frame: truth.get(frame.frame), scoring):

@@ -7,6 +7,8 @@ free, and what was carried to the present can only take that back, never give it
     python examples/decision_module.py --ros-args -r __ns:=/front        # listens to /front/segmentation/...
     python examples/decision_module.py --ros-args -r segmentation/mask:=/masks -r segmentation/timing:=/records
     python examples/decision_module.py --ros-args -p track:=false        # without the mask of now, which costs the node
+    python examples/decision_module.py --ros-args -p "categories:=[lane, kerb, person]" -p "road:=[lane]" \\
+        -p "people:=[person]"                                            # a model with categories of its own
 
 It publishes what it decides on ``~/decision``: ``go``, ``yield: ...`` or, where it does not see, ``slow down: ...``.
 """
@@ -14,7 +16,7 @@ It publishes what it decides on ``~/decision``: ``go``, ``yield: ...`` or, where
 import math
 import signal
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import rclpy
@@ -27,7 +29,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
-FLAT, HUMAN = 1, 6
+CATEGORIES = ["void", "flat", "construction", "object", "nature", "sky", "human", "vehicle"]
+NO_ANSWER = 255
 WAITING = 8
 """Number of frames that may wait for their other half. The two topics differ by milliseconds, not by frames."""
 AHEAD_MS = 100.0
@@ -117,11 +120,33 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
-def shares(mask: Image) -> tuple[float, float]:
-    """Shares of road and of people, 0 to 1, of what lies ahead."""
-    rows = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
-    ahead = rows[mask.height // 2 :, mask.width // 4 : -mask.width // 4]
-    return (ahead == FLAT).mean(), (ahead == HUMAN).mean()
+def ids_of(names: Sequence[str], categories: Sequence[str]) -> list[int]:
+    """Mask values of some categories.
+
+    Raises:
+        ValueError: there is no such category; the message says which there are.
+    """
+    if missing := [name for name in names if name not in categories]:
+        raise ValueError(f"no category {', '.join(missing)}; categories are {', '.join(categories)}")
+    return [list(categories).index(name) for name in names]
+
+
+def pixels(mask: Image) -> np.ndarray:
+    """A mask, uint8 [H, W]."""
+    return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.step)[:, : mask.width]
+
+
+def shares(mask: Image, road: Sequence[int] = (1,), people: Sequence[int] = (6,)) -> tuple[float, float]:
+    """Shares of road and of people, 0 to 1, of what lies ahead; each given by its mask values."""
+    ahead = pixels(mask)[mask.height // 2 :, mask.width // 4 : -mask.width // 4]
+    return np.isin(ahead, road).mean(), np.isin(ahead, people).mean()
+
+
+def unknown(mask: Image, count: int) -> str:
+    """Say which category a mask holds that has no name here; empty where all have one."""
+    values = pixels(mask)
+    worst = int(values[values != NO_ANSWER].max(initial=0))
+    return f"the mask holds category {worst}, and categories names {count}: give those of the model" * (worst >= count)
 
 
 def how_to_listen(mask_topic: str) -> str:
@@ -141,6 +166,12 @@ class DecisionModule(Node):
         # Typed dynamically, so that budget_ms:=300 will do.
         self.budget = float(self.declare_parameter("budget_ms", 300.0, ParameterDescriptor(dynamic_typing=True)).value)
         follow = self.declare_parameter("track", True).value
+        # Of the segmentation node, which has them in its parameter category_names.
+        self.categories = list(self.declare_parameter("categories", CATEGORIES).value)
+        self.road, self.people = (
+            ids_of(self.declare_parameter(name, default).value, self.categories)
+            for name, default in (("road", ["flat"]), ("people", ["human"]))
+        )
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.waiting: OrderedDict[int, dict] = OrderedDict()
         self.waiting_now: OrderedDict[int, dict] = OrderedDict()
@@ -212,10 +243,11 @@ class DecisionModule(Node):
     def decide(self, message: Image, record: dict[str, str]) -> None:
         """Act on a mask, if it came in time."""
         trusted, self.why_not = trust(record, self.budget)
+        self.why_not = self.why_not or unknown(message, len(self.categories))
         if self.why_not:
             return
         self.seen_until = self.now() + trusted / 1e3
-        road, people = shares(message)
+        road, people = shares(message, self.road, self.people)
         self.free = people <= 0.01 and road > 0.5
         self.say("yield: somebody is on the road" if people > 0.01 else "go" if road > 0.5 else "yield: no road ahead")
 
@@ -225,7 +257,9 @@ class DecisionModule(Node):
         What is not in a mask of now may be there all the same, so it never makes a road free, nor a mask younger.
         """
         tracked, _ = track(record, self.budget)
-        if tracked and self.free and self.now() <= self.seen_until and shares(message)[1] > 0.01:
+        if not tracked or not self.free or self.now() > self.seen_until:
+            return
+        if shares(message, self.road, self.people)[1] > 0.01:
             self.say("yield: somebody has come upon the road")
 
     def watch(self) -> None:

@@ -94,9 +94,19 @@ TWIN = """
 #include "trust.hpp"
 
 // A line is name=value pairs of a record, separated by tabs, behind + of a mask of now; or @ and a topic.
+// Or it is # and a category, whose mask value is wanted.
 int main()
 {
   for (std::string line; std::getline(std::cin, line);) {
+    if (!line.empty() && line[0] == '#') {
+      try {
+        const Ids ids = ids_of({line.substr(1)}, {"lane", "kerb", "person"});
+        std::cout << std::find(ids.begin(), ids.end(), true) - ids.begin() << "\\n";
+      } catch (const std::invalid_argument & error) {
+        std::cout << error.what() << "\\n";
+      }
+      continue;
+    }
     if (!line.empty() && line[0] == '@') {
       std::cout << how_to_listen(line.substr(1)) << "\\n";
       continue;
@@ -238,6 +248,26 @@ def test_mask_of_now_takes_a_free_road_back_and_never_frees_one(in_python, ros):
 def test_how_to_listen_elsewhere(in_python, in_cpp):
     assert {topic: in_python.how_to_listen(topic) for topic in LISTEN} == LISTEN
     assert in_cpp([f"@{topic}" for topic in LISTEN]) == list(LISTEN.values())
+
+
+def test_categories_are_found_by_name_in_both(in_python, in_cpp):
+    own, missing = ["lane", "kerb", "person"], "no category human; categories are lane, kerb, person"
+    assert in_python.ids_of(["person", "lane"], own) == [2, 0]
+    with pytest.raises(ValueError, match=missing):
+        in_python.ids_of(["human"], own)
+    assert in_cpp(["#person", "#lane", "#human"]) == ["2", "0", missing]
+
+
+def test_masks_of_other_categories_than_were_given_are_not_acted_on(in_python):
+    from sensor_msgs.msg import Image
+
+    rows = np.full((8, 16), 2, np.uint8)
+    rows[:, 12:] = 9
+    rows[4:, 4:6] = 7
+    mask = Image(height=8, width=12, step=16, data=rows.ravel())
+    assert in_python.shares(mask, [2], [7]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert in_python.unknown(mask, 8) == "" and in_python.unknown(Image(height=1, width=1, step=1, data=[255]), 1) == ""
+    assert in_python.unknown(mask, 7) == "the mask holds category 7, and categories names 7: give those of the model"
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@
 //   ros2 run decision_module_cpp decision_module --ros-args -p budget_ms:=300.0
 //   ros2 run decision_module_cpp decision_module --ros-args -r __ns:=/front    # listens to /front/segmentation/...
 //   ros2 run decision_module_cpp decision_module --ros-args -p track:=false    # without the mask of now
+//   ros2 run decision_module_cpp decision_module --ros-args --params-file own.yaml
+//     # a model with categories of its own: categories: [lane, kerb, person], road: [lane], people: [person]
 //
 // It publishes what it decides on ~/decision: "go", "yield: ..." or, where it does not see, "slow down: ...".
 // The same in Python: examples/decision_module.py.
@@ -39,8 +41,7 @@ using Steady = std::chrono::steady_clock;
 
 namespace
 {
-constexpr std::uint8_t kFlat = 1;
-constexpr std::uint8_t kHuman = 6;
+constexpr std::uint8_t kNoAnswer = 255;
 // Number of frames that may wait for their other half. The two topics differ by milliseconds, not by frames.
 constexpr std::size_t kWaiting = 8;
 // Time without a message after which somebody should look at the topics.
@@ -81,20 +82,34 @@ std::unique_ptr<Values> values_of(const diagnostic_msgs::msg::DiagnosticStatus &
   return record;
 }
 
-Shares shares(const Image & mask)
+Shares shares(const Image & mask, const Ids & road_ids, const Ids & people_ids)
 {
   std::size_t road = 0, people = 0, all = 0;
   for (std::size_t row = mask.height / 2; row < mask.height; ++row) {
     for (std::size_t column = mask.width / 4; column < mask.width - mask.width / 4; ++column) {
       // Rows may be padded, so they are step bytes apart.
       const auto category = mask.data[row * mask.step + column];
-      road += category == kFlat;
-      people += category == kHuman;
+      road += road_ids[category];
+      people += people_ids[category];
       ++all;
     }
   }
   const double count = all ? static_cast<double>(all) : 1.0;
   return {static_cast<double>(road) / count, static_cast<double>(people) / count};
+}
+
+// Which category a mask holds that has no name here; empty where all have one.
+std::string unknown(const Image & mask, const std::size_t count)
+{
+  std::size_t worst = 0;
+  for (std::size_t row = 0; row < mask.height; ++row) {
+    for (std::size_t column = 0; column < mask.width; ++column) {
+      const std::uint8_t category = mask.data[row * mask.step + column];
+      worst = category == kNoAnswer ? worst : std::max<std::size_t>(worst, category);
+    }
+  }
+  return worst < count ? "" : "the mask holds category " + std::to_string(worst) + ", and categories names " +
+         std::to_string(count) + ": give those of the model";
 }
 }  // namespace
 
@@ -105,6 +120,9 @@ public:
   DecisionModule()
   : Node("decision"),
     budget_ms_(budget()),
+    categories_(declare_parameter("categories", kCategories)),
+    road_(ids_of(declare_parameter("road", std::vector<std::string>{"flat"}), categories_)),
+    people_(ids_of(declare_parameter("people", std::vector<std::string>{"human"}), categories_)),
     decision_(create_publisher<String>("~/decision", 10))
   {
     // Both are reliable and volatile: a subscriber that asks for transient local would get nothing.
@@ -216,13 +234,13 @@ private:
   void decide(const Image & mask, const Values & record)
   {
     const Trust trusted = trust(record, budget_ms_);
-    why_not_ = trusted.why_not;
+    why_not_ = trusted.why_not.empty() ? unknown(mask, categories_.size()) : trusted.why_not;
     if (!why_not_.empty()) {
       return;
     }
     seen_until_ = Steady::now() +
       std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double, std::milli>(trusted.ms));
-    const Shares ahead = shares(mask);
+    const Shares ahead = shares(mask, road_, people_);
     free_ = ahead.people <= 0.01 && ahead.road > 0.5;
     say(ahead.people > 0.01 ? "yield: somebody is on the road" : ahead.road > 0.5 ? "go" : "yield: no road ahead");
   }
@@ -232,7 +250,8 @@ private:
   void follow(const Image & mask, const Values & record)
   {
     const Trust tracked = track(record, budget_ms_);
-    if (tracked.why_not.empty() && free_ && Steady::now() <= seen_until_ && shares(mask).people > 0.01) {
+    const bool acts = tracked.why_not.empty() && free_ && Steady::now() <= seen_until_;
+    if (acts && shares(mask, road_, people_).people > 0.01) {
       say("yield: somebody has come upon the road");
     }
   }
@@ -310,6 +329,9 @@ private:
   }
 
   double budget_ms_;
+  // Of the segmentation node, which has them in its parameter category_names.
+  std::vector<std::string> categories_;
+  Ids road_, people_;
   rclcpp::Publisher<String>::SharedPtr decision_;
   rclcpp::Subscription<Image>::SharedPtr mask_subscription_;
   rclcpp::Subscription<DiagnosticArray>::SharedPtr timing_subscription_;

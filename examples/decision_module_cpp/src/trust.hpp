@@ -1,16 +1,18 @@
-// How long a mask may be acted on: the part of the decision module that needs no ROS.
-// The same in Python: trust, track and how_to_listen in examples/decision_module.py.
+// How long a mask may be acted on, and what its values mean: the part of the decision module that needs no ROS.
+// The same in Python: trust, track, ids_of and how_to_listen in examples/decision_module.py.
 
 #ifndef DECISION_MODULE_CPP__TRUST_HPP_
 #define DECISION_MODULE_CPP__TRUST_HPP_
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 using Values = std::map<std::string, std::string>;
 
@@ -26,6 +28,31 @@ struct Trust
   double ms = 0.0;
   std::string why_not;
 };
+
+// Which mask values are meant, by their value.
+using Ids = std::array<bool, 256>;
+
+// Names of the mask values, by default.
+inline const std::vector<std::string> kCategories{
+  "void", "flat", "construction", "object", "nature", "sky", "human", "vehicle"};
+
+// Mask values of some categories; throws where there is no such category.
+inline Ids ids_of(const std::vector<std::string> & names, const std::vector<std::string> & categories)
+{
+  Ids ids{};
+  for (const auto & name : names) {
+    const auto found = std::find(categories.begin(), categories.end(), name);
+    if (found == categories.end()) {
+      std::string all;
+      for (const auto & category : categories) {
+        all += (all.empty() ? "" : ", ") + category;
+      }
+      throw std::invalid_argument("no category " + name + "; categories are " + all);
+    }
+    ids[static_cast<std::size_t>(found - categories.begin())] = true;
+  }
+  return ids;
+}
 
 // A finite number of a record; nothing where it has none.
 inline std::optional<double> finite(const Values & record, const std::string & name)

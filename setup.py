@@ -125,7 +125,16 @@ setup(
         "note": ["markdown-it-py", "python-pptx", "typst"],
         # For `make docs`. MkDocs is not kept up any more, and its theme Material ends in May 2027.
         "docs": ["furo", "myst-nb", "jupytext", "sphinx"],
-        "test": [*TEST, "coverage", "ipykernel", "jupytext", "nbclient", "ray", "torchmetrics"],
+        "test": [
+            *TEST,
+            "axe-playwright-python",
+            "coverage",
+            "ipykernel",
+            "jupytext",
+            "nbclient",
+            "ray",
+            "torchmetrics",
+        ],
         "test-ros": TEST,
         # For `make dist`, `make mutation`, `make audit` and `make lock`.
         "dist": ["build", "cyclonedx-bom", "twine"],

@@ -54,6 +54,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["style"]
 html_css_files = ["wide.css"]
+html_js_files = ["keyboard.js"]
 
 API = [f"docs/api/{name}.rst" for name in ("models", "frames", "mask_now", "drives", "quality")]
 """Pages that are made of docstrings, in the order of the sidebar."""

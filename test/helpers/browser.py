@@ -4,6 +4,7 @@ https://chromedevtools.github.io/devtools-protocol/ documents the methods.
 """
 
 import base64
+import importlib.util
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +47,17 @@ _DIM = """(() => {
   }
   return dim;
 })()"""
+
+
+_GRAVE = """axe.run(document, {resultTypes: ['violations']}).then(found => found.violations
+  .filter(violation => ['serious', 'critical'].includes(violation.impact))
+  .map(rule => `${rule.id}: ${rule.nodes.slice(0, 3).map(node => node.html.slice(0, 120)).join(' ')}`))"""
+
+
+def axe_core() -> Path | None:
+    """Script of axe-core, which a library for another driver brings; None where it is not installed."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    return Path(found.submodule_search_locations[0], "axe.min.js") if found else None
 
 
 def find_chromium() -> str:
@@ -126,6 +139,14 @@ class Browser:
     def dim(self) -> list[str]:
         """Text whose contrast to what is behind it is below the 4.5 that WCAG 2 asks for."""
         return self.evaluate(_DIM)
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds serious or critical for who cannot see, or has no mouse; nothing where it is missing."""
+        if (script := axe_core()) is None:
+            return []
+        # Its own value is an object that cannot be told.
+        self.evaluate(f"{script.read_text()};0")
+        return self.evaluate(_GRAVE)
 
     def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression in the page."""

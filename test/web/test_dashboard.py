@@ -442,6 +442,7 @@ def _fits_a_telephone(browser):
             for inside, goes_on, said in tables:
                 assert inside and (said or not goes_on), (size, tab)
             cells = "[...document.querySelectorAll('.stacked td')].filter(c => c.offsetParent)"
+            assert browser.barriers() == [], (size, tab)
             edges = browser.evaluate(f"{cells}.map(c => c.getBoundingClientRect().right)")
             assert size > 390 or all(edge <= size for edge in edges), "a question's answer is beyond the edge"
     assert browser.evaluate("document.querySelector('h1').getBoundingClientRect().top + scrollY") < 80

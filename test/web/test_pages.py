@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
 
-from helpers.browser import Browser, find_chromium  # noqa: E402
+from helpers.browser import Browser, axe_core, find_chromium  # noqa: E402
 from helpers.paths import ROOT  # noqa: E402
 
 from seg_node.compare import report  # noqa: E402
@@ -99,6 +99,17 @@ def browser(pages):
         yield opened
 
 
+def test_axe_finds_what_is_a_barrier(tmp_path):
+    find_chromium()
+    if axe_core() is None:
+        pytest.skip("axe-playwright-python is missing, which brings axe-core: no page is looked at for barriers")
+    page = tmp_path / "page.html"
+    page.write_text("<html lang=en><title>a</title><main><h1>a</h1><img src=a.png></main>")
+    with Browser(page.as_uri()) as opened:
+        [found] = opened.barriers()
+        assert found.startswith("image-alt: <img src=")
+
+
 @pytest.mark.parametrize("page", ["report.html", "comparison.html", "long_names.html"])
 def test_pages_fit_a_telephone_and_a_desk_by_day_and_night(browser, pages, page):
     for width in (390, 1280):
@@ -109,6 +120,7 @@ def test_pages_fit_a_telephone_and_a_desk_by_day_and_night(browser, pages, page)
             where = f"{page} at {width} px, {'dark' if dark else 'light'}"
             assert browser.cut() == [], where
             assert browser.dim() == [], where
+            assert browser.barriers() == [], where
             ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark, where
             # Each table that goes on beyond the edge says so, and no other does.

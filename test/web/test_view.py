@@ -398,6 +398,10 @@ def test_page_fits_a_telephone_and_the_dark(server):
                 assert page.dim() == [], (width, dark)
         drawn = page.wait_for("window.drawn.some(text => text.startsWith('p50')) && window.drawn")
         assert all(text.endswith(" ms") for text in drawn), "each figure has its unit"
+        # Not above: axe writes into canvases, too.
+        for width in (390, 1280):
+            page.resize(width, 844)
+            assert page.barriers() == [], width
         own = page.evaluate(
             "[...document.querySelectorAll('#legend meter')].map(m => m.style.getPropertyValue('--own'))"
         )
@@ -412,7 +416,7 @@ def test_page_fits_a_telephone_and_the_dark(server):
         server.nows.offer(frame(2))
         page.wait_for("document.getElementById('picture').dataset.source === 'mask_now'")
         page.wait_for("document.getElementById('now-age').innerText.startsWith('120 ms')")
-        assert page.cut() == [] and page.dim() == []
+        assert page.cut() == [] and page.dim() == [] and page.barriers() == []
         page.evaluate("document.querySelector('[value=mask]').click()")
         server.pictures.offer(frame(3))
         page.wait_for("document.getElementById('picture').dataset.source === 'mask'")

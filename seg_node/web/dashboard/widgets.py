@@ -1,5 +1,6 @@
 """What several tabs show in the same way."""
 
+import html
 import json
 import threading
 from collections.abc import Callable
@@ -40,14 +41,16 @@ def drawn_alone(draw: Callable[[], list[Figure]]) -> list[Figure]:
 def show_table(title: str, table: Table) -> None:
     """A table as text that screen readers can walk through, numbers to the right."""
     header, rows = table
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    # A wide table scrolls by itself: something in it has to take the keyboard, that its arrows reach it.
+    first = f'<span tabindex="0">{html.escape(header[0] or title)}</span>'
+    lines = ["| " + " | ".join([first, *header[1:]]) + " |", "|---|" + "---:|" * (len(header) - 1)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    st.markdown(f"**{title}**\n\n" + "\n".join(lines))
+    st.markdown(f"**{title}**\n\n" + "\n".join(lines), unsafe_allow_html=True)
 
 
 def show_stacked_table(title: str, table: Table) -> None:
     """The same; on a telephone the cells of a row stand below each other, each behind its column's name."""
-    st.markdown(f"**{title}**\n\n<table class=stacked>{table_rows(table)}</table>", unsafe_allow_html=True)
+    st.markdown(f"**{title}**\n\n<table class=stacked tabindex=0>{table_rows(table)}</table>", unsafe_allow_html=True)
 
 
 def show_figure(figure: Figure) -> None:

@@ -78,7 +78,8 @@ def add_sidebar(_: Sphinx, name: str, source: list[str]) -> None:
     """Append to the first page what makes the sidebar; GitHub needs none."""
     if name != root_doc:
         return
-    listed = set()
+    # The first page is the title itself.
+    listed = {"README.md"}
     readers = chapters((ROOT / "docs" / "README.md").read_text())
     for reader, pages in [("", ["docs/README.md"]), *readers, ("Python API", API)]:
         # A page stands in the sidebar once, where it is named first.

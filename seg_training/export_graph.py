@@ -51,7 +51,7 @@ pre (uint8[H, W, 3] frame) => (float[1, 3, h, w] image) {{
 
 _POST = """
 <ir_version: 10, opset_import: ["": {opset}]>
-post (float[1, 8, h, w] logits) => (uint8[H, W] mask, uint8[H, W] confidence) {{
+post (float[1, categories, h, w] logits) => (uint8[H, W] mask, uint8[H, W] confidence) {{
     origin = Constant <value = int64[2] {{0, 0}}> ()
     sides = Constant <value = int64[2] {{2, 3}}> ()
     cropped = Slice (logits, origin, size, sides)

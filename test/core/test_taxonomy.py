@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import yaml
 from helpers.paths import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from seg_node.core.errors import UserError
+from seg_node.core.foreign.classes import read_classes
+from seg_node.core.grouping import load_grouping
 from seg_node.core.label_table import load_label_table, load_taxonomy, make_label_table, make_taxonomy
 from seg_node.core.metrics import confusion_matrix, confusion_with_misses, scores
 from seg_node.core.taxonomy import CATEGORY_NAMES, EIGHT, NO_LABEL, PALETTE_RGB, Taxonomy, colorize
@@ -136,3 +140,40 @@ def test_shipped_tables_are_what_their_names_say():
     own, eight = (load_label_table(LABELS / f"{n}.yaml") for n in ("cityscapes_classes", "cityscapes_train_ids"))
     names = [row.get("name") for row in yaml.safe_load((LABELS / "cityscapes_train_ids.yaml").read_text())["labels"]]
     assert own.taxonomy.names == tuple(names[:19]) and eight.taxonomy == EIGHT
+
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-300, 300), st.floats(), st.text(max_size=5), st.sampled_from(CATEGORY_NAMES)
+)
+_COLOURS = st.lists(st.integers(-1, 256), min_size=2, max_size=4)
+_ROWS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["name", "colour", "category", "id", "labels"]), st.one_of(_SCALARS, _COLOURS), max_size=4
+    ),
+    max_size=4,
+)
+_ANYTHING = st.recursive(
+    st.one_of(_SCALARS, _ROWS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.sampled_from(["categories", "labels", "road", "void"]), st.integers()), inner, max_size=3
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=_ANYTHING)
+def test_whatever_a_file_holds_is_taken_or_refused_by_name(document, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(document))
+    for read in (load_taxonomy, load_label_table, load_grouping, read_classes):
+        try:
+            found = read(file)
+        except ValueError as error:
+            assert str(file) in str(error) and len(str(error)) < 2000
+            continue
+        taxonomy = EIGHT if read is load_grouping else found if read is load_taxonomy else found.taxonomy
+        assert 1 <= len(taxonomy) <= 254 and len(set(taxonomy.names)) == len(taxonomy)

@@ -38,7 +38,12 @@ def graph_of_size(graph: bytes, input_size: tuple[int, int]) -> bytes | None:
     before = numpy_helper.to_array(found[0])
     if before.shape:
         return None
-    found[0].CopyFrom(numpy_helper.from_array(np.array(input_size[0] * input_size[1], before.dtype), found[0].name))
+    pixels = input_size[0] * input_size[1]
+    if found[0].double_data:
+        # As the export writes it: the graph is then byte by byte that of an export for this size.
+        found[0].double_data[0] = pixels
+    else:
+        found[0].CopyFrom(numpy_helper.from_array(np.array(pixels, before.dtype), found[0].name))
     return model.SerializeToString()
 
 

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="YAML",
-        help="list of {name: ..., category: ...}, in the order of the network's outputs",
+        help="list of {name: .., category: ..} or {name: .., colour: [..]}, in the order of the network's outputs",
     )
     parser.add_argument("--input", choices=("rgb", "bgr"), default="rgb", help="order of channels (default: rgb)")
     three = {"type": float, "nargs": 3, "metavar": ("FIRST", "SECOND", "THIRD")}

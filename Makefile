@@ -56,6 +56,7 @@ TAKES_note := NOTE_OPTIONS
 TAKES_docs := PORT
 TAKES_bench := QUICK MODELS ENGINE OUT
 TAKES_bench-gpu := MODELS BENCH_OPTIONS OUT
+TAKES_cameras := CAMERAS_OPTIONS OUT
 TAKES_test := WORKERS PYTEST_OPTIONS
 TAKES_test-kilted := WORKERS PYTEST_OPTIONS
 TAKES_coverage := WORKERS PYTEST_OPTIONS
@@ -127,6 +128,9 @@ bench: $(VENV)/.test ## measure against a naive node and the limits of the machi
 bench-gpu: $(VENV)/.test ## inference on a GPU and how near it comes to its limits; BENCH_OPTIONS="--engine torch"
 	$(VENV)/bin/python benchmarks/gpu.py $(if $(MODELS),--models $(MODELS)) $(BENCH_OPTIONS) \
 		--out "$(or $(OUT),bench_output)"
+
+cameras: $(VENV)/.test ## several cameras in one process against a process each; CAMERAS_OPTIONS="--counts 4", OUT=
+	$(VENV)/bin/python benchmarks/cameras.py $(CAMERAS_OPTIONS) --out "$(or $(OUT),bench_output)/cameras.json"
 
 test: $(VENV)/.test ## run the tests, two at a time; WORKERS=0: one at a time; PYTEST_OPTIONS= goes to pytest
 	$(VENV)/bin/python -m pytest --timeout 900 $(IN_PARALLEL) $(PYTEST_OPTIONS) test

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.reader import bag_hash
+from seg_node.commands import replay_cameras
 from seg_node.commands.options import (
     add_drive,
     add_engine,
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drive.add_argument(
         "--alongside", nargs="+", default=[], metavar="TOPIC", help="other cameras of the bag, played too, as load"
     )
+    replay_cameras.add_arguments(drive)
     drive.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
     add_grouping(drive)
     drive.add_argument("--start", type=float, default=0.0, metavar="S", help="skip the bag's first S seconds")
@@ -115,6 +117,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     if options.self_test:
         return _self_test()
+    if options.topics or options.cameras:
+        return replay_cameras.run(options)
     own = None if options.attach else load_bundle(options.model).manifest.taxonomy
     grouping = load_grouping(options.grouping) if options.grouping else None
     make_folder(options.out)

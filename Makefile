@@ -74,8 +74,8 @@ $(foreach name,$(filter-out $(taken),$(OPTIONS)),$(if $(filter command,$(origin 
 	$(error `make $(MAKECMDGOALS)` takes no $(name)=; it takes $(or $(taken),none of these variables))))
 endif
 
-.PHONY: help demo compare compare-aa tune view serve dashboard note docs docs-check pictures bench bench-gpu test test-kilted fuzz \
-	chaos soak coverage mutation audit lock dist train-smoke lint clean
+.PHONY: help demo compare compare-aa tune view serve dashboard note docs docs-check pictures bench bench-gpu cameras test test-kilted \
+	fuzz chaos soak coverage mutation audit lock dist train-smoke lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile

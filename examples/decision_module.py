@@ -5,6 +5,7 @@ free, and what was carried to the present can only take that back, never give it
 
     python examples/decision_module.py --ros-args -p budget_ms:=300.0
     python examples/decision_module.py --ros-args -r __ns:=/front        # listens to /front/segmentation/...
+    python examples/decision_module.py --ros-args -p camera:=front       # segmentation/front/..., one of several
     python examples/decision_module.py --ros-args -r segmentation/mask:=/masks -r segmentation/timing:=/records
     python examples/decision_module.py --ros-args -p track:=false        # without the mask of now, which costs the node
     python examples/decision_module.py --ros-args -p "categories:=[lane, kerb, person]" -p "road:=[lane]" \\
@@ -172,6 +173,9 @@ class DecisionModule(Node):
             ids_of(self.declare_parameter(name, default).value, self.categories)
             for name, default in (("road", ["flat"]), ("people", ["human"]))
         )
+        # A node with several cameras has the topics of each below that camera's name.
+        camera = self.declare_parameter("camera", "").value
+        below = f"segmentation/{camera}" if camera else "segmentation"
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.waiting: OrderedDict[int, dict] = OrderedDict()
         self.waiting_now: OrderedDict[int, dict] = OrderedDict()
@@ -181,18 +185,14 @@ class DecisionModule(Node):
         self.looked_at, self.found = -math.inf, ""
         self.decision = self.create_publisher(String, "~/decision", 10)
         # Both are reliable and volatile: a subscriber that asks for transient local would get nothing.
-        masks = self.create_subscription(Image, "segmentation/mask", self.on_mask, QoSProfile(depth=1))
-        records = self.create_subscription(
-            DiagnosticArray, "segmentation/timing", self.on_timing, QoSProfile(depth=100)
-        )
+        masks = self.create_subscription(Image, f"{below}/mask", self.on_mask, QoSProfile(depth=1))
+        records = self.create_subscription(DiagnosticArray, f"{below}/timing", self.on_timing, QoSProfile(depth=100))
         self.mask_topic, self.timing_topic = masks.topic_name, records.topic_name
         self.came = dict.fromkeys((self.mask_topic, self.timing_topic), self.now())
         if follow:
             # Their subscription is what makes the node compute them.
-            self.create_subscription(Image, "segmentation/mask_now", self.on_mask_now, QoSProfile(depth=1))
-            self.create_subscription(
-                DiagnosticArray, "segmentation/timing_now", self.on_timing_now, QoSProfile(depth=100)
-            )
+            self.create_subscription(Image, f"{below}/mask_now", self.on_mask_now, QoSProfile(depth=1))
+            self.create_subscription(DiagnosticArray, f"{below}/timing_now", self.on_timing_now, QoSProfile(depth=100))
         # Missing masks cause no callback, so somebody has to look at the clock.
         self.create_timer(0.05, self.watch, clock=self.steady)
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from note.cameras import cameras_table
 from note.claims import claim
 from note.origins import manifests, measured, missing, origin_of, source, together
 from note.projection import projection_tables
-from note.results import PROJECTION, SOURCES, Results
+from note.results import CAMERAS, PROJECTION, SOURCES, Results
 from note.slide_charts import CHARTS, DEVELOPMENT, Chart
 from note.summaries import DATA, summary
 from seg_node.compare.comparison import Comparison
@@ -465,6 +466,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "engines": _engines,
     "files": _files,
     "input_sizes": _input_sizes,
+    "cameras": lambda results: cameras_table(results.cameras, CAMERAS),
     "projection": lambda results: projection_tables(results.projection, PROJECTION),
     "load": _load,
     "lost_and_drops": _lost_and_drops,

@@ -64,6 +64,8 @@ SOURCES = {
 SHIPPED_DRIVE = Path("rosbags", "synthetic_drive")
 PROJECTION = Source("projection.json", "python benchmarks/projection.py --out projection.json", "projection.json")
 """Shown by docs/planner.md alone; the note does not use it."""
+CAMERAS = Source("cameras.json", "make cameras", "bench_output/cameras.json")
+"""The same by docs/cameras.md."""
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Results:
     gpu: dict[str, Any] | None = None
     verdict_simulation: dict[str, Any] | None = None
     projection: dict[str, Any] | None = None
+    cameras: dict[str, Any] | None = None
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -125,6 +128,8 @@ def load_results(root: Path) -> Results:
             setattr(results, name, _load(name, path))
     if (projection := root / FOLDER / PROJECTION.file).exists():
         results.projection = _json(projection)
+    if (cameras := root / FOLDER / CAMERAS.file).exists():
+        results.cameras = _json(cameras)
     results.runs = {
         path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
     }
@@ -204,6 +209,8 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES["gpu"].file, document)
     if document.get("simulated") == "verdict":
         return _write(root / FOLDER / SOURCES["verdict_simulation"].file, document)
+    if "cameras_of" in document:
+        return _write(root / FOLDER / CAMERAS.file, document)
     if "costs" in document:
         return _write(root / FOLDER / PROJECTION.file, document)
     raise ValueError(f"{file} is no result of compare, study, train, a benchmark or serve_load")

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     what = add_drive(parser)
     what.add_argument("--attach", metavar="NODE", help="only watch a node that runs already, such as /segmentation")
+    parser.add_argument("--camera", default="", metavar="NAME", help="with --attach: one of the node's several cameras")
     parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
     add_model(parser)
     add_engine(parser)
@@ -57,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the page until interrupted; returns the exit status: 0, 1 if the node failed, 2 for wrong input."""
     require_ros("the live page")
+    if options.camera and not options.attach:
+        raise UserError("--camera is for a node that runs already: name it with --attach")
     interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made. A node that runs already may be elsewhere.
     os.environ.update(default_profile_environment() if options.attach else default_environment())
@@ -88,13 +91,14 @@ def _view(options: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         try:
-            watcher = Watcher(target, live, pictures, starting=process is not None)
+            watcher = Watcher(target, live, pictures, starting=process is not None, camera=options.camera)
         except NameValidationException as error:
             raise UserError(f"{target} is no name of a node: {error}") from error
         stack.callback(watcher.destroy_node)
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
         stack.callback(server.shutdown)
-        print(f"{target} is shown at {server.url}; Ctrl-C ends it", flush=True)
+        shown = f"{target}, camera {options.camera}," if options.camera else target
+        print(f"{shown} is shown at {server.url}; Ctrl-C ends it", flush=True)
         if not options.no_browser and _has_screen():
             webbrowser.open(server.url)
         if drive:

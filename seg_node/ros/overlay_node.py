@@ -25,6 +25,9 @@ PARAMETERS = {
         choices=SOURCES,
     ),
     "image_transport": Spec("raw", "Subscribe to image or image/compressed.", choices=TRANSPORTS, read_only=True),
+    "camera": Spec(
+        "", "Name of one of a node's several cameras, whose topics are below that name; empty for one.", read_only=True
+    ),
 }
 
 OVERLAY_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
@@ -37,6 +40,8 @@ _DEMAND_S = 0.25
 
 class OverlayNode(Node):
     """Paints the masks of a segmentation node, and relays the camera's calibration beside them.
+
+    With the parameter ``camera`` all topics are below that camera's name: ``front/image``, ``segmentation/front/mask``.
 
     Subscribes, only while somebody subscribes to what comes of it, to ``image`` (or ``image/compressed``),
     ``segmentation/mask`` and ``segmentation/timing`` (or ``segmentation/mask_now`` and ``segmentation/timing_now``, by
@@ -57,18 +62,27 @@ class OverlayNode(Node):
             raise ValueError("; ".join(problems))
         self.add_on_set_parameters_callback(self._on_parameters)
         self._painted = 0
-        self._overlay = self.create_publisher(Image, "segmentation/overlay", OVERLAY_QOS)
-        self._info = self.create_publisher(CameraInfo, "segmentation/camera_info", INFO_QOS)
+        self._overlay = self.create_publisher(Image, self._of_camera("segmentation/overlay"), OVERLAY_QOS)
+        self._info = self.create_publisher(CameraInfo, self._of_camera("segmentation/camera_info"), INFO_QOS)
         self._info_subscription = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         compressed = self.get_parameter("image_transport").value == "compressed"
-        self._camera = "image/compressed" if compressed else "image"
-        self._categories = NodeCategories(self, topic=self.resolve_topic_name("segmentation/mask"))
+        self._camera = self._of_camera("image/compressed" if compressed else "image")
+        masks = self.resolve_topic_name(self._of_camera("segmentation/mask"))
+        self._categories = NodeCategories(self, topic=masks)
         self._source = self._listen_to(self.get_parameter("source").value)
         # On a steady clock: with use_sim_time the others stand still while no bag plays.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DEMAND_S, self._follow_demand, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+
+    def _of_camera(self, topic: str) -> str:
+        """Name of a topic, which is below that of the camera where the node has several."""
+        camera = self.get_parameter("camera").value
+        if not camera:
+            return topic
+        own, _, below = topic.partition("/")
+        return "/".join(filter(None, (own, camera, below))) if own == "segmentation" else f"{camera}/{topic}"
 
     @staticmethod
     def _check(parameter: Parameter) -> str:
@@ -78,7 +92,7 @@ class OverlayNode(Node):
         return refusal("; ".join(filter(None, map(self._check, parameters))))
 
     def _listen_to(self, source: str) -> FrameSource:
-        return FrameSource(self, self._camera, "segmentation", self._on_frame, source)
+        return FrameSource(self, self._camera, self._of_camera("segmentation"), self._on_frame, source)
 
     def _follow_demand(self) -> None:
         if (source := self.get_parameter("source").value) != self._source.source:
@@ -91,7 +105,7 @@ class OverlayNode(Node):
         if wanted and self._info_subscription is None:
             # As it came: nothing is read, so nothing can be lost in a conversion.
             self._info_subscription = self.create_subscription(
-                CameraInfo, "camera_info", self._info.publish, INFO_SUBSCRIPTION_QOS, raw=True
+                CameraInfo, self._of_camera("camera_info"), self._info.publish, INFO_SUBSCRIPTION_QOS, raw=True
             )
         elif not wanted and self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)

@@ -1,5 +1,7 @@
 """Several cameras in one node: topics, parameters, reports and books of each; and what their names may be."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from helpers.blue_bundle import blue_bundle, blue_mask, blue_scene  # noqa: E402
 from helpers.camera import Camera  # noqa: E402
 from helpers.images import encode  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from rclpy import node as of_rclpy  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
@@ -20,6 +24,9 @@ from seg_node.core.errors import UserError  # noqa: E402
 from seg_node.ros.cameras.names import OF_ONE_CAMERA, SHARED, CameraName, camera_specs, check_names  # noqa: E402
 from seg_node.ros.messages import read_mono8  # noqa: E402
 from seg_node.ros.parameters import PARAMETERS, declare_parameters  # noqa: E402
+from seg_node.web.live.live import Live  # noqa: E402
+from seg_node.web.live.pictures import Pictures  # noqa: E402
+from seg_node.web.live.watcher import Watcher  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -129,6 +136,28 @@ class OneOf(Camera):
         return values
 
 
+def test_the_overlay_of_one_of_several_cameras(ros):
+    from seg_node.ros.overlay_node import OverlayNode
+
+    context = ros.context.Context()
+    ros.init(args=["--ros-args", "-r", "__ns:=/car", "-p", "camera:=front"], context=context)
+    original, of_rclpy.get_default_context = of_rclpy.get_default_context, lambda: context
+    try:
+        overlay = OverlayNode()
+    finally:
+        of_rclpy.get_default_context = original
+    try:
+        published = {publisher.topic_name for publisher in overlay.publishers}
+        below = "/car/segmentation/front"
+        assert {f"{below}/overlay", f"{below}/camera_info"} <= published
+        overlay._source.want(True)
+        heard = {subscription.topic_name for subscription in overlay.subscriptions}
+        assert {"/car/front/image", f"{below}/mask", f"{below}/timing"} <= heard
+    finally:
+        overlay.destroy_node()
+        context.shutdown()
+
+
 def test_three_cameras_of_other_sizes_and_transports(node_process, ros, tmp_path):
     blue_bundle(tmp_path)
     blue_bundle(tmp_path, "coarse", bits=2)
@@ -196,6 +225,21 @@ def test_three_cameras_of_other_sizes_and_transports(node_process, ros, tmp_path
         assert not answer.successful and "front.max_age_ms, left.max_age_ms, rear.max_age_ms" in answer.reason
         assert "rear.image_transport cannot change while" in whole.set("rear.image_transport", "compressed").reason
         assert whole.set("front.priority", 5).successful
+
+        # The live page of one of them.
+        live, pictures = Live(), {"mask": Pictures(), "mask_now": Pictures()}
+        watcher = Watcher("/segmentation", live, pictures, starting=False, camera="left")
+        executor = SingleThreadedExecutor()
+        executor.add_node(watcher)
+        try:
+            deadline = time.monotonic() + 60
+            while live.snapshot()["camera"] != "/left/image/compressed" or live.snapshot()["state"] != "active":
+                assert time.monotonic() < deadline, live.snapshot()
+                executor.spin_once(timeout_sec=0.1)
+            assert live.snapshot()["node"] == "/segmentation/left"
+        finally:
+            executor.shutdown()
+            watcher.destroy_node()
 
         # One model for all.
         assert whole.set("model", str(tmp_path / "coarse")).successful

@@ -245,6 +245,25 @@ def test_mask_of_now_takes_a_free_road_back_and_never_frees_one(in_python, ros):
         module.destroy_node()
 
 
+def test_one_of_several_cameras_is_listened_to_by_its_name(in_python, ros, monkeypatch):
+    declare = in_python.DecisionModule.declare_parameter
+
+    def of_front(self, name, value, *others):
+        return declare(self, name, "front" if name == "camera" else value, *others)
+
+    monkeypatch.setattr(in_python.DecisionModule, "declare_parameter", of_front)
+    module = in_python.DecisionModule()
+    try:
+        heard = {subscription.topic_name for subscription in module.subscriptions}
+        wanted = {f"/segmentation/front/{topic}" for topic in ("mask", "timing", "mask_now", "timing_now")}
+        assert wanted <= heard and {module.mask_topic, module.timing_topic} <= wanted
+    finally:
+        module.destroy_node()
+    # The twin names them the same way.
+    source = (EXAMPLES / "decision_module_cpp" / "src" / "decision_module.cpp").read_text()
+    assert all(f'below + "/{topic.rpartition("/")[2]}"' in source for topic in wanted)
+
+
 def test_how_to_listen_elsewhere(in_python, in_cpp):
     assert {topic: in_python.how_to_listen(topic) for topic in LISTEN} == LISTEN
     assert in_cpp([f"@{topic}" for topic in LISTEN]) == list(LISTEN.values())

@@ -5,6 +5,7 @@
 //
 //   ros2 run decision_module_cpp decision_module --ros-args -p budget_ms:=300.0
 //   ros2 run decision_module_cpp decision_module --ros-args -r __ns:=/front    # listens to /front/segmentation/...
+//   ros2 run decision_module_cpp decision_module --ros-args -p camera:=front   # one of several cameras of a node
 //   ros2 run decision_module_cpp decision_module --ros-args -p track:=false    # without the mask of now
 //   ros2 run decision_module_cpp decision_module --ros-args --params-file own.yaml
 //     # a model with categories of its own: categories: [lane, kerb, person], road: [lane], people: [person]
@@ -125,20 +126,23 @@ public:
     people_(ids_of(declare_parameter("people", std::vector<std::string>{"human"}), categories_)),
     decision_(create_publisher<String>("~/decision", 10))
   {
+    // A node with several cameras has the topics of each below that camera's name.
+    const std::string camera = declare_parameter("camera", "");
+    const std::string below = camera.empty() ? "segmentation" : "segmentation/" + camera;
     // Both are reliable and volatile: a subscriber that asks for transient local would get nothing.
     mask_subscription_ = create_subscription<Image>(
-      "segmentation/mask", rclcpp::QoS(1),
+      below + "/mask", rclcpp::QoS(1),
       [this](Image::ConstSharedPtr message) {on_mask(std::move(message));});
     timing_subscription_ = create_subscription<DiagnosticArray>(
-      "segmentation/timing", rclcpp::QoS(100),
+      below + "/timing", rclcpp::QoS(100),
       [this](DiagnosticArray::ConstSharedPtr message) {on_timing(*message);});
     if (declare_parameter("track", true)) {
       // Their subscription is what makes the node compute them.
       mask_now_subscription_ = create_subscription<Image>(
-        "segmentation/mask_now", rclcpp::QoS(1),
+        below + "/mask_now", rclcpp::QoS(1),
         [this](Image::ConstSharedPtr message) {on_mask_now(std::move(message));});
       timing_now_subscription_ = create_subscription<DiagnosticArray>(
-        "segmentation/timing_now", rclcpp::QoS(100),
+        below + "/timing_now", rclcpp::QoS(100),
         [this](DiagnosticArray::ConstSharedPtr message) {on_timing_now(*message);});
     }
     // Missing masks cause no callback, so somebody has to look at the clock.

@@ -102,6 +102,8 @@ class CameraStream(FramePort[SerializedImage]):
         plain, receiver = choose(self._node), self._receiver
         qos, unfit = self._qos.look(self.topic, receiver and receiver.qos)
         about = {"model": self._worker.engine.bundle.name, "transfer": f"plain rclpy: {plain}" if plain else "fast"}
+        if self.name.name:
+            about["topic"] = self.topic
         about |= self._segmenter.status() | camera.status() | self._now.status()
         return Signs(
             state,

@@ -27,14 +27,18 @@ class Watcher(Node):
     It hears timing records and diagnostics all the time, and images and masks while a browser asks for pictures.
 
     Args:
-        target: full name of the segmentation node.
+        node: full name of the segmentation node.
         live: gets the figures.
         pictures: get the frames, by the topic of ``SOURCES`` whose masks they show.
         starting: whether this process has just started the node.
+        camera: name of one of its cameras, where it has several.
     """
 
-    def __init__(self, target: str, live: Live, pictures: Mapping[str, Pictures], starting: bool):
+    def __init__(self, node: str, live: Live, pictures: Mapping[str, Pictures], starting: bool, camera: str = ""):
         super().__init__(f"view_{os.getpid()}", start_parameter_services=False)
+        # A camera's topics and its report are below the node's name as those of a node are below its own.
+        target = f"{node}/{camera}" if camera else node
+        self._segmentation, self._told_topic = node, "" if camera else None
         self._target, self._live, self._pictures = target, live, pictures
         self._starting = starting
         self._status, self._heard = "", 0.0
@@ -42,7 +46,7 @@ class Watcher(Node):
         self._hint, self._hint_since, self._said = "", time.monotonic(), ""
         self._camera = ""
         self._sources: list[FrameSource] = []
-        self._categories = NodeCategories(self, name=target)
+        self._categories = NodeCategories(self, name=node)
         self._images, self._images_changed = 0, time.monotonic()
         self.create_subscription(DiagnosticArray, f"{target}/timing", self._on_timing, TIMING_QOS)
         # The node computes no mask of now for it: those who listen to the masks decide.
@@ -74,6 +78,8 @@ class Watcher(Node):
                 # A reason behind the state is one why it does not start.
                 self._starting &= status.message != "active" and ":" not in status.message
                 self._live.tell(state=status.message, engine=engine)
+                if self._told_topic is not None:
+                    self._told_topic = values.get("topic", "")
 
     def _on_timing_now(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -132,7 +138,9 @@ class Watcher(Node):
             self.get_logger().info(hint or f"masks of {self._target} come")
 
     def _subscribed_images(self) -> list[str]:
-        namespace, _, name = self._target.rpartition("/")
+        if self._told_topic is not None:
+            return [self._told_topic] if self._told_topic else []
+        namespace, _, name = self._segmentation.rpartition("/")
         try:
             topics = self.get_subscriber_names_and_types_by_node(name, namespace or "/")
         except NodeNameNonExistentError:
@@ -145,13 +153,13 @@ class Watcher(Node):
             topic
             for topic, types in self.get_topic_names_and_types()
             if set(types) & _IMAGE_TYPES
-            and not topic.startswith(f"{self._target}/")
+            and not topic.startswith(f"{self._segmentation}/")
             and topic != self._camera
             and self.count_publishers(topic)
         )
 
     def _mismatches(self, camera: str) -> list[str]:
-        namespace, _, name = self._target.rpartition("/")
+        namespace, _, name = self._segmentation.rpartition("/")
         asked = [
             info.qos_profile
             for info in self.get_subscriptions_info_by_topic(camera)

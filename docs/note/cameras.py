@@ -1,0 +1,44 @@
+"""The piece of docs/cameras.md: several cameras in one process against a process for each."""
+
+from statistics import mean
+from typing import Any
+
+from note.results import Source
+from seg_node.core.report.tables import markdown as table
+from seg_node.core.report.tables import number, origin
+
+_PROCESSES = {"one": "one", "many": "one each", "one, now": "one, masks of now too"}
+
+
+def cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
+    """Rates, waiting times and memory as Markdown, means over the rounds.
+
+    Args:
+        measured: what ``benchmarks/cameras.py`` wrote; None where it was not run.
+        source: of that file.
+    """
+    if measured is None:
+        return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
+    rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in measured["rows"]:
+        rows.setdefault((row["count"], row["kind"]), []).append(row)
+    lines = []
+    for (count, kind), runs in rows.items():
+        figures = {name: mean(run["in_all"][name] for run in runs) for name in ("masks_per_s", "nows_per_s", "jain")}
+        worst = max(run["in_all"]["blind_s"] for run in runs)
+        inference = mean(run["inference_ms"] or 0.0 for run in runs)
+        now = number(figures["nows_per_s"], 1) if kind == "one, now" else ""
+        memory = [number(mean(run[name] for run in runs), 0) for name in ("rss_mib", "pss_mib")]
+        lines.append(
+            [str(count), _PROCESSES[kind], number(figures["masks_per_s"], 2), now, number(1e3 * worst, 0)]
+            + [number(inference, 0), number(figures["jain"], 4), *memory]
+        )
+    header = ["cameras", "processes", "masks/s", "masks of now/s", "longest blind, ms", "inference, ms"]
+    height, width = measured["size"]
+    return (
+        f"Each camera {width}x{height} at {measured['hz']:.0f} Hz, the same frames; `{measured['model']}`. Masks of all"
+        " cameras together, the longest time without a mask of the worst camera, Jain's fairness index, memory of all"
+        f" processes; means of the rounds, of blind times the greatest:\n\n"
+        f"{table(([*header, 'Jain', 'RSS, MiB', 'PSS, MiB'], lines))}\n\n"
+        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+    )

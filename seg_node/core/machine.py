@@ -20,14 +20,18 @@ _SIDE = 1024
 """Rows and columns of the matrices of ``gflops``."""
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Processor and system that this runs on, with those of its instructions that matter here."""
     model = _cpuinfo("model name") or platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     present = set(instructions())
     return {
         "cpu": model,
-        "cores": cores,
+        "cores": usable_cores(),
         "system": platform.platform(),
         "instructions": [name for name in _TELLING if name in present],
     }

@@ -96,6 +96,8 @@ class NodeModel:
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
         input_size = tuple(self._value("input_size"))
         engine = create_engine(bundle(), *settings, input_size if any(input_size) else None)
+        if len(sizes) > 1:
+            engine.serve(len(sizes))
         # A frame of each size, with its confidence and without.
         engine.sizes_kept = max(engine.sizes_kept, 2 * len(sizes))
         for size in dict.fromkeys(sizes):

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from seg_node.core.bundle import Bundle, Manifest, load_bundle, shipped_bundles, write_bundle
 from seg_node.core.engines import ENGINES, EngineError, create_engine, present_engines
+from seg_node.core.machine import usable_cores
 
 SHIPPED = ["fpn_convnextv2", "fpn_lite", "fpn_resnet50"]
 
@@ -58,6 +60,21 @@ def test_a_batch_is_its_frames_one_by_one(name):
         alone, sure = engine.infer(frame, confidence=True)
         # Sums are added up in another order in a batch.
         assert (mask == alone).mean() > 0.999
+        assert np.abs(confidence.astype(int) - sure).max() <= 2
+
+
+def test_threads_that_share_an_engine_of_several_streams_have_the_masks_of_one():
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    bundle = load_bundle("fpn_lite")
+    engine, alone = (create_engine(bundle, "openvino", threads=1, precision="fp32") for _ in range(2))
+    engine.serve(64)
+    assert alone.streams == 1 <= engine.streams <= usable_cores()
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 37, 53, 3), np.uint8))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda frame: engine.infer(frame, confidence=True), frames * 3))
+    for frame, (mask, confidence) in zip(frames * 3, together, strict=True):
+        expected, sure = alone.infer(frame, confidence=True)
+        assert (mask == expected).mean() > 0.999
         assert np.abs(confidence.astype(int) - sure).max() <= 2
 
 

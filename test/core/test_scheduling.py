@@ -2,6 +2,7 @@
 
 import threading
 import time
+import types
 from collections import Counter
 from fractions import Fraction
 
@@ -140,13 +141,16 @@ def test_each_frame_ends_in_one_hand_and_only_the_newest_is_taken(priorities, ac
         elif act == "take" and newest and not in_work and not lost:
             taken(scheduler.take())
         elif act == "others" and in_work:
-            for item in scheduler.take_others():
+            busy = {item[0] for item in in_work}
+            wanted = {camera for camera in newest if camera not in busy}
+            others = scheduler.take_others()
+            assert {item[0] for item in others} == wanted, "one whose item is in work has no second one there"
+            for item in others:
                 taken(item)
         elif act == "done" and (in_work or lost):
             item = (in_work or lost).pop()
             assert scheduler.done(item) is (item not in ends)
             ends += [] if item in ends else [item]
-            lost.clear()
         elif act == "back":
             held = [*in_work, *newest.values()]
             assert sorted(scheduler.take_back()) == sorted(held)
@@ -193,6 +197,7 @@ def test_no_worker_is_idle_while_another_camera_waits():
 
 class _Bundle:
     name = "one"
+    manifest = types.SimpleNamespace(input_size=(2, 2))
 
 
 class Engine:
@@ -201,8 +206,8 @@ class Engine:
     name = device = precision = reason = "test"
     bundle = _Bundle()
 
-    def __init__(self, batches=False):
-        self.batches, self.masked, self.groups = batches, [], []
+    def __init__(self, batches=False, streams=1):
+        self.batches, self.streams, self.masked, self.groups = batches, streams, [], []
 
     def prepare(self, size, confidence=False):
         pass
@@ -466,3 +471,64 @@ def test_a_batch_that_is_stuck_is_given_up_whole(cameras):
     wait(lambda: not found.worker.stuck)
     assert found.end(1, "again").outcome is Outcome.MASKED
     assert not any(port.masks for port in found.ports[2:]), "late results are discarded"
+
+
+def test_an_engine_with_streams_masks_frames_of_several_cameras_at_once(cameras):
+    found = cameras(3, Engine(streams=2))
+    entered, permission = [threading.Event(), threading.Event()], threading.Event()
+    for number in (0, 1):
+        event = entered[number]
+        found.segmenters[number].submit(lambda event=event: event.set() or permission.wait(60))
+    assert all(event.wait(60) for event in entered), "both are in work"
+    for number in (0, 1, 2):
+        found.segmenters[number].submit(f"next {number}")
+    assert len(found.engine.masked) == 2, "there are no more streams"
+    permission.set()
+    assert found.worker.stop(60)
+    assert sorted(map(str, found.engine.masked[2:])) == ["next 0", "next 1", "next 2"]
+    assert all(map(balanced, found.segmenters)) and [counts(each)["masked"] for each in found.segmenters] == [2, 2, 1]
+
+
+def test_masks_of_a_camera_keep_their_order_whichever_thread_makes_them(cameras):
+    found = cameras(3, Engine(streams=3))
+    for number in range(60):
+        for segmenter in found.segmenters:
+            segmenter.submit(number)
+        time.sleep(0.0005)
+    assert found.worker.stop(60)
+    for port, segmenter in zip(found.ports, found.segmenters, strict=True):
+        masked = [message for message, _, _ in port.masks]
+        assert masked == sorted(set(masked)) and masked[-1] == 59 and balanced(segmenter)
+
+
+def test_one_of_two_inferences_that_is_stuck_is_the_trouble_of_all(cameras):
+    found = cameras(3, Engine(streams=2), inference_timeout=50.0)
+    go_on = found.hold()
+    wait(lambda: found.worker.stuck)
+    assert found.end(1, "comes").detail == "an earlier inference has not returned"
+    assert all(segmenter.trouble.startswith("an inference has not returned for") for segmenter in found.segmenters)
+    assert not found.worker.stop(0.1) and not found.worker.start(), "its thread is still there"
+    go_on()
+    wait(lambda: not found.worker.stuck)
+    wait(found.worker.start)
+    assert found.end(2, "again").outcome is Outcome.MASKED
+    assert not found.ports[0].masks and all(map(balanced, found.segmenters))
+
+
+def test_an_engine_of_one_stream_in_the_place_of_one_with_two_is_called_by_one_thread(cameras):
+    inside, most = [], []
+
+    def enter(message):
+        inside.append(message)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.remove(message)
+
+    found = cameras(2, Engine(streams=2))
+    found.worker.engine = Engine()
+    for number in range(10):
+        for segmenter in found.segmenters:
+            segmenter.submit(lambda number=number, of=segmenter: enter((number, of)))
+        time.sleep(0.005)
+    assert found.worker.stop(60)
+    assert most and max(most) == 1

@@ -15,7 +15,7 @@ class EngineError(UserError):
 
 
 class Engine(ABC):
-    """Runs a bundle's graph. Not thread-safe: one thread at a time calls ``prepare`` and ``infer``.
+    """Runs a bundle's graph. One thread at a time calls ``prepare`` and ``infer``, or as many as it has ``streams``.
 
     Args:
         bundle: what to run.
@@ -29,6 +29,7 @@ class Engine(ABC):
         reason: why this engine was chosen, for people.
         sizes_kept: number of frame sizes, with confidence or without, of which an engine that compiles for each keeps
             what it has compiled, so that a camera that changes its size for good does not grow the memory for ever.
+        streams: number of threads that may call it at the same time; see ``serve``.
         batches: whether ``infer_batch`` takes less time than one frame after the other.
     """
 
@@ -36,6 +37,7 @@ class Engine(ABC):
     device: str = ""
     reason: str = ""
     sizes_kept: int = 4
+    streams: int = 1
     batches: bool = False
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
@@ -73,6 +75,10 @@ class Engine(ABC):
     ) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Segment several frames of one size; what ``infer`` says of one frame holds for each."""
         return [self.infer(frame, confidence) for frame in frames]
+
+    def serve(self, count: int) -> None:
+        """Prepare for so many threads at the same time, before anything is compiled; an engine may stay with one."""
+        self.streams = 1
 
     def warm_up(self, size: tuple[int, int]) -> None:
         """Compile and run once on a grey frame, so that no camera frame pays for it."""

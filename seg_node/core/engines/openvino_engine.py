@@ -2,8 +2,10 @@
 
 import io
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from queue import LifoQueue
 
 import numpy as np
 import openvino
@@ -12,7 +14,7 @@ from seg_node.core.bundle import Bundle
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.engines.cache import remembered
 from seg_node.core.engines.openvino_graph import REWRITES, REWRITTEN, Rewrite, rewrite
-from seg_node.core.machine import has_fast_bf16, instructions, machine
+from seg_node.core.machine import has_fast_bf16, instructions, machine, usable_cores
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -29,19 +31,34 @@ class OpenVinoEngine(Engine):
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
         super().__init__(bundle, threads, precision)
         self._core = openvino.Core()
-        self._requests: OrderedDict[tuple[tuple[int, int], bool], openvino.InferRequest] = OrderedDict()
+        self._requests: OrderedDict[tuple[tuple[int, int], bool], LifoQueue[openvino.InferRequest]] = OrderedDict()
+        """Requests that nobody uses, one for each stream in all."""
+        self._lock = threading.Lock()
+
+    def serve(self, count: int) -> None:
+        # Threads of several inferences wait for nobody; those of one wait for each other, the more so the busier the
+        # machine is.
+        self.streams = max(1, min(count, usable_cores() // (self.threads or 1)))
 
     def prepare(self, size: tuple[int, int], confidence: bool = False) -> None:
+        self._prepared(size, confidence)
+
+    def _prepared(self, size: tuple[int, int], confidence: bool) -> LifoQueue[openvino.InferRequest]:
         key = (size, confidence)
-        if key in self._requests:
-            self._requests.move_to_end(key)
-            return
-        try:
-            self._requests[key] = self.compiled(size, confidence).create_infer_request()
-        except RuntimeError as error:
-            raise EngineError(f"{self.bundle.name}: OpenVINO cannot compile the graph: {error}") from error
-        if len(self._requests) > self.sizes_kept:
-            self._requests.popitem(last=False)
+        with self._lock:
+            if key in self._requests:
+                self._requests.move_to_end(key)
+                return self._requests[key]
+            try:
+                compiled, idle = self.compiled(size, confidence), LifoQueue()
+                for _ in range(self.streams):
+                    idle.put(compiled.create_infer_request())
+                self._requests[key] = idle
+            except RuntimeError as error:
+                raise EngineError(f"{self.bundle.name}: OpenVINO cannot compile the graph: {error}") from error
+            if len(self._requests) > self.sizes_kept:
+                self._requests.popitem(last=False)
+            return self._requests[key]
 
     def compiled(
         self,
@@ -62,8 +79,10 @@ class OpenVinoEngine(Engine):
             RuntimeError: the graph cannot be compiled.
         """
         hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.streams > 1:
+            hints = {"NUM_STREAMS": self.streams}
         if self.threads:
-            hints["INFERENCE_NUM_THREADS"] = self.threads
+            hints["INFERENCE_NUM_THREADS"] = self.threads * self.streams
         if precision := _PRECISION_HINTS.get(self._precision()):
             hints["INFERENCE_PRECISION_HINT"] = precision
         if profiled:
@@ -104,9 +123,12 @@ class OpenVinoEngine(Engine):
         return model
 
     def infer(self, bgr: np.ndarray, confidence: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        self.prepare(bgr.shape[:2], confidence)
-        request = self._requests[bgr.shape[:2], confidence]
-        request.infer([bgr], share_inputs=True)
-        # The request's memory is written again by the next frame.
-        outputs = [request.get_output_tensor(i).data.copy() for i in range(1 + confidence)]
+        idle = self._prepared(bgr.shape[:2], confidence)
+        request = idle.get()
+        try:
+            request.infer([bgr], share_inputs=True)
+            # The request's memory is written again by the next frame.
+            outputs = [request.get_output_tensor(i).data.copy() for i in range(1 + confidence)]
+        finally:
+            idle.put(request)
         return self._checked(bgr, outputs[0], outputs[1] if confidence else None)

@@ -1,4 +1,4 @@
-"""Where the newest frame of each camera waits for the one worker, and which is taken next."""
+"""Where the newest frame of each camera waits for those who work on frames, and which is taken next."""
 
 import threading
 import time
@@ -37,15 +37,16 @@ class _Work(Generic[T]):
 
 
 class Scheduler(Generic[T]):
-    """Between cameras that offer items and one worker: of each camera at most one item waits, the newest.
+    """Between cameras that offer items and workers: of each camera at most one item waits, the newest.
 
     Putting a newer item hands the one that waits back. Nothing queues, so an item that is taken is never older than
     one frame period of its camera, and younger where the worker waits for the next one. ``Turns`` says which camera is
-    next, and how long each may have to wait. For a next frame, as ``patience`` has it, the worker waits only while no
+    next, and how long each may have to wait; one whose item is in work waits only once that is done, so of each camera
+    items end in the order in which they came. For a next frame, as ``patience`` has it, the worker waits only while no
     other camera's frame waits: an idle worker would cost that one its turn.
 
     Items can be taken back from a worker that does not come back, and the worker learns of it when it does: each item
-    ends in one hand. All methods may be called by any thread, ``take`` and ``take_others`` by the worker's only.
+    ends in one hand. All methods may be called by any thread, ``take`` and ``take_others`` by a worker's only.
 
     Args:
         claims: one for each camera.
@@ -57,13 +58,14 @@ class Scheduler(Generic[T]):
         self._slots: list[Slot[T]] = [Slot() for _ in claims]
         self._turns = Turns(len(claims))
         self._in_work: list[_Work[T]] = []
-        self._blocked = False
+        self._lost = 0
+        """Number of items that were taken back and that workers are still busy with."""
         self._closed = False
 
     @property
     def blocked(self) -> bool:
-        """Whether the worker is still busy with an item that was taken back."""
-        return self._blocked
+        """Whether a worker is still busy with an item that was taken back."""
+        return self._lost > 0
 
     def put(self, item: T, camera: int = 0) -> T | None:
         """Offer an item.
@@ -73,11 +75,10 @@ class Scheduler(Generic[T]):
             None if it just waits.
         """
         with self._condition:
-            if self._closed or self._blocked:
+            if self._closed or self._lost:
                 return item
             superseded = self._slots[camera].put(item, time.monotonic())
-            self._turns.wait(camera)
-            self._condition.notify()
+            self._begin_to_wait(camera)
             return superseded
 
     def take(self) -> T | None:
@@ -103,10 +104,15 @@ class Scheduler(Generic[T]):
         with self._condition:
             work = next((work for work in self._in_work if work.item is item), None)
             if work is None:
-                self._blocked = False
+                self._lost -= 1
                 return False
             self._in_work.remove(work)
-            self._slots[work.camera].work = time.monotonic() - work.since
+            if self._closed:
+                self._condition.notify_all()
+            slot = self._slots[work.camera]
+            slot.work = time.monotonic() - work.since
+            if slot.waiting is not None:
+                self._begin_to_wait(work.camera)
             return True
 
     def take_back(self, item: T | None = None) -> list[T]:
@@ -122,11 +128,12 @@ class Scheduler(Generic[T]):
             if item is not None and not any(work.item is item for work in self._in_work):
                 return []
             taken = [work.item for work in self._in_work]
-            self._blocked |= bool(self._in_work)
+            self._lost += len(self._in_work)
             self._in_work.clear()
-            for camera in list(self._turns):
+            for camera, slot in enumerate(self._slots):
                 self._turns.leave(camera)
-                taken.append(self._slots[camera].take())
+                if (item := slot.take()) is not None:
+                    taken.append(item)
             return taken
 
     def close(self) -> None:
@@ -137,8 +144,18 @@ class Scheduler(Generic[T]):
 
     def _wait_for_one(self) -> int | None:
         """Camera whose turn is next; None once the scheduler is closed and empty."""
-        self._condition.wait_for(lambda: self._closed or self._turns.first() is not None)
+        self._condition.wait_for(lambda: self._turns.first() is not None or self._ended())
         return self._turns.first()
+
+    def _ended(self) -> bool:
+        """Whether nothing waits any more, nor will: one whose camera has another one in work still has its turn."""
+        return self._closed and all(slot.waiting is None for slot in self._slots)
+
+    def _begin_to_wait(self, camera: int) -> None:
+        if all(work.camera != camera for work in self._in_work):
+            self._turns.wait(camera)
+            # All of them: one may wait for the next item of another camera.
+            self._condition.notify_all()
 
     def _worth_waiting(self, camera: int) -> float:
         if self._closed or len(self._turns) > 1:

@@ -1,10 +1,10 @@
-"""The one thread that works on the frames of all cameras with one engine, and the one that watches it."""
+"""The threads that work on the frames of all cameras with one engine, and the one that watches them."""
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +41,14 @@ class Inference(NamedTuple):
 class InferenceWorker:
     """Masks the newest frame of each camera in its turn, with one engine for all.
 
+    As many frames of different cameras are in work at once as the engine has streams.
+
     Another thread publishes masks and records, so that the worker goes on with the next frame meanwhile. Frames of
     several cameras that are at hand go to the engine at once where that takes less time; nothing waits for them.
 
     An inference that does not return in time is given up: its frame, and all frames of all cameras that come while it
-    lasts, fail. If it returns after all, its result is discarded and the same worker goes on. There is never a second
-    one on an engine.
+    lasts, fail. If it returns after all, its result is discarded and the same worker goes on. There is never another
+    one in its place.
 
     Args:
         engine: warmed up.
@@ -77,7 +79,15 @@ class InferenceWorker:
         self._worker: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
         self._stopped = threading.Event()
-        self._inference: Inference | None = None
+        self._inferences: dict[int, Inference] = {}
+        """What each thread is just inferring, by its number."""
+        self._in_order = threading.Lock()
+        """Held from a frame's end in the worker until it is on its way to be published: a camera's masks keep their
+        order, whichever thread made them."""
+        self._alone = threading.Lock()
+        """Held in an inference where an engine of one stream has taken the place of one that had more."""
+        self._count = 1
+        """Number of threads that work."""
 
     @property
     def stuck(self) -> bool:
@@ -87,8 +97,7 @@ class InferenceWorker:
     @property
     def trouble(self) -> str:
         """What keeps the frames of all cameras from being masked, empty if nothing does."""
-        inference = self._inference
-        if self.stuck and inference is not None:
+        if self.stuck and (inference := self._oldest()) is not None:
             return f"an inference has not returned for {time.monotonic() - inference.since:.1f} s"
         return self.given_up
 
@@ -114,7 +123,9 @@ class InferenceWorker:
         self.given_up = ""
         for segmenter in self._segmenters:
             segmenter.begin_anew()
-        self._worker = threading.Thread(target=self._work, args=(self._scheduler,), name="segmenter", daemon=True)
+        self._inferences = {}
+        self._count = min(len(self._segmenters), self.engine.streams) if len(self._segmenters) > 1 else 1
+        self._worker = threading.Thread(target=self._run, args=(self._scheduler,), name="segmenter", daemon=True)
         self._watcher = threading.Thread(
             target=self._watch, args=(self._scheduler, self._stopped), name="segmenter watchdog", daemon=True
         )
@@ -175,18 +186,33 @@ class InferenceWorker:
         self._gave_up(reason)
         return True
 
-    def _work(self, scheduler: Scheduler[WaitingFrame]) -> None:
-        published: Future | None = None
+    def _run(self, scheduler: Scheduler[WaitingFrame]) -> None:
+        """Work, with other threads beside this one where the engine has streams for them, until all have ended."""
         with ThreadPoolExecutor(1, "publisher") as publisher:
-            while (first := scheduler.take()) is not None:
-                # Read once: a swap in the middle of a frame takes effect with the next one.
-                engine = self.engine
-                several = len(self._segmenters) > 1 and engine.batches
-                frames = [first, *(scheduler.take_others() if several else ())]
-                for frame in frames:
-                    frame.stopwatch.lap(Stage.WAIT)
-                    frame.engine = engine
-                ends = self._infer(frames, engine)
+            others = [
+                threading.Thread(
+                    target=self._work, args=(scheduler, publisher, number), name=f"segmenter {number}", daemon=True
+                )
+                for number in range(1, self._count)
+            ]
+            for other in others:
+                other.start()
+            self._work(scheduler, publisher, 0)
+            for other in others:
+                other.join()
+
+    def _work(self, scheduler: Scheduler[WaitingFrame], publisher: ThreadPoolExecutor, number: int) -> None:
+        published: Future | None = None
+        while (first := scheduler.take()) is not None:
+            # Read once: a swap in the middle of a frame takes effect with the next one.
+            engine = self.engine
+            several = len(self._segmenters) > 1 and engine.batches
+            frames = [first, *(scheduler.take_others() if several else ())]
+            for frame in frames:
+                frame.stopwatch.lap(Stage.WAIT)
+                frame.engine = engine
+            ends = self._infer(frames, engine, number)
+            with self._in_order:
                 # One that was given up has its end already.
                 kept = [(frame, end) for frame, end in zip(frames, ends, strict=True) if scheduler.done(frame)]
                 if not kept:
@@ -200,7 +226,11 @@ class InferenceWorker:
 
     # No error of one frame may end the worker, hence the broad excepts.
 
-    def _infer(self, frames: Sequence[WaitingFrame], engine: Engine) -> list[_End]:
+    def _oldest(self) -> Inference | None:
+        """The inference that has lasted longest; None while there is none."""
+        return min(list(self._inferences.values()), key=lambda inference: inference.since, default=None)
+
+    def _infer(self, frames: Sequence[WaitingFrame], engine: Engine, number: int) -> list[_End]:
         """Decode and segment frames, at once those of one size."""
         ends: dict[int, _End] = {}
         sizes: dict[tuple[int, int], list[tuple[int, WaitingFrame, np.ndarray]]] = {}
@@ -216,27 +246,30 @@ class InferenceWorker:
             frame.stopwatch.lap(Stage.DECODE)
             sizes.setdefault(bgr.shape[:2], []).append((i, frame, bgr))
         for group in sizes.values():
-            ends |= self._infer_group(group, engine)
+            ends |= self._infer_group(group, engine, number)
         return [ends[i] for i in range(len(frames))]
 
-    def _infer_group(self, group: list[tuple[int, WaitingFrame, np.ndarray]], engine: Engine) -> dict[int, _End]:
+    def _infer_group(
+        self, group: list[tuple[int, WaitingFrame, np.ndarray]], engine: Engine, number: int
+    ) -> dict[int, _End]:
         """Segment frames of one size; should they fail together, each by itself."""
         height, width = group[0][2].shape[:2]
         try:
             wanted = [frame.segmenter.wants_confidence() for _, frame, _ in group]
-            engine.prepare((height, width), any(wanted))
-            self._inference = Inference(group[0][1], time.monotonic())
-            if len(group) > 1:
-                results = engine.infer_batch([bgr for _, _, bgr in group], any(wanted))
-            else:
-                results = [engine.infer(group[0][2], wanted[0])]
+            with self._alone if self._count > 1 and engine.streams == 1 else nullcontext():
+                engine.prepare((height, width), any(wanted))
+                self._inferences[number] = Inference(group[0][1], time.monotonic())
+                if len(group) > 1:
+                    results = engine.infer_batch([bgr for _, _, bgr in group], any(wanted))
+                else:
+                    results = [engine.infer(group[0][2], wanted[0])]
         except Exception as error:
             if len(group) == 1:
                 return {group[0][0]: _End(Outcome.FAILED, reason(error, f"in inference of {width}x{height} pixels"))}
-            self._inference = None
-            return {i: end for one in group for i, end in self._infer_group([one], engine).items()}
+            self._inferences.pop(number, None)
+            return {i: end for one in group for i, end in self._infer_group([one], engine, number).items()}
         finally:
-            self._inference = None
+            self._inferences.pop(number, None)
         ends = {}
         for (i, frame, _), (mask, confidence), asked in zip(group, results, wanted, strict=True):
             frame.stopwatch.lap(Stage.INFERENCE)
@@ -245,7 +278,7 @@ class InferenceWorker:
 
     def _watch(self, scheduler: Scheduler[WaitingFrame], stopped: threading.Event) -> None:
         while not stopped.wait(_WATCH_S):
-            inference, limit = self._inference, self.inference_timeout
+            inference, limit = self._oldest(), self.inference_timeout
             if limit and inference is not None and 1e3 * (time.monotonic() - inference.since) > limit:
                 _fail(scheduler.take_back(inference.frame), f"inference has not returned within {limit:g} ms")
 

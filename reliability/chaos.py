@@ -17,6 +17,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+import camera_rows  # noqa: F401
 import diagnosis_rows  # noqa: F401
 import engine_rows  # noqa: F401
 import now_rows  # noqa: F401

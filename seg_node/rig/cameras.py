@@ -162,6 +162,11 @@ class Traffic:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
+    @property
+    def status(self) -> dict[str, dict[str, str]]:
+        """Values of the newest report of each camera."""
+        return {name: heard.status for name, heard in self._heard.items()}
+
     def play(self, seconds: float, warm_up: float = 0.0) -> list[CameraRun]:
         """Play, drives again from their beginning as often as it takes, and wait for what is under way.
 

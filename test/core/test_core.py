@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,7 @@ def test_slot_hands_back_what_is_superseded():
     assert slot.put(1) is None
     assert slot.put(2) == 1
     assert slot.take() == 2
+    assert slot.done(2)
     slot.put(3)
     slot.close()
     assert slot.put(4) == 4
@@ -242,6 +244,8 @@ def test_accounting_identity():
 
 
 class _Bundle:
+    manifest = types.SimpleNamespace(input_size=(4, 6))
+
     def __init__(self, name):
         self.name = name
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections import Counter
 
 import numpy as np
@@ -34,6 +35,8 @@ def wait(condition, what="", timeout=60.0):
 
 
 class Named:
+    manifest = types.SimpleNamespace(input_size=(2, 2))
+
     def __init__(self, name):
         self.name = name
 
@@ -363,8 +366,12 @@ def test_odd_frames_are_masked_and_reported(node_process, ros, tmp_path):
         camera.close()
 
 
-@pytest.mark.parametrize("row", ["stuck_inference", "hot_swap", "pulled_camera", "clocks_apart", "now_stuck_inference"])
+@pytest.mark.parametrize(
+    "row",
+    ["stuck_inference", "hot_swap", "pulled_camera", "clocks_apart", "now_stuck_inference", "camera_sends_rubbish"],
+)
 def test_bad_day(ros, row, tmp_path):
+    import camera_rows  # noqa: F401
     import diagnosis_rows  # noqa: F401
     import engine_rows  # noqa: F401
     import now_rows  # noqa: F401

@@ -158,7 +158,7 @@ lock: $(VENV)/.lock ## pin what `make LOCKED=1 demo` and `make LOCKED=1 test` in
 	$(LOCK) --extra ros -o requirements/demo.txt
 	$(LOCK) --extra ros --extra training --extra serving --extra dashboard --extra note --extra test -o requirements/test.txt
 
-# The wheel is built of the sdist, so that each holds what the other needs; the commit's time is that of its files.
+# The wheel is built of the sdist, so that each holds what the other needs; files in the wheel have the time of the commit.
 dist: $(VENV)/.dist ## build and check wheel and sdist, with their hashes and a bill of materials, in dist/
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) $(VENV)/bin/python -m build --outdir dist .

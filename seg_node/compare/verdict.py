@@ -24,7 +24,7 @@ from seg_node.compare.statistics import (
 from seg_node.core.report.tables import signed
 from seg_node.core.statistics import mean_known
 
-RULE = "Student's interval over at least 5 pairs of processes, Holm"
+RULE = "Student's interval of one degree of freedom fewer over at least 5 pairs of processes, Holm"
 """Name of the rule of this version: verdicts of another one are made anew, see ``judged``."""
 MIN_PAIRS = 5
 """Pairs of processes that a verdict needs: Student's quantile for fewer leaves hardly any difference to be seen."""

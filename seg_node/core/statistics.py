@@ -44,15 +44,18 @@ def _within(angle: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def student_interval(values: Sequence[float], level: float) -> tuple[float, float]:
+def student_interval(values: Sequence[float], level: float, spared: int = 0) -> tuple[float, float]:
     """Student's interval of the mean of independent values.
 
     Args:
         values: at least two.
         level: confidence, 0..1.
+        spared: degrees of freedom not to count on, which makes the interval wider; one is left at least.
     """
     count, middle = len(values), float(np.mean(values))
-    half = student_quantile((1 + level) / 2, count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = (
+        student_quantile((1 + level) / 2, max(count - 1 - spared, 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    )
     return middle - half, middle + half
 
 

@@ -170,8 +170,9 @@ def test_gain_of_the_mask_of_now_by_hand():
         ious = [100 * sum(h[5] for h in s.hits) / sum(u[5] for u in s.unions) for s in (alone, now)]
         differences.append(ious[1] - ious[0])
     assert gain.pairs == 6 and gain.estimate == pytest.approx(np.mean(differences))
-    # Student's quantile for 99 % and 5 degrees of freedom is 4.032; the scene may make the interval wider.
-    half = 4.032 * np.std(differences, ddof=1) / np.sqrt(6)
+    # Student's quantile for 99 % and 4 degrees of freedom, one fewer than there are, is 4.604; the scene may make the
+    # interval wider.
+    half = 4.604 * np.std(differences, ddof=1) / np.sqrt(6)
     assert gain.low <= gain.estimate - half * 0.999 < gain.estimate < gain.estimate + half * 0.999 <= gain.high
     assert gain.low > 0, "ten points are no chance"
 

@@ -114,14 +114,15 @@ def test_block_length_follows_the_autocorrelation():
 
 
 def test_holm_decides_the_clear_ones_first():
-    """Three differences with the same spread: 4.5, 3.6 and 1 standard errors of five values away from zero."""
+    """Three differences with the same spread: 9, 7 and 1 standard errors of five values away from zero."""
     spread = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     error = spread.std(ddof=1) / np.sqrt(5)
-    near, middle, far = (Units(spread + error * t) for t in (1.0, 5.0, 8.0))
-    # Quantiles of Student's distribution with 4 degrees: 4.60 at 99 %, 5.60 at 99.5 %, 6.25 at 99.67 %.
+    near, middle, far = (Units(spread + error * t) for t in (1.0, 7.0, 9.0))
+    # Quantiles of Student's distribution with 3 degrees, one fewer than there are: 5.84 at 99 %, 7.45 at 99.5 %, 8.58
+    # at 99.67 %.
     alone = decided([middle], 0.99)
     family = decided([near, middle, far], 0.99)
-    both = decided([middle, far, Units(spread + error * 9.0)], 0.99)
+    both = decided([middle, far, Units(spread + error * 10.0)], 0.99)
     assert (alone[0][0].sign, alone[0][1]) == (1, 0.99)
     assert [interval.sign for interval, _ in family] == [0, 0, 1]
     assert [level for _, level in family] == pytest.approx([0.995, 0.995, 1 - 0.01 / 3])

@@ -5,10 +5,12 @@ import json
 import pytest
 import yaml
 from helpers.blue_bundle import blue_bundle
+from helpers.paths import ROOT
 from helpers.profiles import profile_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seg_node.core.bundle import shipped_bundles
 from seg_node.core.profile.drift import AFTER_S, CALM_S, WINDOW_S, LatencyWatch
 from seg_node.core.profile.file import ProfileError, content_hash, read_profile, write_profile
 from seg_node.core.profile.fit import fingerprint, misfit
@@ -263,3 +265,12 @@ def test_a_camera_that_stops_is_no_drift():
     _looks(watch, [90.0] * 30)
     assert not any(text for _, text in _looks(watch, [None] * 100, at=30.0))
     assert not any(text for _, text in _looks(watch, [90.0] * 40, at=130.0))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_profiles_are_whole_and_for_one_machine(path):
+    profile = read_profile(path)
+    assert profile.settings["model"] in shipped_bundles()
+    assert profile.values["winner"]["low"] <= profile.values["winner"]["score"] <= profile.values["winner"]["high"]
+    here = fingerprint() | {"cpu": "another processor"}
+    assert "it was measured on another machine" in misfit(profile, here) or "is not installed" in misfit(profile, here)

@@ -22,6 +22,9 @@ MAGIC = b"SQLite format 3\0"
 _LOGS = ("-wal", "-journal")
 """Endings of files in which SQLite keeps what it has not yet written into the database, or has to take back."""
 
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""Of a damaged database: Python cannot pass on a complaint of SQLite that cites bytes which are no text."""
+
 
 class Sqlite3Storage:
     """See ``Storage``.
@@ -52,7 +55,7 @@ class Sqlite3Storage:
             try:
                 self.connections, self.foreign = self._topics()
                 self.start_time = self._count()
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 raise self._broken(error) from error
             self._by_id = {connection.id: connection for connection in self.connections}
             self._opened = opened.pop_all()
@@ -79,7 +82,7 @@ class Sqlite3Storage:
                     self._damaged(f"a message has the log time {time!r:.40} and data of type {type(data).__name__}")
                     continue
                 yield self._by_id[number], time, data
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._damaged(str(self._broken(error)))
 
     def _topics(self) -> tuple[list[Connection], list[Connection]]:
@@ -125,7 +128,7 @@ class Sqlite3Storage:
             for number, count, first in self._base.execute(query):
                 counts[number] = count
                 times.append(first)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if not self._recover:
                 raise
             self.notes.append(str(self._broken(error)))
@@ -141,8 +144,9 @@ class Sqlite3Storage:
         if what not in self.notes:
             self.notes.append(what)
 
-    def _broken(self, error: sqlite3.Error) -> DamagedError:
-        return DamagedError(self._cut_off or f"it is damaged: {error}")
+    def _broken(self, error: Exception) -> DamagedError:
+        what = "its schema holds what is no text" if isinstance(error, UnicodeDecodeError) else error
+        return DamagedError(self._cut_off or f"it is damaged: {what}")
 
 
 def _cut_off(path: Path) -> str:

@@ -3,6 +3,8 @@
 import random
 import shutil
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,11 @@ from seg_node.bags.reader import BagError, BagReader, list_topics  # noqa: E402
 from seg_node.bags.writer import BagWriter  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
 
+ANY_CHARACTER = st.characters(blacklist_categories=["Cs"])
+FILE_NAME = st.text(
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=40
+).filter(lambda name: name not in (".", ".."))
+
 quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -47,7 +54,8 @@ def small_bag(path, storage="mcap"):
             bag.write_image(i + 1, picture(i))
 
 
-@pytest.mark.parametrize("profile", ["", "ros2", "another recorder", "ros1"])
+@quickly
+@given(profile=st.one_of(st.sampled_from(["", "ros2", "ros1"]), st.text(ANY_CHARACTER, max_size=40)))
 def test_the_profile_of_a_file_does_not_matter(tmp_path, profile):
     file = write_mcap(tmp_path / "drive.mcap", {TOPIC: (JPEG, frames())}, profile=profile)
     assert shown(open_drive(file)) == [0, 1, 2, 3]
@@ -99,14 +107,25 @@ def test_topics_without_a_message_are_no_choice(tmp_path):
     assert open_drive(file).topic == TOPIC
 
 
-@pytest.mark.parametrize("name", ["run #3", "a?b", "50%25", "ü ☂", "x;y&z", "'quoted'"])
-def test_any_character_in_a_path_of_a_sqlite3_bag(tmp_path, name):
-    small_bag(tmp_path / "plain", "sqlite3")
-    folder = (tmp_path / "plain").rename(tmp_path / name)
-    (file,) = (path for path in folder.iterdir() if path.suffix == ".db3")
-    single = tmp_path / f"{name}.db3"
-    shutil.copy(file, single)
-    assert shown(open_drive(folder)) == shown(open_drive(single)) == [0, 1, 2]
+@quickly
+@given(topic=st.text(ANY_CHARACTER, min_size=1, max_size=60).map(lambda text: f"/{text}"))
+def test_any_character_in_the_name_of_a_topic(tmp_path, topic):
+    file = write_mcap(tmp_path / "drive.mcap", {topic: (JPEG, frames()), "/note": (STRING, strings("ab"))})
+    assert {found.name: found.count for found in list_topics(file)} == {topic: 4, "/note": 2}
+    assert open_drive(file).topic == topic and shown(open_drive(file, topic)) == [0, 1, 2, 3]
+
+
+@quickly
+@given(name=st.one_of(st.sampled_from(["run #3", "a?b", "50%25", "ü ☂", "x;y&z", "'quoted'"]), FILE_NAME))
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_any_character_in_a_path_of_a_bag(tmp_path, storage, name):
+    with tempfile.TemporaryDirectory(dir=tmp_path) as scratch:
+        small_bag(Path(scratch, "plain"), storage)
+        folder = Path(scratch, "plain").rename(Path(scratch, name))
+        (file,) = (path for path in folder.iterdir() if path.suffix in (".db3", ".mcap"))
+        single = Path(scratch, f"{name}{file.suffix}")
+        shutil.copy(file, single)
+        assert shown(open_drive(folder)) == shown(open_drive(single)) == [0, 1, 2]
 
 
 def test_messages_that_are_still_in_the_write_ahead_log_are_read(tmp_path):

@@ -17,6 +17,7 @@ import gpu  # noqa: E402
 import input_size  # noqa: E402
 import lines  # noqa: E402
 import nodes  # noqa: E402
+import plain_path  # noqa: E402
 import propagation  # noqa: E402
 import receiving  # noqa: E402
 import rewrites  # noqa: E402
@@ -291,6 +292,32 @@ def test_gain_of_the_mask_of_now_in_pairs():
 def test_gain_of_a_category_that_is_nowhere():
     runs = {kind: [now_run(50.0, 70.0, human=None)] * 3 for kind in propagation.KINDS}
     assert propagation.summary(runs)["figures"]["human"]["gain"] == {"mean": None, "low": None, "high": None}
+
+
+def test_the_plain_way_is_compared_pair_by_pair():
+    def run(masks, p50, cores):
+        usage = None if cores is None else {"cpu_cores": cores}
+        return {"masks_per_second": masks, "camera_to_mask": {"p50": p50, "p99": 2 * p50}, "usage": usage}
+
+    runs = {
+        "fast": [run(20.0, 50.0, None), run(16.0, 60.0, 1.5), run(18.0, 55.0, 1.6)],
+        "plain": [run(18.0, 55.0, 1.7), run(16.0, 66.0, 1.8), run(9.0, 110.0, 1.6)],
+    }
+    found = plain_path.compared(runs)
+    assert found["masks/s"] == {"fast": 18.0, "plain": 16.0, "plain / fast": 0.9}
+    assert found["camera to mask, p50 ms"]["plain / fast"] == pytest.approx(1.1)
+    assert found["cores of the node"]["fast"] == 1.55, "a pair of which one is not known does not count"
+
+
+@pytest.mark.ros
+def test_one_pair_of_the_plain_way(tmp_path, capsys):
+    out = tmp_path / "plain.json"
+    assert plain_path.main(["--pairs", "1", "--frames", "20", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert_says_where_it_is_of(found)
+    assert [len(found["runs"][kind]) for kind in plain_path.KINDS] == [1, 1]
+    assert found["figures"]["masks/s"]["plain / fast"] > 0
+    assert "plain / fast" in capsys.readouterr().out
 
 
 def test_drives_are_known_by_name(tmp_path, monkeypatch):

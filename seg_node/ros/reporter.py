@@ -13,9 +13,15 @@ from std_msgs.msg import Header
 from seg_node.core.health import Expected, Health, Level, Signs
 from seg_node.ros.messages import diagnostics
 
+_PERIOD_S = 1.0
+_MARGIN_S = 0.01
+"""Time that lets a limit be passed rather than met."""
+
 
 class Reporter:
     """Judges a node, and each of its cameras where it has several, once a second and publishes that.
+
+    A camera that has been silent for so long that the time allowed runs out before the next report is judged just then.
 
     Args:
         node: that is judged.
@@ -31,7 +37,7 @@ class Reporter:
         # On a steady clock: with use_sim_time the others stand still while no bag plays. In a group of its own:
         # diagnostics go on while a service of the default group loads a model.
         steady, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
-        node.create_timer(1.0, self._report, callback_group=group, clock=steady)
+        self._timer = node.create_timer(_PERIOD_S, self._report, callback_group=group, clock=steady)
 
     def _report(self) -> None:
         node, looked, now = self._node, self._look(), time.monotonic()
@@ -50,6 +56,22 @@ class Reporter:
             self._publisher.publish(
                 diagnostics(header, title, bytes([level]), message, signs.hardware, dict(signs.values))
             )
+        self._wait(min((_time_left(*of) for of in looked.values()), default=_PERIOD_S))
+
+    def _wait(self, seconds: float) -> None:
+        """Let the next report come after so much time."""
+        period = round(1e9 * seconds)
+        if period != self._timer.timer_period_ns:
+            self._timer.timer_period_ns = period
+            # A new period counts from the next call on, or from now.
+            self._timer.reset()
+
+
+def _time_left(signs: Signs, expected: Expected) -> float:
+    """Seconds until a report is due: those until a camera's silence becomes an error, if these are fewer."""
+    left = expected.camera_timeout - signs.silent
+    soon = signs.state == "active" and 0 < left < _PERIOD_S and left < signs.silent
+    return left + _MARGIN_S if soon else _PERIOD_S
 
 
 def _in_all(whole: tuple[Level, str], cameras: Iterable[tuple[str, Level, str]]) -> tuple[Level, str]:

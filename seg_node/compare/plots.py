@@ -218,7 +218,8 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
     said = []
     for i, name, latency, offline, streaming in points:
         values = ([np.mean(offline)] if offline else []) + ([np.mean(streaming)] if streaming else [])
-        ax.plot([latency] * len(values), values, "-", color=COLOURS[i], lw=1)
+        # Two that are alike stand close together, so that their names do not fit beside them.
+        ax.plot([latency] * len(values), values, MARKERS[i], ls="-", color=COLOURS[i], mfc="none", lw=1, label=name)
         words = []
         if offline:
             ax.plot(latency, np.mean(offline), MARKERS[i], mec=COLOURS[i], mfc="none", ms=8, mew=1.5)
@@ -226,11 +227,10 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
         if streaming:
             ax.plot(latency, np.mean(streaming), MARKERS[i], color=COLOURS[i], ms=8)
             words.append(f"streaming {np.mean(streaming):.1f} %")
-        at = (latency, max(values))
-        ax.annotate(name, at, (0, 8), textcoords="offset points", ha="center", fontsize=9, color=COLOURS[i])
         said.append(f"{name}: {', '.join(words)} at {latency:.0f} ms")
     ax.set(xlabel="median camera to mask, ms", ylabel="miou_7, %", title="Accuracy against latency")
-    ax.margins(x=0.5, y=0.35)
+    ax.margins(x=0.3, y=0.25)
+    fig.legend(ncols=2, loc="outside lower center")
     ax.text(0.02, 0.98, "better: up and left", transform=ax.transAxes, va="top", fontsize=9, color="#555555")
     return Figure(
         fig,

@@ -23,7 +23,7 @@ _LOGS = ("-wal", "-journal")
 """Endings of files in which SQLite keeps what it has not yet written into the database, or has to take back."""
 
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""Of a damaged database: Python cannot pass on a complaint of SQLite that cites bytes which are no text."""
+"""What a damaged database raises: Python cannot pass on a complaint of SQLite that cites bytes which are no text."""
 
 
 class Sqlite3Storage:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.made_up import experiment
-from helpers.paths import ROOT
+
+pytest.importorskip("markdown_it", reason="markdown-it-py is missing: pip install -e '.[note]'")
+
+from helpers.made_up import experiment  # noqa: E402
+from helpers.paths import ROOT  # noqa: E402
 from make_note import main  # noqa: E402
 from note.claims import CLAIMS  # noqa: E402
 from note.deck import plain, slides  # noqa: E402

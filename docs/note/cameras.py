@@ -3,6 +3,7 @@
 from statistics import mean
 from typing import Any
 
+from note.origins import how_to_get
 from note.results import Source
 from seg_node.core.report.tables import markdown as table
 from seg_node.core.report.tables import number, origin
@@ -18,7 +19,7 @@ def cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
         source: of that file.
     """
     if measured is None:
-        return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
+        return how_to_get(source)
     rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in measured["rows"]:
         rows.setdefault((row["count"], row["kind"]), []).append(row)

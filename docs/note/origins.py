@@ -2,7 +2,7 @@
 
 import re
 
-from note.results import SOURCES, Results
+from note.results import SOURCES, Results, Source
 from seg_node.core.report.tables import origin
 
 APART = "Not side by side"
@@ -11,7 +11,11 @@ APART = "Not side by side"
 
 def missing(name: str) -> str:
     """Sentence for results that do not exist yet."""
-    source = SOURCES[name]
+    return how_to_get(SOURCES[name])
+
+
+def how_to_get(source: Source) -> str:
+    """Sentence for a result file that does not exist yet."""
     return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from note.origins import how_to_get
 from note.results import Source
 from seg_node.core.report.tables import markdown as table
 from seg_node.core.report.tables import number, origin
@@ -17,7 +18,7 @@ def projection_tables(measured: dict[str, Any] | None, source: Source) -> str:
         source: of that file.
     """
     if measured is None:
-        return f"*Not measured yet: `{source.command}`, then `python docs/make_note.py --take {source.output}`.*"
+        return how_to_get(source)
     costs = [
         [row["size"], row["lens"], *(number(row[kind], 1) for kind in ("flat", "depth", "new_pose"))]
         for row in measured["costs"]

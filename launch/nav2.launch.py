@@ -14,6 +14,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from seg_node.ros.bringup import below_camera, camera_info_topic
+
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 """Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
 
@@ -43,6 +45,9 @@ ARGUMENTS = [
         "camera_info", default_value="", description="Calibration topic of the camera; empty: camera_info beside image."
     ),
     DeclareLaunchArgument(
+        "camera", default_value="", description="Whose masks are projected where cameras names several, e.g. front."
+    ),
+    DeclareLaunchArgument(
         "depth", default_value="", description="Depth topic, registered to the camera; empty: the ground is flat."
     ),
     DeclareLaunchArgument(
@@ -62,11 +67,6 @@ ARGUMENTS = [
 ]
 
 
-def camera_info_topic(image: str) -> str:
-    """The topic beside an image topic where its calibration is looked for."""
-    return "/".join([*image.split("/")[:-1], "camera_info"])
-
-
 def start_projection(context: LaunchContext) -> list[Node]:
     """The projection node; the profile is an argument of the launch file that was included before."""
     names = [*(argument.name for argument in ARGUMENTS), "fastdds_profile"]
@@ -75,16 +75,18 @@ def start_projection(context: LaunchContext) -> list[Node]:
     if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         profile = ""
     parameters = {name: kind(given[name]) for name, kind in PARAMETER_TYPES.items()}
+    camera = given["camera"]
+    image = below_camera(given["image"], camera)
     return [
         Node(
             package="seg_node",
             executable="projection",
             name="projection",
             namespace=given["namespace"],
-            parameters=[parameters | {"depth": bool(given["depth"])}],
+            parameters=[parameters | {"depth": bool(given["depth"]), "camera": camera}],
             remappings=[
-                ("camera_info", given["camera_info"] or camera_info_topic(given["image"])),
-                ("depth", given["depth"] or "depth"),
+                (below_camera("camera_info", camera), given["camera_info"] or camera_info_topic(image)),
+                *([(below_camera("depth", camera), given["depth"])] if given["depth"] else []),
             ],
             # It sends a cloud for each mask, out of shared memory of its own.
             additional_env=dict.fromkeys(PROFILE_VARIABLES, profile) if profile else {},

@@ -9,7 +9,14 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seg_node.ros.bringup import BOOLEANS, camera_remappings, listed, profile_environment
+from seg_node.ros.bringup import (
+    BOOLEANS,
+    absolute,
+    camera_remappings,
+    listed,
+    profile_environment,
+    stated_cameras,
+)
 
 PARAMETER_TYPES = {
     "profile": str,
@@ -110,6 +117,9 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
         for name, kind in PARAMETER_TYPES.items()
         if given[name]
     ]
+    # What PushRosNamespace of an including launch file leaves.
+    namespace = absolute(given["namespace"], context.launch_configurations.get("ros_namespace", ""))
+    cameras = stated_cameras(given["cameras"], given["params_file"], absolute(given["name"], namespace))
     return [
         # Not simply a Node: launch files that include this one hear of its transitions.
         LifecycleNode(
@@ -118,7 +128,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
             name=given["name"],
             namespace=given["namespace"],
             parameters=parameters,
-            remappings=camera_remappings(given["image"], listed(given["cameras"])),
+            remappings=camera_remappings(given["image"], cameras),
             ros_arguments=["--log-level", given["log_level"]],
             additional_env=profile_environment(given["fastdds_profile"]),
             output="screen",

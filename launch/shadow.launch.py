@@ -28,6 +28,11 @@ ARGUMENTS = [
         "image", default_value="/image", description="Camera topic; where compressed, its name without /compressed."
     ),
     DeclareLaunchArgument(
+        "camera",
+        default_value="",
+        description="Name of one of several cameras, below which image is looked for, e.g. front for /front/image.",
+    ),
+    DeclareLaunchArgument(
         "image_transport",
         default_value="",
         choices=["", "raw", "compressed"],
@@ -49,6 +54,7 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
     """Both segmentation nodes, below the name of the node that compares them, and that node."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     name = "/".join(["", *filter(None, given["namespace"].split("/")), "shadow"])
+    image = absolute(given["image"].lstrip("/"), given["camera"]) if given["camera"] else given["image"]
     share = FindPackageShare("seg_node")
     config = PathJoinSubstitution([share, "config", "segmentation.yaml"]).perform(context)
     params_file = LaunchConfiguration("params_file", default=config).perform(context)
@@ -57,7 +63,7 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
         parameter_in_file(params_file, f"{name}/incumbent/{DEFAULT_NAME}", "image_transport"),
         DEFAULT_TRANSPORT,
     )
-    camera = {"incumbent": given["image"], "challenger": f"{name}/challenger/image"}
+    camera = {"incumbent": image, "challenger": f"{name}/challenger/image"}
     # One frame at a time, of which none may be lost: there is no other one to wait for.
     reliability = f"qos_overrides.{camera_topic(camera['challenger'], transport)}.subscription.reliability"
     alone = {"incumbent": [], "challenger": [SetParameter("patience", 0.0), SetParameter(reliability, "reliable")]}
@@ -91,7 +97,7 @@ def start_nodes(context: LaunchContext) -> list[GroupAction | Node]:
             namespace=given["namespace"],
             arguments=[
                 *("--attach", *compared, "--follow", camera["challenger"]),
-                *("--image", absolute(given["image"], ""), "--image-transport", transport),
+                *("--image", absolute(image, ""), "--image-transport", transport),
             ],
             parameters=[{"use_sim_time": is_true(sim_time)}] if sim_time else [],
             ros_arguments=["--log-level", log_level or "info"],

@@ -16,11 +16,9 @@ from launch_ros.substitutions import FindPackageShare
 
 from seg_node.ros.bringup import (
     BOOLEANS,
-    DEFAULT_NAME,
     DEFAULT_TRANSPORT,
-    FOLLOWED,
     absolute,
-    camera_info_topic,
+    below_camera,
     camera_topic,
     first_given,
     is_true,
@@ -28,6 +26,9 @@ from seg_node.ros.bringup import (
     parameter_in_file,
     profile_environment,
     rviz_config,
+    shown_camera,
+    stated_cameras,
+    viewer_remappings,
 )
 
 SHARE = FindPackageShare("seg_node")
@@ -53,6 +54,9 @@ ARGUMENTS = [
         "name",
         default_value="segmentation",
         description="Name of the segmentation node; another one for a second camera or model in a namespace.",
+    ),
+    DeclareLaunchArgument(
+        "camera", default_value="", description="Which of several cameras is shown; empty: the first of cameras."
     ),
     DeclareLaunchArgument(
         "camera_info", default_value="", description="Calibration topic of the camera; empty: camera_info beside image."
@@ -84,13 +88,16 @@ PASSED = ("image", "image_transport", "use_sim_time", "namespace", "name")
 
 def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
     """The overlay node and RViz; what only segmentation.launch.py declares is there since that was included."""
-    names = [*(argument.name for argument in ARGUMENTS), "params_file", "log_level", "fastdds_profile"]
+    names = [*(argument.name for argument in ARGUMENTS), "cameras", "params_file", "log_level", "fastdds_profile"]
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     # What PushRosNamespace of an including launch file leaves.
     namespace = absolute(given["namespace"], context.launch_configurations.get("ros_namespace", ""))
     node = absolute(given["name"], namespace)
+    camera = shown_camera(given["camera"], stated_cameras(given["cameras"], given["params_file"], node))
     stated = {name: parameter_in_file(given["params_file"], node, name) for name in ("image_transport", "use_sim_time")}
-    transport = first_given(given["image_transport"], stated["image_transport"], DEFAULT_TRANSPORT)
+    # What a camera is not given begins with the node's.
+    own = parameter_in_file(given["params_file"], node, f"{camera}.image_transport") if camera else None
+    transport = first_given(own, given["image_transport"], stated["image_transport"], DEFAULT_TRANSPORT)
     sim_time = first_given(given["use_sim_time"], stated["use_sim_time"])
     # Nothing where nobody says: what is set for the whole launch holds then.
     clock = [] if sim_time is None else [{"use_sim_time": is_true(sim_time)}]
@@ -103,14 +110,10 @@ def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
         namespace=given["namespace"],
         parameters=[
             {"alpha": float(given["alpha"]), "image_transport": transport, "source": given["source"]},
+            *([{"camera": camera}] if camera else []),
             *clock,
         ],
-        remappings=[
-            ("image", image),
-            ("image/compressed", f"{image}/compressed"),
-            ("camera_info", given["camera_info"] or camera_info_topic(image)),
-            *((f"{DEFAULT_NAME}/{topic}", f"{given['name']}/{topic}") for topic in FOLLOWED),
-        ],
+        remappings=viewer_remappings(image, given["name"], given["camera_info"], camera),
         ros_arguments=logging,
         # It sends whole pictures, out of shared memory of its own.
         additional_env=profile_environment(given["fastdds_profile"]),
@@ -125,9 +128,10 @@ def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
             raise
         return [overlay, LogInfo(msg="rviz2 is not installed; the overlay can be seen with any image viewer")]
     shipped = yaml.safe_load(Path(SHARE.perform(context), "config", "segmentation.rviz").read_text())
-    camera = camera_topic(absolute(image, namespace), transport)
-    config = rviz_config(shipped, camera, node, given["frame"], given["source"])
-    file = Path(launch.logging.launch_config.log_dir, f"{node.strip('/').replace('/', '_')}.rviz")
+    topic = camera_topic(absolute(below_camera(image, camera), namespace), transport)
+    shown = absolute(camera, node)
+    config = rviz_config(shipped, topic, shown, given["frame"], given["source"])
+    file = Path(launch.logging.launch_config.log_dir, f"{shown.strip('/').replace('/', '_')}.rviz")
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     rviz = Node(
         package="rviz2",

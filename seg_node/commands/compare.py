@@ -93,7 +93,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--masks", type=Path, help="folder of ground truth PNGs named by frame index or header stamp")
     add_grouping(parser)
-    parser.add_argument("--topic", help="image topic of the bag (default: the only one)")
+    topics = parser.add_mutually_exclusive_group()
+    topics.add_argument("--topic", help="image topic of the bag (default: the only one)")
+    topics.add_argument(
+        "--topics",
+        nargs="+",
+        metavar="TOPIC",
+        help="image topics of the bag, played at once as the cameras of one node: masks a second and the longest time"
+        " without one, of each and in all, instead of accuracy",
+    )
     parser.add_argument("--mask-topic", help="ground truth topic of the bag (default: the only one named mask)")
     parser.add_argument("--frames", type=_count, help="use only so many frames of the drive")
     parser.add_argument("--quick", action="store_true", help="a minute that shows that it works; no verdict")
@@ -105,6 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare; returns the exit status: 0, 1 if a node failed or frames are unaccounted for, 2 for wrong input."""
     make_folder(options.out)
+    if options.topics:
+        return _compare_cameras(options)
     comparison = judged(load_comparison(options.source)) if options.source else _compare(options)
     return _report(comparison, options.out)
 
@@ -117,6 +127,14 @@ def _report(comparison: Comparison, out: Path) -> int:
     for file in files:
         print(f"  {file}")
     return 1 if comparison.faults else 0
+
+
+def _compare_cameras(options: argparse.Namespace) -> int:
+    require_ros("a comparison")
+    from seg_node.commands import compare_cameras
+
+    bundles = _bundles(options)
+    return compare_cameras.run(options, bundles, [model.name for model in _told_apart([*map(_backbone, bundles)])])
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
@@ -139,9 +157,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
     check_forecast(options.forecast)
     if options.attach and options.forecast is not None:
         raise ComparisonError("--forecast is for nodes that are started here; set forecast_ms of an attached one")
-    if options.models and len(options.models) < 2:
-        raise ComparisonError(f"--models names {options.models[0]} alone; name at least two, one twice to see chance")
-    bundles = [] if options.attach else [load_bundle(name) for name in options.models or _shipped()]
+    bundles = [] if options.attach else _bundles(options)
     grouping = load_grouping(options.grouping) if options.grouping else None
     drive, truth_categories, truth_source = _load(options)
     size = frame_size(drive)
@@ -229,6 +245,13 @@ def _compare(options: argparse.Namespace) -> Comparison:
     comparison.configuration["order"] = order[: comparison.repetitions]
     comparison.duration_s = round(time.monotonic() - started, 1)
     return comparison
+
+
+def _bundles(options: argparse.Namespace) -> list[Bundle]:
+    """The models that are compared."""
+    if options.models and len(options.models) < 2:
+        raise ComparisonError(f"--models names {options.models[0]} alone; name at least two, one twice to see chance")
+    return [load_bundle(name) for name in options.models or _shipped()]
 
 
 def _shipped() -> list[str]:

@@ -15,6 +15,7 @@ from seg_node.core.machine import setting
 
 if TYPE_CHECKING:
     from seg_node.rig.cameras import CameraRun, Feed
+    from seg_node.rig.schedule import Rate
 
 
 def add_arguments(group: argparse._ActionsContainer) -> None:
@@ -47,7 +48,6 @@ def run(options: argparse.Namespace) -> int:
     make_folder(options.out)
     check_names(options.cameras or [])
     drives = _drives(options)
-    check_names(list(drives))
     # Fast DDS reads its profile when the first participant of a process is made.
     os.environ.update(default_environment())
     namespace = f"/replay_{os.getpid()}"
@@ -61,12 +61,12 @@ def run(options: argparse.Namespace) -> int:
     }
     if options.forecast is not None:
         parameters["forecast_ms"] = options.forecast
-    seconds = max(drive.duration for drive in drives.values()) * options.loop
+    seconds = longest(drives) * options.loop
     exit_on_sigterm()
     print(f"starting the node with {options.model} for {', '.join(drives)}", flush=True)
     with NodeProcess(options.out / "node.log", parameters, namespace=namespace) as node:
         node.wait_for("active")
-        found = feeds(drives, namespace, node.full_name, options)
+        found = feeds(drives, namespace, node.full_name, options.rate, offset=bool(options.cameras))
         with Traffic(found, options.qos, options.forecast is not None, node.check) as traffic:
             runs = traffic.play(seconds)
     whole = in_all(runs)
@@ -91,15 +91,23 @@ def node_parameters(drives: Mapping[str, Drive]) -> dict[str, object]:
     return parameters
 
 
-def feeds(drives: Mapping[str, Drive], namespace: str, node: str, options: argparse.Namespace) -> list["Feed"]:
-    """What is played as each camera of a node, evenly offset where all play one drive."""
+def feeds(drives: Mapping[str, Drive], namespace: str, node: str, rate: "Rate", offset: bool = False) -> list["Feed"]:
+    """What is played as each camera of a node.
+
+    Args:
+        drives: by name of the camera.
+        namespace: of the topics that are played.
+        node: full name.
+        rate: at which each is played.
+        offset: play them after each other by equal parts of a frame period, for all are one drive.
+    """
     from seg_node.rig.cameras import Feed
 
     found = []
     for number, (name, drive) in enumerate(drives.items()):
-        offset = number / len(drives) / drive.rate if options.cameras and drive.rate else 0.0
+        after = number / len(drives) / drive.rate if offset and drive.rate else 0.0
         topic = f"{namespace}/{name}/image" + ("" if drive.frames[0].kind == "image" else "/compressed")
-        found.append(Feed(name, drive, topic, f"{node}/{name}", offset, options.rate))
+        found.append(Feed(name, drive, topic, f"{node}/{name}", after, rate))
     return found
 
 
@@ -128,12 +136,53 @@ def _drives(options: argparse.Namespace) -> dict[str, Drive]:
     if options.cameras:
         drive = load_drive(options, options.topic, None, options.start, options.duration, scratch=options.out)
         return dict.fromkeys(options.cameras, _cut(drive, options.frames))
-    if options.video or options.bag is None:
+    if options.video:
         raise UserError("--topics names topics of a bag: give it with --bag")
-    if len(set(options.topics)) < len(options.topics):
-        raise UserError(f"--topics has a topic more than once: {' '.join(options.topics)}")
-    drives = [open_drive(options.bag, topic, None, options.start, options.duration) for topic in options.topics]
-    return {name: _cut(drive, options.frames) for name, drive in zip(camera_names(options.topics), drives, strict=True)}
+    return topic_drives(options.bag, options.topics, options.start, options.duration, options.frames)
+
+
+def topic_drives(
+    bag: Path | None,
+    topics: Sequence[str],
+    start: float = 0.0,
+    duration: float | None = None,
+    frames: int | None = None,
+) -> dict[str, Drive]:
+    """Topics of a bag, by the names of cameras that they are played as.
+
+    Args:
+        bag: see ``open_drive``, as for the next three.
+        topics: image topics.
+        start: seconds of the bag to skip.
+        duration: seconds of the bag to take.
+        frames: take only so many frames of each.
+
+    Raises:
+        UserError: no bag is given, a topic is there twice, or names cannot be made of them.
+        BagError: see ``open_drive``.
+    """
+    from seg_node.ros.cameras.names import check_names
+
+    if bag is None:
+        raise UserError("--topics names topics of a bag: give it with --bag")
+    if len(set(topics)) < len(topics):
+        raise UserError(f"--topics has a topic more than once: {' '.join(topics)}")
+    names = camera_names(topics)
+    check_names(names)
+    drives = [open_drive(bag, topic, None, start, duration) for topic in topics]
+    return {name: _cut(drive, frames) for name, drive in zip(names, drives, strict=True)}
+
+
+def longest(drives: Mapping[str, Drive]) -> float:
+    """Seconds of the longest of several drives.
+
+    Raises:
+        UserError: none of them lasts any time.
+    """
+    seconds = max(drive.duration for drive in drives.values())
+    if seconds <= 0:
+        raise UserError(f"{', '.join(drives)}: all frames are of one instant; cameras are played by their times")
+    return seconds
 
 
 def _cut(drive: Drive, frames: int | None) -> Drive:

@@ -42,13 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give the second node of --attach the frames that the first has masked, on this topic, from which it has"
         " to take its images; without /compressed",
     )
+    parser.add_argument(
+        "--camera",
+        default="",
+        metavar="NAME",
+        help="one of several cameras of the nodes of --attach: their topics below NAME, and NAME/image",
+    )
     parser.epilog = (
         "Two of them are compared, the incumbent first: --models INCUMBENT CHALLENGER, --attach INCUMBENT --models"
         " CHALLENGER, or --attach INCUMBENT CHALLENGER. A challenger that is started here is given the frames that the"
         " incumbent has masked; one that runs already masks those that it comes to,"
         " unless --follow names the topic on which it is given frames."
     )
-    parser.add_argument("--image", default="/image", help="camera topic, without /compressed (default: %(default)s)")
+    parser.add_argument(
+        "--image", help="camera topic, without /compressed (default: /image; with --camera NAME/image beside the node)"
+    )
     parser.add_argument("--image-transport", default="raw", choices=["raw", "compressed"], help="default: %(default)s")
     add_engine(parser)
     add_threads(parser)
@@ -64,16 +72,29 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.follow and len(options.attach) < 2:
         raise UserError("--follow is for two nodes of --attach; a challenger that is started here follows anyway")
+    if options.camera and not options.attach:
+        raise UserError(
+            "--camera is for nodes of --attach; those that are started here have one, whose topic is --image"
+        )
     require_ros("shadow mode")
+    options.image = options.image or _image(options)
     interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
     with contextlib.suppress(KeyboardInterrupt):
-        attached = [full_name(node) for node in options.attach]
+        attached = ["/".join(filter(None, (full_name(node), options.camera))) for node in options.attach]
         with _started(options) as processes:
             nodes = [*attached, *(process.full_name for process in processes)]
             _compare(options, nodes, processes, interrupted)
     return 0
+
+
+def _image(options: argparse.Namespace) -> str:
+    """The camera's topic where none is given: that of a node without remapping."""
+    if not options.camera:
+        return "/image"
+    namespace = full_name(options.attach[0]).rpartition("/")[0]
+    return f"{namespace}/{options.camera}/image"
 
 
 @contextlib.contextmanager

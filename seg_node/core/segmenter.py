@@ -118,7 +118,8 @@ class Segmenter(Generic[M]):
         self._last_masked: FrameRecord | None = None
         self._fault = ""
         self._inferences: deque[float] = deque(maxlen=_INFERENCES_KEPT)
-        self._number = worker.add(self)
+        self.number = worker.add(self)
+        """Number of the camera, in the order in which the worker was given them."""
 
     @property
     def trouble(self) -> str:
@@ -171,7 +172,7 @@ class Segmenter(Generic[M]):
         if rest := self.rest:
             self._record(frame, Outcome.FAILED, rest)
             return
-        dropped, stuck = self._worker.submit(frame, self._number)
+        dropped, stuck = self._worker.submit(frame, self.number)
         if dropped is frame:
             # Where it is both stuck and stopped, the stuck inference is the reason that matters.
             if stuck:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rclpy
@@ -21,7 +21,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_node.bags.drive import Drive
-from seg_node.core.timing import DROPS, Stage
+from seg_node.core.timing import DROPS, Stage, stamp_ns
 from seg_node.rig.node_process import NodeError
 from seg_node.rig.player import publisher_qos, serialized
 from seg_node.rig.schedule import RECORDED, Rate, make_schedule
@@ -65,6 +65,9 @@ class CameraRun:
     """Masks a second of the window, as the next ones are of it."""
     blind_s: float
     """Longest time without a mask, in seconds, the ends of the window included."""
+    blind_ms_by: dict[str, float]
+    """What that time was spent on, in milliseconds: ``turn``, from the mask before it until the frame of the next mask
+    was taken, and the stages of that frame after it. Empty where no mask ended it."""
     p50_ms: float | None
     """Median of the time from publishing a frame to its mask's arrival; None without masks."""
     p99_ms: float | None
@@ -83,10 +86,10 @@ def jain(values: Sequence[float]) -> float:
     return sum(values) ** 2 / squares if squares else 1.0
 
 
-def longest_gap(instants: Sequence[float], begin: float, end: float) -> float:
-    """Longest time between neighbours among instants, in order, and the ends of a window."""
+def longest_gap(instants: Sequence[float], begin: float, end: float) -> tuple[float, float]:
+    """Longest time between neighbours among instants, in order, and the ends of a window; and when that time ended."""
     within = [begin, *(instant for instant in instants if begin < instant < end), end]
-    return max(after - before for before, after in zip(within, within[1:], strict=False))
+    return max((after - before, after) for before, after in zip(within, within[1:], strict=False))
 
 
 def in_all(runs: Sequence[CameraRun]) -> dict[str, float]:
@@ -106,7 +109,7 @@ class _Heard:
 
     masks: list[tuple[int, float]] = field(default_factory=list)
     nows: list[float] = field(default_factory=list)
-    records: list[np.ndarray] = field(default_factory=list)
+    records: list[tuple[np.ndarray, float]] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)
     counted: float = 0.0
 
@@ -205,7 +208,7 @@ class Traffic:
             heard = self._heard[feed.name]
             wanted += [
                 (Image, f"{feed.target}/mask", lambda data, _, to=heard.masks: to.append((_stamp(data), _now()))),
-                (DiagnosticArray, f"{feed.target}/timing", lambda data, _, to=heard.records: to.append(data)),
+                (DiagnosticArray, f"{feed.target}/timing", lambda data, _, to=heard.records: to.append((data, _now()))),
             ]
             if self._now:
                 wanted.append((Image, f"{feed.target}/mask_now", lambda data, _, to=heard.nows: to.append(_now())))
@@ -260,26 +263,48 @@ def _run(
     name: str, sent: Sequence[tuple[int, float]], heard: _Heard, before: Counter, window: tuple[float, float]
 ) -> CameraRun:
     begin, end = window
-    records = [deserialize_message(data.tobytes(), DiagnosticArray).status[0] for data in list(heard.records)]
-    outcomes = Counter(record.message for record in records)
-    stages = [frame_record(record).stages for record in records]
-    inferences = [of[Stage.INFERENCE] for of in stages if Stage.INFERENCE in of]
+    messages = [(deserialize_message(data.tobytes(), DiagnosticArray), at) for data, at in list(heard.records)]
+    outcomes = Counter(message.status[0].message for message, _ in messages)
+    passed = [_Passed(stamp_ns(message.header), at, frame_record(message.status[0]).stages) for message, at in messages]
+    inferences = [of.stages[Stage.INFERENCE] for of in passed if Stage.INFERENCE in of.stages]
     grown = _counts(heard.status) - before
     own = {"masked": grown["masked"]} | {drop.value: grown[f"dropped.{drop.value}"] for drop in DROPS}
     masks = [(stamp, at) for stamp, at in heard.masks if begin <= at < end]
     latency = _latency(masks, sent)
+    blind, ended = longest_gap([at for _, at in masks], begin, end)
     return CameraRun(
         name=name,
         sent=len(sent),
         outcomes=dict(outcomes),
         balanced=grown["received"] == sum(own.values()) and {k: v for k, v in own.items() if v} == outcomes,
         masks_per_s=len(masks) / (end - begin),
-        blind_s=longest_gap([at for _, at in masks], begin, end),
+        blind_s=blind,
+        blind_ms_by=_spent(blind, [stamp for stamp, at in masks if at == ended], ended, passed),
         p50_ms=statistics.median(latency) if latency else None,
         p99_ms=float(np.percentile(latency, 99)) if latency else None,
         inference_ms=statistics.median(inferences) if inferences else None,
         nows_per_s=sum(begin <= at < end for at in heard.nows) / (end - begin),
     )
+
+
+class _Passed(NamedTuple):
+    """What the record of a frame tells."""
+
+    stamp: int
+    at: float
+    """When the record came."""
+    stages: dict[Stage, float]
+
+
+def _spent(blind: float, ended_by: Sequence[int], ended: float, passed: Sequence[_Passed]) -> dict[str, float]:
+    """See ``CameraRun.blind_ms_by``; the mask that ended the time is that of a stamp, at an instant."""
+    own = [one for one in passed if one.stamp in ended_by and Stage.INFERENCE in one.stages]
+    if not own:
+        return {}
+    # A drive that is looped repeats its stamps.
+    stages = min(own, key=lambda one: abs(one.at - ended)).stages
+    after = {stage.value: stages[stage] for stage in Stage if stage in stages and stage is not Stage.WAIT}
+    return {"turn": 1e3 * blind - sum(after.values()), **after}
 
 
 def _latency(masks: Sequence[tuple[int, float]], sent: Sequence[tuple[int, float]]) -> list[float]:

@@ -76,6 +76,66 @@ def camera_remappings(image: str, cameras: Sequence[str]) -> list[tuple[str, str
     return [(f"{ours}{end}", f"{theirs}{end}") for ours, theirs in topics for end in ("", "/compressed")]
 
 
+def below_camera(topic: str, camera: str) -> str:
+    """Name of a topic for whoever follows a segmentation node, or one of its several cameras.
+
+    Args:
+        topic: as it is with one camera: ``image`` of the camera, ``segmentation/mask`` or ``segmentation`` of the node.
+        camera: name of one of several; empty for one.
+
+    Returns:
+        ``front/image`` or ``segmentation/front/mask``, where the camera is ``front``.
+    """
+    if not camera:
+        return topic
+    own, _, below = topic.partition("/")
+    return "/".join(filter(None, (own, camera, below))) if own == DEFAULT_NAME else f"{camera}/{topic}"
+
+
+def stated_cameras(cameras: str, params_file: str, node: str) -> list[str]:
+    """Names of a node's several cameras, of the argument or else of its params file; none for one without a name.
+
+    Args:
+        cameras: the argument; see ``listed``.
+        params_file: see ``parameter_in_file``.
+        node: full name of the node.
+
+    Raises:
+        UserError: the argument is no list of names, or the file cannot be read.
+    """
+    return listed(cameras) or list(parameter_in_file(params_file, node, "cameras") or [])
+
+
+def shown_camera(camera: str, cameras: Sequence[str]) -> str:
+    """Which camera is shown: the one that is asked for, or else the first; empty where none has a name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if camera and camera not in cameras:
+        names = f"the cameras are {', '.join(cameras)}" if cameras else "cameras names none"
+        raise UserError(f"camera is {camera!r}, but {names}")
+    return camera or next(iter(cameras), "")
+
+
+def viewer_remappings(image: str, name: str, camera_info: str, camera: str = "") -> list[tuple[str, str]]:
+    """What the topics of an overlay node are remapped to.
+
+    Args:
+        image: name of the camera's topic; with several cameras, below the name of each.
+        name: of the segmentation node.
+        camera_info: calibration topic; empty for the one beside the camera's.
+        camera: name of one of several cameras; empty for one.
+    """
+    topic, node = below_camera(image, camera), "/".join(filter(None, (name, camera)))
+    return [
+        (below_camera("image", camera), topic),
+        (below_camera("image/compressed", camera), f"{topic}/compressed"),
+        (below_camera("camera_info", camera), camera_info or camera_info_topic(topic)),
+        *((below_camera(f"{DEFAULT_NAME}/{followed}", camera), f"{node}/{followed}") for followed in FOLLOWED),
+    ]
+
+
 def camera_info_topic(image: str) -> str:
     """The topic beside an image topic where its calibration is looked for."""
     return "/".join([*image.split("/")[:-1], "camera_info"])
@@ -109,9 +169,18 @@ def parameter_in_file(file: str, node: str, parameter: str) -> Any:
     value = None
     # rclpy goes through the file and has the later one win.
     for pattern, parameters in _sections(document, ""):
-        if _matches(pattern, node) and parameter in parameters:
-            value = parameters[parameter]
+        if _matches(pattern, node) and (found := _named(parameters, parameter)) is not None:
+            value = found
     return value
+
+
+def _named(parameters: Mapping[str, Any], name: str) -> Any:
+    """Value of a parameter, such as ``front.max_age_ms``, whose parts may be nested; None where there is none."""
+    if name in parameters:
+        return parameters[name]
+    nested = ((key, inside) for key, inside in parameters.items() if isinstance(inside, Mapping))
+    below = (_named(inside, name.removeprefix(f"{key}.")) for key, inside in nested if name.startswith(f"{key}."))
+    return next((value for value in below if value is not None), None)
 
 
 def _sections(document: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,6 +1,7 @@
 """The topics of the mask of now: wiring between ROS 2 and ``seg_node.core.propagation``."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,26 @@ class MaskOfNow(NowPort[SerializedImage]):
         name: of the camera, under which the topics are, and whose parameters hold.
         qos: makes the publishers.
         trouble: why the segmentation gives no masks, empty while it does.
+        turn: see ``PropagationWorker``.
 
     Raises:
         UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, name: CameraName, qos: QosWatch, trouble: Callable[[], str]):
+    def __init__(
+        self,
+        name: CameraName,
+        qos: QosWatch,
+        trouble: Callable[[], str],
+        turn: Callable[[], AbstractContextManager[None]],
+    ):
         self._name, self._node, self._qos = name, name.node, qos
         self._trouble = trouble
         self._compressed = False
         self._mask = qos.offer(Image, name.topic("~/mask_now"), MASK_QOS, lifecycle=True)
         # Not a lifecycle publisher: a frame that comes in the instant of deactivation has its record, too.
         self._timing = qos.offer(DiagnosticArray, name.topic("~/timing_now"), TIMING_QOS)
-        self._worker = PropagationWorker(self, **name.values(PROPAGATION))
+        self._worker = PropagationWorker(self, **name.values(PROPAGATION), turn=turn)
 
     def destroy(self) -> None:
         """Stop, and take the topics back."""

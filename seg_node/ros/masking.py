@@ -8,10 +8,11 @@ from rclpy.lifecycle import LifecycleNode
 
 from seg_node.core.engines import Engine
 from seg_node.core.health import Expected, Signs
+from seg_node.core.propagation.budget import Budget
 from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.ros.cameras.names import CameraName
 from seg_node.ros.cameras.stream import CameraStream, expected
-from seg_node.ros.parameters import LIMITS, PROPAGATION, WORKER_LIMITS
+from seg_node.ros.parameters import BUDGET, LIMITS, PROPAGATION, WORKER_LIMITS
 from seg_node.ros.qos_watch import QosWatch
 
 
@@ -35,7 +36,9 @@ class Masking:
         self._node = node
         limits = {attribute: node.get_parameter(name).value for name, attribute in WORKER_LIMITS.items()}
         self.worker = InferenceWorker(engine, **limits, gave_up=lambda _: gave_up())
-        self.cameras = [CameraStream(name, qos, self.worker) for name, qos in cameras]
+        named = all(name.name for name, _ in cameras)
+        self._budget = Budget(len(cameras), lambda: self.worker.lacks_cores) if named else None
+        self.cameras = [CameraStream(name, qos, self.worker, self._budget) for name, qos in cameras]
 
     @property
     def trouble(self) -> str:
@@ -81,12 +84,15 @@ class Masking:
         """Take new values, by full name, of those parameters that concern it."""
         for name in WORKER_LIMITS.keys() & parameters.keys():
             setattr(self.worker, WORKER_LIMITS[name], parameters[name])
+        for name in BUDGET.keys() & parameters.keys():
+            setattr(self._budget, BUDGET[name], parameters[name])
         for camera in self.cameras:
             camera.set(parameters)
 
     def refresh(self) -> None:
         """Take what was set while it was made."""
-        self.set({name: self._node.get_parameter(name).value for name in WORKER_LIMITS})
+        names = [*WORKER_LIMITS, *(BUDGET if self._budget else ())]
+        self.set({name: self._node.get_parameter(name).value for name in names})
         for camera in self.cameras:
             names = (*LIMITS, *PROPAGATION)
             camera.set({camera.name.parameter(name): camera.name.value(name) for name in names})

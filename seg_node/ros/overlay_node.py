@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 from seg_node.core.errors import UndecodableError
 from seg_node.core.frame_join import Frame
 from seg_node.core.overlay import annotate, caption, paint
+from seg_node.ros.bringup import below_camera
 from seg_node.ros.frame_source import SOURCES, FrameSource, decode_frame
 from seg_node.ros.messages import bgr8_image, diagnostics
 from seg_node.ros.node_categories import NodeCategories
@@ -77,12 +78,7 @@ class OverlayNode(Node):
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
 
     def _of_camera(self, topic: str) -> str:
-        """Name of a topic, which is below that of the camera where the node has several."""
-        camera = self.get_parameter("camera").value
-        if not camera:
-            return topic
-        own, _, below = topic.partition("/")
-        return "/".join(filter(None, (own, camera, below))) if own == "segmentation" else f"{camera}/{topic}"
+        return below_camera(topic, self.get_parameter("camera").value)
 
     @staticmethod
     def _check(parameter: Parameter) -> str:

@@ -141,6 +141,9 @@ LIMITS = {"max_age_ms": "max_age", "deadline_ms": "deadline", "patience": "patie
 WORKER_LIMITS = {"inference_timeout_ms": "inference_timeout", "failure_limit": "failure_limit"}
 """The same of ``InferenceWorker``."""
 
+BUDGET = {"propagate_share": "share"}
+"""The same of ``Budget``, where there are several cameras."""
+
 PROPAGATION = {"propagate": "enabled", "propagate_max_age_ms": "max_age", "forecast_ms": "horizon"}
 """The same of ``PropagationWorker``."""
 

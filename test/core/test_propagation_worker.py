@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -174,6 +175,38 @@ def test_a_frame_that_was_superseded_here_can_be_a_keyframe(scene):
     s.worker.finish(skipped, np.full(SIZE, 4, np.uint8))
     s.frame()
     assert s.port.masks[-1] == (4, 4, skipped * 33 * MS) and s.last.frames == 2
+
+
+def test_frames_that_come_before_its_turn_supersede_each_other_and_the_books_balance(scene):
+    """As where several cameras share the cores: see ``Budget``."""
+    his, asked = threading.Event(), threading.Event()
+    his.set()
+
+    @contextmanager
+    def turn():
+        asked.set()
+        assert his.wait(90)
+        yield
+
+    s = scene(turn=turn)
+    s.frame()
+    s.infer(1, 5)
+    his.clear()
+    asked.clear()
+    s.frame(settle=False)
+    assert asked.wait(90)
+    s.begin(2)
+    for _ in range(3):
+        s.frame(settle=False)
+    told = [record.outcome for _, record in s.port.records if not record.again]
+    assert told[1:] == [NowOutcome.SUPERSEDED] * 3 and s.balanced()["pending"] == 1
+    s.worker.finish(2, np.full(SIZE, 6, np.uint8))
+    his.set()
+    s.settled()
+    # The inference that began and ended meanwhile counts, though the frame itself had no mask of now.
+    assert s.port.masks[-1] == (5, 6, 66 * MS) and (s.last.outcome, s.last.frames) == (NowOutcome.PROPAGATED, 1)
+    counts = s.balanced()
+    assert (counts["received"], counts["propagated"], counts["dropped.superseded"]) == (5, 1, 3)
 
 
 def test_nothing_is_computed_while_nobody_listens(scene):

@@ -159,6 +159,7 @@ def test_each_frame_ends_in_one_hand_and_only_the_newest_is_taken(priorities, ac
             in_work.clear()
             newest.clear()
         assert scheduler.blocked is bool(lost)
+        assert scheduler.waiting == len(newest)
     if closes and not lost:
         for item in in_work:
             assert scheduler.done(item)
@@ -330,6 +331,20 @@ def test_frames_are_masked_in_the_order_of_turns_and_counted_by_camera(cameras):
     for segmenter, masked in zip(found.segmenters, (2, 1, 1), strict=True):
         assert balanced(segmenter)
         assert (counts(segmenter)["masked"], counts(segmenter)["dropped.superseded"]) == (masked, 2)
+
+
+@pytest.mark.parametrize(("device", "lacks"), [("CPU", True), ("cpu", True), ("cuda", False), ("TensorRT", False)])
+def test_cores_are_lacking_while_frames_wait_for_an_engine_on_the_processor(cameras, device, lacks):
+    found = cameras(2)
+    found.engine.device = device
+    assert not found.worker.lacks_cores
+    go_on = found.hold()
+    assert not found.worker.lacks_cores, "the frame in work has what it needs"
+    found.segmenters[1].submit("waits")
+    assert found.worker.lacks_cores is lacks
+    go_on()
+    wait(lambda: found.ports[1].records)
+    assert not found.worker.lacks_cores
 
 
 def test_a_flood_of_one_camera_leaves_the_others_their_turns(cameras):

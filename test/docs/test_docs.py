@@ -49,8 +49,11 @@ def test_parameter_table(parameters):
 
 
 def test_parameter_table_of_a_camera(parameters):
-    from seg_node.ros.cameras.names import OF_ONE_CAMERA, SHARED
+    from seg_node.ros.cameras.names import OF_ALL_CAMERAS, OF_ONE_CAMERA, SHARED
 
+    section = DOCUMENTS["docs/cameras.md"].split("## Parameters of a camera", 1)[1].split("\n## ", 1)[0]
+    for name, spec in OF_ALL_CAMERAS.items():
+        assert f"`{name}` (`{spec.default}`)" in section, name
     table = _table(DOCUMENTS["docs/cameras.md"], "## Parameters of a camera")
     assert list(table) == [f"NAME.{name}" for name in (*OF_ONE_CAMERA, *SHARED)]
     assert table["NAME.priority"][0] == f"`{OF_ONE_CAMERA['priority'].default}`"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st  # noqa: E402
 from seg_node.__main__ import main  # noqa: E402
 from seg_node.commands.replay_cameras import camera_names  # noqa: E402
 from seg_node.core.errors import UserError  # noqa: E402
-from seg_node.rig.cameras import Feed, _due, _latency, jain, longest_gap  # noqa: E402
+from seg_node.core.timing import Stage  # noqa: E402
+from seg_node.rig.cameras import Feed, _due, _latency, _Passed, _spent, jain, longest_gap  # noqa: E402
 from seg_node.rig.node_process import NodeError  # noqa: E402
 from seg_node.rig.schedule import Rate  # noqa: E402
 
@@ -32,10 +33,21 @@ def test_fairness_is_one_for_equals_and_least_where_one_has_all(shares):
 
 
 def test_the_longest_time_without_a_mask_includes_the_ends():
-    assert longest_gap([1.0, 2.0, 2.5], 0.5, 3.0) == 1.0
-    assert longest_gap([1.0, 2.0], 0.0, 5.0) == 3.0
-    assert longest_gap([], 1.0, 4.0) == 3.0
-    assert longest_gap([0.1, 9.0], 1.0, 4.0) == 3.0, "what is outside does not count"
+    assert longest_gap([1.0, 2.0, 2.5], 0.5, 3.0) == (1.0, 2.0)
+    assert longest_gap([1.0, 2.0], 0.0, 5.0) == (3.0, 5.0)
+    assert longest_gap([], 1.0, 4.0) == (3.0, 4.0)
+    assert longest_gap([0.1, 9.0], 1.0, 4.0) == (3.0, 4.0), "what is outside does not count"
+
+
+def test_what_the_longest_time_without_a_mask_was_spent_on():
+    stages = {Stage.WAIT: 5.0, Stage.DECODE: 10.0, Stage.INFERENCE: 100.0, Stage.PUBLISH: 2.0}
+    slow = _Passed(7, 21.0, stages | {Stage.INFERENCE: 900.0})
+    dropped = _Passed(7, 2.0, {Stage.WAIT: 5.0})
+    passed = [dropped, _Passed(7, 2.1, stages), slow, _Passed(8, 2.0, stages)]
+    spent = _spent(0.4, [7], 2.0, passed)
+    assert spent == pytest.approx({"turn": 288.0, "decode": 10.0, "inference": 100.0, "publish": 2.0})
+    assert sum(spent.values()) == pytest.approx(400.0)
+    assert _spent(0.4, [], 2.0, passed) == {}, "no mask ended it"
 
 
 def test_latency_is_that_of_the_newest_publication_of_a_stamp():
@@ -101,6 +113,8 @@ def test_cameras_are_replayed_through_one_node(ros, tmp_path, monkeypatch, capsy
     for camera in found["cameras"]:
         assert camera["balanced"] and camera["outcomes"]["masked"] > 0 and camera["nows_per_s"] > 0
         assert sum(camera["outcomes"].values()) <= camera["sent"]
+        spent = camera["blind_ms_by"]
+        assert not spent or sum(spent.values()) == pytest.approx(1e3 * camera["blind_s"])
         assert 0 < camera["p50_ms"] <= camera["p99_ms"] and camera["name"] in said
     rates = [camera["masks_per_s"] for camera in found["cameras"]]
     assert found["in_all"]["masks_per_s"] == pytest.approx(np.sum(rates))

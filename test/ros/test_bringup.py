@@ -235,3 +235,80 @@ def test_topics_of_cameras_are_below_their_names():
     ]
     with pytest.raises(UserError, match="image is '/image', one topic for several cameras"):
         bringup.camera_remappings("/image", ["front"])
+
+
+def test_topics_of_whoever_follows_one_of_several_cameras():
+    assert bringup.below_camera("image", "") == "image"
+    assert bringup.below_camera("segmentation/mask", "") == "segmentation/mask"
+    assert bringup.below_camera("image/compressed", "front") == "front/image/compressed"
+    assert bringup.below_camera("segmentation/mask", "front") == "segmentation/front/mask"
+    assert bringup.below_camera("segmentation", "front") == "segmentation/front"
+
+
+def test_the_overlay_is_remapped_as_the_node_is():
+    """What it takes as the camera is what the segmentation node takes."""
+    of_one = dict(bringup.viewer_remappings("/front/image_raw", "left", ""))
+    assert of_one.items() >= dict(bringup.camera_remappings("/front/image_raw", [])).items()
+    assert (of_one["camera_info"], of_one["segmentation/mask"]) == ("/front/camera_info", "left/mask")
+    of_front = dict(bringup.viewer_remappings("image_raw", "left", "", "front"))
+    assert of_front.items() >= dict(bringup.camera_remappings("image_raw", ["front"])).items()
+    assert of_front["front/camera_info"] == "front/camera_info"
+    assert of_front["segmentation/front/mask_now"] == "left/front/mask_now"
+    assert dict(bringup.viewer_remappings("image", "left", "/info", "front"))["front/camera_info"] == "/info"
+
+
+CAMERAS = """
+/**:
+  ros__parameters:
+    cameras: [front, left]
+    image_transport: raw
+    front: {image_transport: compressed, priority: 2}
+    left.max_age_ms: 300.0
+    rear: {deep.er: {still: 1}}
+"""
+
+
+@pytest.mark.ros
+def test_parameters_of_cameras_in_a_params_file_are_those_that_the_node_takes(ros, tmp_path):
+    from rclpy.context import Context
+
+    file = tmp_path / "params.yaml"
+    file.write_text(CAMERAS)
+    context = Context()
+    ros.init(args=[], context=context)
+    try:
+        made = ros.create_node(
+            "segmentation",
+            context=context,
+            cli_args=["--ros-args", "--params-file", str(file)],
+            start_parameter_services=False,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        names = [name for name in made.get_parameters_by_prefix("") if name != "use_sim_time"]
+        taken = {name: made.get_parameter(name).value for name in names}
+        made.destroy_node()
+    finally:
+        context.shutdown()
+    assert {"cameras", "front.image_transport", "front.priority", "left.max_age_ms", "rear.deep.er.still"} <= {*taken}
+    for name, value in taken.items():
+        found = bringup.parameter_in_file(str(file), "/segmentation", name)
+        assert (list(found) == list(value)) if name == "cameras" else (found == value), name
+    for missing in ("front.max_age_ms", "rear.deep.still", "fron", ".image_transport"):
+        assert bringup.parameter_in_file(str(file), "/segmentation", missing) is None
+
+
+def test_cameras_are_those_of_the_argument_or_of_the_params_file(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(CAMERAS)
+    assert bringup.stated_cameras("[rear]", str(file), "/segmentation") == ["rear"]
+    assert bringup.stated_cameras("", str(file), "/segmentation") == ["front", "left"]
+    assert bringup.stated_cameras("", "", "/segmentation") == []
+
+
+def test_the_camera_that_is_shown():
+    assert [bringup.shown_camera("", []), bringup.shown_camera("", ["front", "left"])] == ["", "front"]
+    assert bringup.shown_camera("left", ["front", "left"]) == "left"
+    with pytest.raises(UserError, match="camera is 'rear', but the cameras are front, left"):
+        bringup.shown_camera("rear", ["front", "left"])
+    with pytest.raises(UserError, match="camera is 'rear', but cameras names none"):
+        bringup.shown_camera("rear", [])

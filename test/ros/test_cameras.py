@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
 from seg_node.core.errors import UserError  # noqa: E402
-from seg_node.ros.cameras.names import OF_ONE_CAMERA, SHARED, CameraName, camera_specs, check_names  # noqa: E402
+from seg_node.ros.cameras.names import OF_ALL_CAMERAS, OF_ONE_CAMERA, SHARED, CameraName, camera_specs, check_names  # noqa: E402
 from seg_node.ros.messages import read_mono8  # noqa: E402
 from seg_node.ros.parameters import PARAMETERS, declare_parameters  # noqa: E402
 from seg_node.web.live.live import Live  # noqa: E402
@@ -68,7 +68,7 @@ def test_each_camera_has_parameters_of_its_own_that_begin_with_the_nodes(ros):
     try:
         specs = declare_parameters(node, PARAMETERS, lambda: camera_specs(node))
         own = {f"{name}.{of}" for name in ("front", "left") for of in (*SHARED, *OF_ONE_CAMERA)}
-        assert set(specs) == {*PARAMETERS, *own}
+        assert set(specs) == {*PARAMETERS, *OF_ALL_CAMERAS, *own}
         front, left = CameraName(node, "front"), CameraName(node, "left")
         assert [front.value("max_age_ms"), left.value("max_age_ms")] == [300.0, 50.0]
         assert [front.value("priority"), left.value("priority")] == [1, 3]
@@ -225,6 +225,7 @@ def test_three_cameras_of_other_sizes_and_transports(node_process, ros, tmp_path
         assert not answer.successful and "front.max_age_ms, left.max_age_ms, rear.max_age_ms" in answer.reason
         assert "rear.image_transport cannot change while" in whole.set("rear.image_transport", "compressed").reason
         assert whole.set("front.priority", 5).successful
+        assert whole.set("propagate_share", 0.5).successful and not whole.set("propagate_share", 0.0).successful
 
         # The live page of one of them.
         live, pictures = Live(), {"mask": Pictures(), "mask_now": Pictures()}

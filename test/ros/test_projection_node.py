@@ -23,6 +23,7 @@ from seg_node.core.projection.grid import GridSpec, class_table
 from seg_node.core.projection.ground import Pose
 from seg_node.core.projection.projector import Projector
 from seg_node.core.taxonomy import CATEGORY_NAMES
+from seg_node.ros.bringup import below_camera
 
 HEIGHT, WIDTH = 60, 90
 K = (80.0, 0.0, 45.5, 0.0, 82.0, 28.0, 0.0, 0.0, 1.0)
@@ -70,7 +71,7 @@ def projection(ros):
 class Play:
     """The test as camera and segmentation node."""
 
-    def __init__(self, peer: Peer, namespace: str, depth: bool = False):
+    def __init__(self, peer: Peer, namespace: str, depth: bool = False, camera: str = ""):
         from diagnostic_msgs.msg import DiagnosticArray
         from nav_msgs.msg import OccupancyGrid
         from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -78,7 +79,9 @@ class Play:
         self.peer, self.name = peer, f"{namespace}/projection"
         topics = {"segmentation/mask": Image, "segmentation/confidence": Image, "camera_info": CameraInfo}
         topics |= {"depth": Image} if depth else {}
-        self.out = {topic: peer.publisher(kind, f"{namespace}/{topic}") for topic, kind in topics.items()}
+        self.out = {
+            topic: peer.publisher(kind, f"{namespace}/{below_camera(topic, camera)}") for topic, kind in topics.items()
+        }
         peer.hear(DiagnosticArray, "/diagnostics")
         self.kinds = {"points": PointCloud2, "grid": OccupancyGrid, "autoware_mask": Image}
         self._stamp = 0
@@ -274,6 +277,28 @@ def test_depth_without_a_ground(projection, peer):
     play.until_dropped(Drop.GROUND, send)
     assert "camera_height" in play.counts()["newest_fault"]
     play.until_balanced()
+
+
+def test_one_of_several_cameras(projection, peer):
+    """Another camera of the same node has no say in it."""
+    projection("/j8", camera="front", **MOUNTED)
+    play, other = Play(peer, "/j8", camera="front"), peer.publisher(_image_type(), "/j8/segmentation/left/mask")
+    play.hear("points")
+    assert not other.get_subscription_count()
+    mask, confidence = masks(2)
+
+    def send():
+        play.info()
+        return play.frame(mask, confidence)
+
+    (cloud,), header = play.until_projected(send, "points")
+    check_cloud(cloud, header, expected(mask, confidence)[0])
+
+
+def _image_type():
+    from sensor_msgs.msg import Image
+
+    return Image
 
 
 def test_a_camera_above_the_horizon_is_told(projection, peer):

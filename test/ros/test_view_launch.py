@@ -189,6 +189,42 @@ def test_an_argument_goes_before_the_params_file(start, tmp_path):
     assert rviz.shown["Camera"] == "/image"
 
 
+def test_one_of_several_cameras_is_shown(start):
+    arguments = {"cameras": "[front,left]", "image": "image_raw", "image_transport": "compressed", "namespace": "car"}
+    node, overlay, rviz = one_of_each(start("view", arguments | {"camera": "left"}))
+    assert node.parameters["cameras"] == ["front", "left"] and overlay.parameters["camera"] == "left"
+    topic = "left/image_raw/compressed"
+    assert node.remaps["left/image/compressed"] == overlay.remaps["left/image/compressed"] == topic
+    assert overlay.remaps["segmentation/left/overlay"] == "segmentation/left/overlay"
+    assert rviz.shown["Camera"] == "/car/left/image_raw/compressed"
+    assert {rviz.shown["Mask"], rviz.shown["Overlay"]} == {
+        "/car/segmentation/left/mask",
+        "/car/segmentation/left/overlay",
+    }
+
+
+def test_of_several_cameras_of_the_params_file_the_first_is_shown(start, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**: {ros__parameters: {cameras: [front, left], front: {image_transport: compressed}}}")
+    node, overlay, rviz = one_of_each(start("view", {"params_file": str(file), "image": "image_raw"}))
+    assert "cameras" not in node.parameters
+    assert (overlay.parameters["camera"], overlay.parameters["image_transport"]) == ("front", "compressed")
+    assert node.remaps["left/image"] == "left/image_raw"
+    assert rviz.shown["Camera"] == "/front/image_raw/compressed"
+
+
+def test_a_camera_that_is_none_of_several_is_named(start):
+    found = start("view", {"cameras": "[front,left]", "camera": "rear"}, fails=True)
+    assert "camera is 'rear', but the cameras are front, left" in found[""]
+
+
+def test_shadow_of_one_of_several_cameras(start):
+    found = start("shadow", {"camera": "front", "image": "/image_raw"})
+    _, incumbent = sorted(found["segmentation"], key=lambda one: one.name)
+    assert incumbent.remaps["image"] == "/front/image_raw"
+    assert "--image /front/image_raw" in " ".join(found["shadow"][0].words)
+
+
 def test_what_is_set_for_the_whole_launch_holds(start):
     """The clock is nobody's own affair, and a namespace that was pushed is in RViz's topics."""
     node, overlay, rviz = one_of_each(start("view", {"namespace": "left"}, push="/car", sim_time=True))

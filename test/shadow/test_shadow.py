@@ -408,10 +408,12 @@ def test_two_nodes_on_one_topic(ros, shadow, tmp_path):
         assert not Path(f"/proc/{pid}").exists(), "a node outlives the shadow mode that started it"
 
 
-def test_two_overloaded_nodes_mask_the_same_frames(ros, shadow, tmp_path):
+@pytest.mark.parametrize("camera", ["", "front"])
+def test_two_overloaded_nodes_mask_the_same_frames(ros, shadow, tmp_path, camera):
     """The incumbent runs already and chooses; each mask is that of its own frame, and every frame has its end.
 
-    All frames differ, so that masks of two different ones would not agree.
+    All frames differ, so that masks of two different ones would not agree. The incumbent has one camera, or two, and
+    the challenger is given the frames of one of them.
     """
     from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray
@@ -426,12 +428,14 @@ def test_two_overloaded_nodes_mask_the_same_frames(ros, shadow, tmp_path):
     scenes = [blue_scene(seed) for seed in range(8)]
     topics = {"/shadow/agreement": DiagnosticArray, "/diagnostics": DiagnosticArray}
     parameters = {"model": model, "engine": "onnxruntime", "warm_up_size": [96, 128]}
-    node = NodeProcess(tmp_path / "incumbent.log", parameters, {"image": "/flood"}, namespace="/car")
+    topic, remaps, asked = "/flood", {"image": "/flood"}, ["--image", "flood"]
+    if camera:
+        topic, remaps, asked = f"/car/{camera}/image", {}, ["--camera", camera]
+        parameters["cameras"] = [camera, "rear"]
+    node = NodeProcess(tmp_path / "incumbent.log", parameters, remaps, namespace="/car")
     with node, Listener(ros, topics) as listener:
-        publisher = listener.node.create_publisher(Image, "/flood", QoSProfile(depth=5))
-        process = shadow(
-            "--attach", "car/segmentation", "--models", model, "--engine", "onnxruntime", "--image", "flood"
-        )
+        publisher = listener.node.create_publisher(Image, topic, QoSProfile(depth=5))
+        process = shadow("--attach", "car/segmentation", "--models", model, "--engine", "onnxruntime", *asked)
         # The incumbent, and the shadow node: the challenger has a topic of its own.
         listener.until(lambda: publisher.get_subscription_count() == 2, "the shadow node", process=process)
         heard = listener.heard["/diagnostics"]
@@ -490,6 +494,11 @@ def test_shadow_mode_says_what_it_sees_and_what_it_waits_for(ros, shadow):
 def test_two_sides_are_asked_for(arguments, capsys):
     assert main(["shadow", *arguments]) == 2
     assert "two nodes are compared" in capsys.readouterr().err
+
+
+def test_a_camera_is_of_nodes_that_run_already(capsys):
+    assert main(["shadow", "--models", "fpn_resnet50", "fpn_lite", "--camera", "front"]) == 2
+    assert "--camera is of the nodes of --attach" in capsys.readouterr().err
 
 
 def test_attached_nodes_and_frames_without_a_pair(ros, shadow):

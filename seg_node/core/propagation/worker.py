@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -76,9 +76,18 @@ class PropagationWorker(Generic[M]):
         max_age: milliseconds from the keyframe to the time for which a mask would hold, after which there is none.
         horizon: milliseconds ahead of its frame for which a mask holds.
         enabled: whether to do anything at all.
+        turn: what to wait for before each piece of work, and to hold while it lasts, so that several cameras share the
+            cores; see ``Budget.turn``. Frames that come meanwhile supersede each other.
     """
 
-    def __init__(self, port: NowPort[M], max_age: float = 1000.0, horizon: float = 0.0, enabled: bool = True):
+    def __init__(
+        self,
+        port: NowPort[M],
+        max_age: float = 1000.0,
+        horizon: float = 0.0,
+        enabled: bool = True,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
         self.accounting: Accounting[NowOutcome] = Accounting(NowOutcome.PROPAGATED, NOW_DROPS)
         self.max_age = max_age
         self.horizon = horizon
@@ -86,6 +95,7 @@ class PropagationWorker(Generic[M]):
         self.again = 0
         """Masks that were published a second time for their frame."""
         self._port = port
+        self._turn = turn
         self._fault = ""
         self._thread: threading.Thread | None = None
         self._condition = threading.Condition()
@@ -187,26 +197,32 @@ class PropagationWorker(Generic[M]):
     def _work(self) -> None:
         with ExitStack() as opencv:
             held = False
-            while (todo := self._next()) is not None:
-                frame, events, active = todo
-                if active and not held:
-                    opencv.enter_context(single_threaded_opencv())
-                elif held and not active:
-                    opencv.close()
-                held = active
-                for event in events:
-                    self._survive(event)
-                if frame is not None:
-                    self._settle(frame, self._propagate(frame))
+            while self._has_work():
+                with self._turn():
+                    frame, events, active = self._take()
+                    if active and not held:
+                        opencv.enter_context(single_threaded_opencv())
+                    elif held and not active:
+                        opencv.close()
+                    held = active
+                    for event in events:
+                        self._survive(event)
+                    if frame is not None:
+                        self._settle(frame, self._propagate(frame))
         self._forget()
 
-    def _next(self) -> tuple[_Frame[M] | None, deque[Callable[[], None]], bool] | None:
-        """Wait for a frame or events: the frame, what came before it, whether anybody listens; None at the end."""
+    def _has_work(self) -> bool:
+        """Wait for a frame or events; False at the end, once there are none."""
         with self._condition:
             self._condition.wait_for(lambda: self._waiting or self._events or self._closed)
+            return bool(self._waiting or self._events)
+
+    def _take(self) -> tuple[_Frame[M] | None, deque[Callable[[], None]], bool]:
+        """The frame that waits, the events that came before it, and whether anybody listens."""
+        with self._condition:
             frame, self._waiting = self._waiting, None
             events, self._events = self._events, deque()
-            return (frame, events, self._active) if frame or events else None
+            return frame, events, self._active
 
     def _survive(self, event: Callable[[], None]) -> None:
         try:

@@ -67,6 +67,11 @@ class Scheduler(Generic[T]):
         """Whether a worker is still busy with an item that was taken back."""
         return self._lost > 0
 
+    @property
+    def waiting(self) -> int:
+        """Number of items that wait at this moment."""
+        return sum(slot.waiting is not None for slot in self._slots)
+
     def put(self, item: T, camera: int = 0) -> T | None:
         """Offer an item.
 

@@ -102,6 +102,12 @@ class InferenceWorker:
         return self.given_up
 
     @property
+    def lacks_cores(self) -> bool:
+        """Whether frames wait for inference, where that computes on the processor."""
+        on_cores = self.engine.device.upper().startswith("CPU")
+        return on_cores and self._scheduler is not None and self._scheduler.waiting > 0
+
+    @property
     def segmenters(self) -> Sequence[CameraPath]:
         """Those of all cameras."""
         return self._segmenters

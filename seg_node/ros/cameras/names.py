@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.validate_topic_name import validate_topic_name
 
 from seg_node.core.errors import UserError
+from seg_node.core.propagation.budget import SHARE
 from seg_node.core.scheduling.turns import GREATEST_PRIORITY
 from seg_node.ros.parameters import PARAMETERS, Spec
 
@@ -19,6 +20,15 @@ OF_ONE_CAMERA: dict[str, Spec] = {
     ),
 }
 """Parameters that make sense only where there are several."""
+
+OF_ALL_CAMERAS: dict[str, Spec] = {
+    "propagate_share": Spec(
+        SHARE,
+        "Share of the cores that masks of now of all cameras may take together while frames wait for inference.",
+        range=(0.01, 1.0),
+    ),
+}
+"""Parameters of the node that it has only where there are several cameras."""
 
 SHARED = (
     "warm_up_size",
@@ -113,6 +123,8 @@ def _what_is_wrong(name: str) -> str:
 def camera_specs(node: Node) -> dict[str, Spec]:
     """Parameters of a node's cameras, by full name; what they share with the node begins with the node's values.
 
+    Without cameras there are none, not even those of all.
+
     Raises:
         UserError: see ``check_names``.
     """
@@ -122,7 +134,8 @@ def camera_specs(node: Node) -> dict[str, Spec]:
         name: replace(PARAMETERS[name], default=_like(PARAMETERS[name].default, node.get_parameter(name).value))
         for name in SHARED
     }
-    return {f"{camera}.{name}": spec for camera in names for name, spec in specs.items()}
+    of_each = {f"{camera}.{name}": spec for camera in names for name, spec in specs.items()}
+    return OF_ALL_CAMERAS | of_each if names else {}
 
 
 def _like(default: Any, value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from seg_node.core.camera import CameraWatch
 from seg_node.core.health import Expected, Signs
 from seg_node.core.images import to_bgr
+from seg_node.core.propagation.budget import Budget
 from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.core.segmenter import FramePort, Segmenter
 from seg_node.core.timing import FAULTS, FrameRecord
@@ -35,12 +37,13 @@ class CameraStream(FramePort[SerializedImage]):
         name: whose topics and parameters they are.
         qos: offers its publishers.
         worker: masks its frames.
+        budget: what the masks of now of all cameras may take of the cores; None for the only camera.
 
     Raises:
         UserError: see ``QosWatch.offer``.
     """
 
-    def __init__(self, name: CameraName, qos: QosWatch, worker: InferenceWorker):
+    def __init__(self, name: CameraName, qos: QosWatch, worker: InferenceWorker, budget: Budget | None = None):
         self.name = name
         self._node, self._qos, self._worker = name.node, qos, worker
         self._camera = CameraWatch()
@@ -51,8 +54,12 @@ class CameraStream(FramePort[SerializedImage]):
         self.topic = ""
         """Resolved name of the camera's topic, once it was subscribed to."""
         self._segmenter = Segmenter(worker, self, **name.values(LIMITS))
-        self._now = MaskOfNow(name, qos, lambda: self._segmenter.trouble)
+        self._now = MaskOfNow(name, qos, lambda: self._segmenter.trouble, self._turns_in(budget))
         self._outputs = Outputs(name, qos)
+
+    def _turns_in(self, budget: Budget | None) -> Callable[[], AbstractContextManager[None]]:
+        segmenter = self._segmenter
+        return nullcontext if budget is None else lambda: budget.turn(segmenter.number, segmenter.priority)
 
     @property
     def size(self) -> tuple[int, int]:

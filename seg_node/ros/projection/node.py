@@ -20,6 +20,7 @@ from seg_node.core.projection.join import MASK, MaskJoin
 from seg_node.core.projection.projector import Projector
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL
 from seg_node.core.timing import stamp_ns
+from seg_node.ros.bringup import below_camera
 from seg_node.ros.messages import diagnostics, read_mono8
 from seg_node.ros.parameters import Spec, check, declare_parameters
 from seg_node.ros.process import run_node
@@ -30,6 +31,9 @@ from seg_node.ros.transfer.serialized_transfer import publish_serialized
 _GRID = GridSpec()
 
 PARAMETERS = {
+    "camera": Spec(
+        "", "Name of one of a node's several cameras, whose topics are below that name; empty for one.", read_only=True
+    ),
     "depth": Spec(False, "Wait for a depth image of each mask; without it the ground is flat.", read_only=True),
     "confidence": Spec(
         True, "Wait for the confidence of each mask; false for mask_now, which has none.", read_only=True
@@ -96,7 +100,8 @@ class ProjectionNode(Node):
     """Projects the masks of a segmentation node.
 
     Subscribes, only while somebody subscribes to what comes of it, to ``segmentation/mask``,
-    ``segmentation/confidence``, ``camera_info`` and ``depth``. Publishes
+    ``segmentation/confidence``, ``camera_info`` and ``depth``, with the parameter ``camera`` to those of one of several
+    cameras: ``segmentation/front/mask``, ``front/camera_info``. Publishes
 
     * ``~/points``: a point for each pixel of the mask, with its header;
     * ``~/grid``: the ground ahead, with its stamp;
@@ -148,7 +153,9 @@ class ProjectionNode(Node):
         topics = [(Image, "segmentation/mask", MASK, MASK_QOS)]
         topics += [(Image, "segmentation/confidence", "confidence", MASK_QOS)] * value["confidence"]
         topics += [(Image, "depth", "depth", SENSOR_QOS)] * value["depth"]
-        self._topics = topics
+        camera = value["camera"]
+        self._topics = [(kind, below_camera(topic, camera), part, qos) for kind, topic, part, qos in topics]
+        self._info_topic = below_camera("camera_info", camera)
         self._join: MaskJoin[Image] = MaskJoin([part for _, _, part, _ in topics[1:]])
         self._info: CameraInfo | None = None
         self._listening: list = []
@@ -170,7 +177,7 @@ class ProjectionNode(Node):
                 self.create_subscription(kind, name, lambda message, part=part: self._on_part(part, message), qos)
                 for kind, name, part, qos in self._topics
             ]
-            self._listening.append(self.create_subscription(CameraInfo, "camera_info", self._on_info, SENSOR_QOS))
+            self._listening.append(self.create_subscription(CameraInfo, self._info_topic, self._on_info, SENSOR_QOS))
         elif not wanted and self._listening:
             for subscription in self._listening:
                 self.destroy_subscription(subscription)
@@ -225,7 +232,7 @@ class ProjectionNode(Node):
         if not wants_points and not wants_grid:
             return
         if self._info is None:
-            raise ProjectionError(Drop.NO_CAMERA_INFO, f"no message on {self.resolve_topic_name('camera_info')} yet")
+            raise ProjectionError(Drop.NO_CAMERA_INFO, f"no message on {self.resolve_topic_name(self._info_topic)} yet")
         camera = calibration(self._info)
         depth = read_depth(frame["depth"], *mask.shape) if "depth" in frame else None
         # A cloud of a depth image needs no ground.

@@ -141,10 +141,13 @@ def memory(pid: int) -> dict[str, int]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A run in one line, for who waits."""
+    """A run in one line, for who waits; of the worst camera also what its longest time without a mask was spent on."""
     whole = row["in_all"]
+    worst = max(row["cameras"], key=lambda camera: camera["blind_s"])
+    spent = ", ".join(f"{what} {duration:.0f}" for what, duration in worst["blind_ms_by"].items())
     return (
-        f"{row['count']} cameras, {row['kind']}: {whole['masks_per_s']:.2f} masks/s, blind {whole['blind_s']:.2f} s, "
+        f"{row['count']} cameras, {row['kind']}: {whole['masks_per_s']:.2f} masks/s, blind {whole['blind_s']:.3f} s"
+        f"{f' (ms: {spent})' if spent else ''}, inference {number(row['inference_ms'], 0)} ms, "
         f"Jain {whole['jain']:.4f}, {row['rss_mib']:.0f} MiB RSS, {row['pss_mib']:.0f} MiB PSS"
     )
 

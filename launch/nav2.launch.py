@@ -45,6 +45,11 @@ ARGUMENTS = [
         "camera_info", default_value="", description="Calibration topic of the camera; empty: camera_info beside image."
     ),
     DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Names of several cameras for one process, e.g. [front,left]; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
         "camera", default_value="", description="Whose masks are projected where cameras names several, e.g. front."
     ),
     DeclareLaunchArgument(
@@ -97,7 +102,7 @@ def start_projection(context: LaunchContext) -> list[Node]:
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the segmentation node and the projection node."""
-    passed = {name: LaunchConfiguration(name) for name in ("image", "image_transport", "namespace")}
+    passed = {name: LaunchConfiguration(name) for name in ("image", "cameras", "image_transport", "namespace")}
     segmentation = IncludeLaunchDescription(
         PathJoinSubstitution([FindPackageShare("seg_node"), "launch", "segmentation.launch.py"]),
         launch_arguments=passed.items(),

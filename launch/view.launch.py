@@ -35,7 +35,9 @@ SHARE = FindPackageShare("seg_node")
 
 ARGUMENTS = [
     DeclareLaunchArgument(
-        "image", default_value="image", description="Camera topic; where compressed, its name without /compressed."
+        "image",
+        default_value="image",
+        description="Camera topic; where compressed, its name without /compressed. With cameras, its name below each.",
     ),
     DeclareLaunchArgument(
         "image_transport",
@@ -54,6 +56,11 @@ ARGUMENTS = [
         "name",
         default_value="segmentation",
         description="Name of the segmentation node; another one for a second camera or model in a namespace.",
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Names of several cameras for one process, e.g. [front,left]; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "camera", default_value="", description="Which of several cameras is shown; empty: the first of cameras."
@@ -82,13 +89,13 @@ ARGUMENTS = [
 ]
 
 
-PASSED = ("image", "image_transport", "use_sim_time", "namespace", "name")
+PASSED = ("image", "cameras", "image_transport", "use_sim_time", "namespace", "name")
 """Arguments that segmentation.launch.py has, too; the others of its own reach it by themselves."""
 
 
 def start_viewers(context: LaunchContext) -> list[Node | LogInfo]:
     """The overlay node and RViz; what only segmentation.launch.py declares is there since that was included."""
-    names = [*(argument.name for argument in ARGUMENTS), "cameras", "params_file", "log_level", "fastdds_profile"]
+    names = [*(argument.name for argument in ARGUMENTS), "params_file", "log_level", "fastdds_profile"]
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     # What PushRosNamespace of an including launch file leaves.
     namespace = absolute(given["namespace"], context.launch_configurations.get("ros_namespace", ""))

@@ -209,6 +209,28 @@ def test_frames_that_come_before_its_turn_supersede_each_other_and_the_books_bal
     assert (counts["received"], counts["propagated"], counts["dropped.superseded"]) == (5, 1, 3)
 
 
+def test_where_turns_are_dear_an_older_frame_has_no_second_mask(scene):
+    his = threading.Event()
+    his.set()
+
+    @contextmanager
+    def turn():
+        assert his.wait(90)
+        yield
+
+    s = scene(turn=turn)
+    s.begin(s.frame())
+    s.settled()
+    his.clear()
+    s.frame(settle=False)
+    s.worker.finish(1, np.full(SIZE, 5, np.uint8))
+    his.set()
+    s.settled()
+    assert s.port.masks == [(2, 5, 33 * MS)] and s.worker.again == 0
+    s.infer(2, 6)
+    assert s.port.masks[-1] == (2, 6, 66 * MS) and s.worker.again == 1, "no newer one waits"
+
+
 def test_nothing_is_computed_while_nobody_listens(scene):
     s = scene()
     s.port.listening = False

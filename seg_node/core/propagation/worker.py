@@ -95,7 +95,7 @@ class PropagationWorker(Generic[M]):
         self.again = 0
         """Masks that were published a second time for their frame."""
         self._port = port
-        self._turn = turn
+        self._turn, self._shares = turn, turn is not nullcontext
         self._fault = ""
         self._thread: threading.Thread | None = None
         self._condition = threading.Condition()
@@ -108,6 +108,8 @@ class PropagationWorker(Generic[M]):
         # Of the propagating thread alone.
         self._propagator = Propagator()
         self._newest: _Frame[M] | None = None
+        self._coming: _Frame[M] | None = None
+        """What is propagated after the events that came before it."""
         self._begins_after = -1
         """Number of the last frame whose mask is not to be carried."""
 
@@ -200,6 +202,7 @@ class PropagationWorker(Generic[M]):
             while self._has_work():
                 with self._turn():
                     frame, events, active = self._take()
+                    self._coming = frame
                     if active and not held:
                         opencv.enter_context(single_threaded_opencv())
                     elif held and not active:
@@ -243,8 +246,11 @@ class PropagationWorker(Generic[M]):
             self._propagator.begin(frame.number, frame.stamp, frame.arrived)
 
     def _finish(self, number: int, mask: np.ndarray, void: int | None, ended: int) -> None:
-        """Carry the new mask, and to the newest frame at once: its mask comes from an older one so far."""
-        if not self._propagator.finish(number, mask, void):
+        """Carry the new mask, and to the newest frame at once: its mask comes from an older one so far.
+
+        Where turns are dear, only if no newer one waits, which has the new mask next.
+        """
+        if not self._propagator.finish(number, mask, void) or (self._shares and self._coming is not None):
             return
         frame = self._newest
         if frame is not None and frame.number == self._propagator.number:

@@ -1,6 +1,7 @@
 """Several cameras at once: what is worked out of what came, and a real node that is fed them."""
 
 import json
+import os
 import types
 
 import numpy as np
@@ -14,11 +15,12 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from seg_node.__main__ import main  # noqa: E402
-from seg_node.commands.replay_cameras import camera_names  # noqa: E402
+from seg_node.bags.drive import open_drive  # noqa: E402
+from seg_node.commands.replay_cameras import camera_names, feeds, node_parameters  # noqa: E402
 from seg_node.core.errors import UserError  # noqa: E402
 from seg_node.core.timing import Stage  # noqa: E402
-from seg_node.rig.cameras import Feed, _due, _latency, _Passed, _spent, jain, longest_gap  # noqa: E402
-from seg_node.rig.node_process import NodeError  # noqa: E402
+from seg_node.rig.cameras import Feed, Traffic, _due, _latency, _Passed, _spent, jain, longest_gap  # noqa: E402
+from seg_node.rig.node_process import NodeError, NodeProcess  # noqa: E402
 from seg_node.rig.schedule import Rate  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -118,3 +120,38 @@ def test_cameras_are_replayed_through_one_node(ros, tmp_path, monkeypatch, capsy
         assert 0 < camera["p50_ms"] <= camera["p99_ms"] and camera["name"] in said
     rates = [camera["masks_per_s"] for camera in found["cameras"]]
     assert found["in_all"]["masks_per_s"] == pytest.approx(np.sum(rates))
+
+
+@pytest.fixture
+def two_cores():
+    """Two cores for the processes that a test starts, however many there are."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def test_masks_of_now_come_second_where_cores_run_out(ros, tmp_path, two_cores):
+    """Two cameras that ask for more masks than there can be, and a hundredth of the cores for carrying them."""
+    drive = open_drive(DRIVE)
+    names, namespace = ["front", "left"], f"/second_{os.getpid()}"
+    parameters = node_parameters(dict.fromkeys(names, drive)) | {"propagate_share": 0.01}
+    with NodeProcess(tmp_path / "node.log", parameters, namespace=namespace) as node:
+        node.wait_for("active")
+        played = feeds(dict.fromkeys(names, drive), namespace, node.full_name, Rate.parse("60"), offset=True)
+        with Traffic(played, now=True, check=node.check) as traffic:
+            runs = traffic.play(5.0, 1.0)
+            status = traffic.status
+    assert all(run.balanced and run.masks_per_s > 0 for run in runs), runs
+    for run in runs:
+        counts = {
+            name.removeprefix("propagation."): int(value)
+            for name, value in status[run.name].items()
+            if name.startswith("propagation.") and value.isdecimal()
+        }
+        dropped = {name: count for name, count in counts.items() if name.startswith("dropped.")}
+        assert counts["received"] == counts["propagated"] + sum(dropped.values()) + counts["pending"], counts
+        assert 0 < counts["propagated"] < counts["dropped.superseded"], counts
+        assert counts["dropped.failed"] == counts["dropped.undecodable"] == 0
+        assert 0 < run.nows_per_s < 30
+    assert jain([run.nows_per_s for run in runs]) > 0.8

@@ -498,7 +498,7 @@ def test_two_sides_are_asked_for(arguments, capsys):
 
 def test_a_camera_is_of_nodes_that_run_already(capsys):
     assert main(["shadow", "--models", "fpn_resnet50", "fpn_lite", "--camera", "front"]) == 2
-    assert "--camera is of the nodes of --attach" in capsys.readouterr().err
+    assert "--camera is for nodes of --attach" in capsys.readouterr().err
 
 
 def test_attached_nodes_and_frames_without_a_pair(ros, shadow):

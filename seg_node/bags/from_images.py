@@ -1,25 +1,18 @@
 """A drive from a folder of images, with ground truth from a folder of their labels."""
 
-import io
 import math
-import mimetypes
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from seg_node.bags.files import LABEL_NAME
 from seg_node.bags.from_video import FIRST_STAMP
+from seg_node.bags.image_folder import ImageFolder, files_of, read_image
 from seg_node.bags.reader import BagError
 from seg_node.bags.writer import IMAGE_TOPIC, BagWriter
-from seg_node.core.errors import UndecodableError
-from seg_node.core.exif import orientation, upright
-from seg_node.core.image_header import read_header
-from seg_node.core.images import EncodedPixels, to_bgr
 from seg_node.core.label_table import LabelTable
 from seg_node.core.taxonomy import NO_LABEL, Category
 
@@ -77,14 +70,16 @@ def from_images(
     if not (math.isfinite(rate) and rate > 0):
         raise BagError(f"{rate} images per second is no rate; expected one above 0")
     drive = ImageDrive()
-    images = _images(folder, drive)
+    found = ImageFolder(folder)
+    images = found.files
+    _leave_out(drive, found.others, folder, "no images")
     truth = {} if labels is None else _labels(images, Path(labels), label_name, drive)
     writer = BagWriter(out, image_topic=topic or IMAGE_TOPIC, quality=quality)
     size: tuple[int, int] | None = None
     with writer:
         for index, path in enumerate(tqdm(images, unit="frame", disable=not progress)):
             stamp = FIRST_STAMP + round(index * 1e9 / rate)
-            turned, encoded, bgr = _read(path)
+            turned, encoded, bgr = read_image(path)
             size = size or bgr.shape[:2]
             if bgr.shape[:2] != size:
                 raise BagError(
@@ -104,24 +99,13 @@ def from_images(
     return drive
 
 
-def _images(folder: Path, drive: ImageDrive) -> list[Path]:
-    """Images of a folder in the order of their names; what is no image is noted in ``drive``."""
-    files = list(_files(folder))
-    images = [path for path in files if _is_image(path)]
-    if not images:
-        inside = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_dir())
-        raise BagError(f"{folder} holds no image" + f"; it holds the folders {inside}, choose one" * bool(inside))
-    _leave_out(drive, [path for path in files if path not in set(images)], folder, "no images")
-    return images
-
-
 def _labels(images: Sequence[Path], folder: Path, label_name: str, drive: ImageDrive) -> dict[Path, Path]:
     """Label of each image that has one; files of the folder that are none are noted in ``drive``."""
     if "{name}" not in label_name or Path(label_name).name != label_name:
         raise BagError(f"the name of a label is {label_name!r}; expected one such as {LABEL_NAME} or {{name}}_L.png")
     if folder.resolve() == images[0].parent.resolve():
         raise BagError(f"labels and images are both in {folder}; expected them in two folders")
-    files = {path.name: path for path in _files(folder)}
+    files = {path.name: path for path in files_of(folder)}
     found: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
     for image in images:
@@ -141,49 +125,10 @@ def _labels(images: Sequence[Path], folder: Path, label_name: str, drive: ImageD
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        raise BagError(f"{folder} is no folder")
-    for path in sorted(folder.iterdir(), key=lambda path: _in_order(path.name)):
-        if path.is_file() and not path.name.startswith("."):
-            yield path
-
-
-def _in_order(name: str) -> tuple[list[tuple[str, int]], str]:
-    """Key by which numbers in names count as numbers."""
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
-    # Without a number -1: `a` comes before `a0`. The name itself tells `01` from `1`.
-    return [(text, int(number) if number else -1) for text, number in parts], name
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a file is an image by its ending, or by what it begins with."""
-    return (mimetypes.guess_type(path.name)[0] or "").startswith("image/") or cv2.haveImageReader(str(path))
-
-
 def _leave_out(drive: ImageDrive, files: Sequence[Path], folder: Path, reason: str) -> None:
     if files:
         names = ", ".join(path.name for path in files[:_SHOWN]) + ", ..." * (len(files) > _SHOWN)
         drive.left_out.append(f"{len(files)} files of {folder}: {reason} ({names})")
-
-
-def _read(path: Path) -> tuple[int, EncodedPixels | None, np.ndarray]:
-    """Orientation by EXIF, the file where it can be a message as it is, and the upright uint8 [H, W, 3] BGR image."""
-    try:
-        data = path.read_bytes()
-        header = read_header(data)
-        turned = orientation(io.BytesIO(data))
-        if header:
-            kind = header.media_type.removeprefix("image/")
-            encoded = EncodedPixels(f"bgr8; {kind} compressed bgr8", np.frombuffer(data, np.uint8))
-            bgr = to_bgr(encoded)
-            return (turned, encoded, bgr) if turned == 1 else (turned, None, upright(bgr, turned))
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except (OSError, UndecodableError, cv2.error) as error:
-        raise BagError(f"{path} cannot be read as an image: {error}") from error
-    if bgr is None:
-        raise BagError(f"{path} cannot be decoded as an image")
-    return turned, None, bgr
 
 
 def _mask(path: Path, table: LabelTable) -> np.ndarray:

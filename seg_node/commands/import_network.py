@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seg_node.core.bundle import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", choices=("logits", "labels", "softmax"), help="what the map holds (default: found out)"
     )
+    parser.add_argument(
+        "--int8",
+        type=Path,
+        metavar="FOLDER",
+        help="images of what the camera sees, to take the ranges for int8 from and to say what it costs",
+    )
     parser.add_argument("--licence", default="", help="of the file, as an SPDX identifier where there is one")
 
 
 def run(options: argparse.Namespace) -> int:
     """Import; returns the exit status."""
+    from seg_node.bags.image_folder import ImageFolder
     from seg_node.core.foreign.classes import read_classes
     from seg_node.core.foreign.importer import IMAGENET_MEAN, IMAGENET_STD, Settings, import_network
 
@@ -42,13 +53,32 @@ def run(options: argparse.Namespace) -> int:
         output=options.output,
         licence=options.licence,
     )
-    bundle, found = import_network(options.network, options.out, read_classes(options.classes), settings)
+    images = ImageFolder(options.int8) if options.int8 else None
+    source = options.int8.resolve().name if options.int8 else ""
+    bundle, found = import_network(
+        options.network, options.out, read_classes(options.classes), settings, images, source
+    )
     layout = "NHWC" if found.channels_last else "NCHW"
     print(f"input    {found.input}: {layout}, {found.size[0]}x{found.size[1]} (height x width)")
     print(f"output   {found.output}: {found.kind} of {'x'.join(map(str, found.shape))}")
     print(f"masks    equal to those of the bare network on every pixel, at {_sizes()}")
+    for line in _int8_lines(bundle.manifest):
+        print(line)
     print(f"written  {bundle.path}")
     return 0
+
+
+def _int8_lines(manifest: "Manifest") -> list[str]:
+    """What int8 costs on each engine; nothing where it was not asked for."""
+    told, headline = manifest.quantisation, manifest.taxonomy.headline
+    if not told:
+        return []
+    costs = [
+        f"         {engine}: {cost['loss']:.2f} points of {headline} lost, {cost['equal']:.2f} % of the pixels kept"
+        for engine, cost in told.items()
+        if isinstance(cost, dict)
+    ]
+    return [f"int8     ranges of {told['calibrated_on']}; on {told['scored_on']}:", *costs]
 
 
 def _sizes() -> str:

@@ -60,7 +60,7 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=8, unique=True))
 def test_order_of_names_is_that_of_their_numbers(numbers):
-    from seg_node.bags.from_images import _in_order
+    from seg_node.bags.image_folder import _in_order
 
     assert sorted((f"f{n}.jpg" for n in numbers), key=_in_order) == [f"f{n}.jpg" for n in sorted(numbers)]
 

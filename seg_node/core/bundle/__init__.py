@@ -75,7 +75,8 @@ class Manifest:
     parity: dict[str, Any] = field(default_factory=dict)
     """Pixels, percent, on which each engine agreed with the trained network when the bundle was made."""
     quantisation: dict[str, Any] = field(default_factory=dict)
-    """How the ranges for int8 were taken, and by engine ``miou_7``, percent, before and after, and the ``loss``."""
+    """How the ranges for int8 were taken, and by engine ``miou_7``, percent, before and after, and the ``loss``; of an
+    imported network, whose images nobody has labelled, what ``foreign.int8.with_int8`` says."""
     training: dict[str, Any] = field(default_factory=dict)
     """Data, configuration and commit that made the weights."""
     metrics: dict[str, Any] = field(default_factory=dict)

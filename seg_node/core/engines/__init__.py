@@ -105,7 +105,8 @@ def _choose_precision(bundle: Bundle, engine: str, asked: str) -> tuple[str, str
         if engine == "torch":
             raise EngineError("torch computes nothing in int8; use onnxruntime or openvino, or another precision")
         if not bundle.ranges:
-            raise EngineError(f"{bundle.name} has no {RANGES}, and so no int8; export it with --int8")
+            how = "import it with --int8 FOLDER" if bundle.manifest.decoder == "imported" else "export it with --int8"
+            raise EngineError(f"{bundle.name} has no {RANGES}, and so no int8; {how}")
     on_gpu = engine == "torch" or (engine == "onnxruntime" and _onnxruntime_sees_gpu())
     if asked != "auto" or not bundle.ranges or on_gpu or not has_fast_int8():
         return asked, ""
@@ -113,7 +114,8 @@ def _choose_precision(bundle: Bundle, engine: str, asked: str) -> tuple[str, str
     loss = told.get("loss") if isinstance(told, dict) else None
     if not isinstance(loss, (int, float)) or loss > INT8_LOSS:
         return asked, ""
-    return "int8", f"int8, in which the processor is faster, costs {max(loss, 0):.2f} points of miou_7"
+    cost = f"{max(loss, 0):.2f} points of {bundle.manifest.taxonomy.headline}"
+    return "int8", f"int8, in which the processor is faster, costs {cost}"
 
 
 def _quantised(bundle: Bundle) -> Bundle:

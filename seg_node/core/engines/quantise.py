@@ -6,6 +6,7 @@ loaded, so that a bundle holds its weights once.
 
 import inspect
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,9 +25,10 @@ OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
 so that its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""
 SMALL_KERNEL = 5
 """Width of the largest depthwise kernel that stays float, in pixels."""
-CLASSIFIER = "segmentation_head."
-"""Tensors of the last convolution, which stays float: it has a thousandth of the multiplications, and its rounding
-would move pixels from one category to another."""
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+"""Operators whose multiplications int8 makes faster."""
+CUTS = ("logits", "labels")
+"""Names that the end of the network may have in a graph: maps of its categories, or the greatest of them already."""
 
 
 class QuantiseError(UserError):
@@ -92,19 +94,24 @@ class _Parts:
         self._whole = whole
         nodes, weights = _with_float_weights(whole.graph)
         begin = 1 + next(i for i, node in enumerate(nodes) if "image" in node.output)
-        end = 1 + next(i for i, node in enumerate(nodes) if "logits" in node.output)
+        end, cut = next((1 + i, name) for i, node in enumerate(nodes) for name in CUTS if name in node.output)
+        kind = TensorProto.INT64 if cut == "labels" else TensorProto.FLOAT
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 8, "h", "w"])
+        wanted = helper.make_tensor_value_info(cut, kind, [1, "maps", "rows", "columns"])
         self._before, self._after = nodes[:begin], nodes[end:]
-        self.preparation = self._model(self._before, [], whole.graph.input[0], image)
-        self.network = self._model(nodes[begin:end], weights, image, logits)
+        around = {name for node in (*self._before, *self._after) for name in node.input}
+        self._constants = [weight for weight in weights if weight.name in around]
+        self.preparation = self._model(self._before, self._constants, whole.graph.input[0], image)
+        self.network = self._model(
+            nodes[begin:end], [weight for weight in weights if weight.name not in around], image, wanted
+        )
 
     def joined(self, network: GraphProto) -> ModelProto:
         """The graph again, with another network in it."""
         graph = self._whole.graph
         del graph.node[:], graph.initializer[:]
         graph.node.extend([*self._before, *network.node, *self._after])
-        graph.initializer.extend(network.initializer)
+        graph.initializer.extend([*self._constants, *network.initializer])
         onnx.checker.check_model(self._whole)
         return self._whole
 
@@ -112,7 +119,7 @@ class _Parts:
         self, nodes: list[NodeProto], weights: list[TensorProto], given: ValueInfoProto, wanted: ValueInfoProto
     ) -> ModelProto:
         graph = helper.make_graph(nodes, "part", [given], [wanted], weights)
-        model = helper.make_model(graph, opset_imports=self._whole.opset_import)
+        model = helper.make_model(graph, opset_imports=self._whole.opset_import, functions=self._whole.functions)
         model.ir_version = self._whole.ir_version
         return model
 
@@ -134,6 +141,14 @@ def _quantise(network: ModelProto, ranges: Path, images: _Images | None) -> Grap
         folded, quantised = Path(folder, "folded.onnx"), Path(folder, "quantised.onnx")
         _session(network, folded)
         model = onnx.load(folded)
+        for number, node in enumerate(model.graph.node):
+            # Nodes are left out by name, and those of a foreign network may have none.
+            node.name = node.name or f"node.{number}"
+        left_out = {node.name for node in _floats(model.graph)}
+        if not any(node.op_type in PRODUCTS and node.name not in left_out for node in model.graph.node):
+            raise QuantiseError(
+                "int8 would change nothing: the network has no product but its classifier and small depthwise kernels"
+            )
         # What quantize_static looks for before it advises to fold.
         model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         onnx.save(model, folded)
@@ -147,31 +162,54 @@ def _quantise(network: ModelProto, ranges: Path, images: _Images | None) -> Grap
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,
-            nodes_to_exclude=[node.name for node in model.graph.node if _stays_float(node)],
+            nodes_to_exclude=sorted(left_out),
             calibrate_method=CalibrationMethod.MinMax,
             calibration_cache_path=ranges,
         )
         return onnx.load(quantised).graph
 
 
-def _stays_float(node: NodeProto) -> bool:
-    """Whether a node is left as it is: the classifier, and depthwise convolutions with small kernels.
+def _floats(graph: GraphProto) -> list[NodeProto]:
+    """Nodes that are left as they are: the classifier, and depthwise convolutions with small kernels.
 
-    Those have a few per cent of a network's multiplications, and the maps between them and their neighbours lose most
-    of what int8 costs an EfficientNet.
+    The classifier has a thousandth of the multiplications, and its rounding would move pixels from one category to
+    another. Small depthwise kernels have a few per cent of a network's multiplications, and the maps between them and
+    their neighbours lose most of what int8 costs an EfficientNet.
     """
-    if any(name.startswith(CLASSIFIER) for name in node.input):
-        return True
+    return [*_classifier(graph), *(node for node in graph.node if _is_small_depthwise(node))]
+
+
+def _classifier(graph: GraphProto) -> list[NodeProto]:
+    """The last product before each output, of each branch that ends there."""
+    makers = {name: node for node in graph.node for name in node.output}
+    waiting, seen, found = [value.name for value in graph.output], set(), []
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None or node.output[0] in seen:
+            continue
+        seen.add(node.output[0])
+        if node.op_type in PRODUCTS:
+            found.append(node)
+        else:
+            waiting.extend(node.input)
+    return found
+
+
+def _is_small_depthwise(node: NodeProto) -> bool:
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return node.op_type == "Conv" and values.get("group", 1) > 1 and max(values["kernel_shape"]) <= SMALL_KERNEL
+    if node.op_type != "Conv" or values.get("group", 1) == 1 or "kernel_shape" not in values:
+        return False
+    return max(values["kernel_shape"]) <= SMALL_KERNEL
 
 
 def _with_float_weights(graph: GraphProto) -> tuple[list[NodeProto], list[TensorProto]]:
     """Nodes without those that cast stored weights, and the weights as they come out of these."""
     weights = {weight.name: weight for weight in graph.initializer}
     nodes = []
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in weights:
+        stored = weights.get(node.input[0]) if node.op_type == "Cast" else None
+        if stored is not None and stored.data_type == TensorProto.FLOAT16 and readers[stored.name] == 1:
             values = numpy_helper.to_array(weights.pop(node.input[0])).astype(np.float32)
             weights[node.output[0]] = numpy_helper.from_array(values, node.output[0])
         else:

@@ -24,6 +24,8 @@ def wrap(
 
     Input ``frame``, uint8 [H, W, 3] BGR of any size; outputs ``mask`` and ``confidence``, uint8 [H, W]. The frame is
     scaled to the network's size, whatever its shape; maps smaller than that are enlarged before the greatest is taken.
+    As in an export, the image that the network gets is named ``image``, float32 [1, 3, h, w], and its maps ``logits``,
+    float32 [1, C, h, w], or ``labels``, int64 [1, 1, h, w]: ``quantise`` finds the network between them.
 
     Args:
         network: to wrap.
@@ -114,18 +116,30 @@ def _prepare(
     if order == "rgb":
         image = made.add("Gather", image, np.array([2, 1, 0], np.int64), axis=1)
     if network.dtype == TensorProto.UINT8:
-        image = made.add("Round", image)
+        image = made.add("Round", image, out="image")
     else:
         column = (np.array(values, np.float32).reshape(1, 3, 1, 1) * 255 for values in (mean, std))
         centred = made.add("Sub", image, next(column))
-        image = made.add("Div", centred, next(column))
+        image = made.add("Div", centred, next(column), out="image")
     if network.channels_last:
         image = made.add("Transpose", image, perm=[0, 2, 3, 1])
     made.add("Cast", image, out=_PREFIX + network.input, to=network.dtype)
 
 
+def _end_of_network(made: _Nodes, network: ForeignNetwork) -> str:
+    """Give the network's map the name, layout and type of an export's; returns the name."""
+    output = _PREFIX + network.output
+    if network.kind == "labels":
+        labels = made.add("Cast", output, to=TensorProto.INT64)
+        return made.add("Reshape", labels, np.array((1, 1, *network.map_size), np.int64), out="labels")
+    if network.classes_last:
+        output = made.add("Transpose", output, perm=[0, 3, 1, 2])
+    return made.add("Cast", output, out="logits", to=TensorProto.FLOAT)
+
+
 def _finish(made: _Nodes, network: ForeignNetwork, classes: Classes) -> None:
     table = classes.table
+    maps = _end_of_network(made, network)
     camera = made.add("Shape", "frame", start=0, end=2)
     full = made.add("Concat", np.array((1, 1), np.int64), camera, axis=0)
 
@@ -142,20 +156,14 @@ def _finish(made: _Nodes, network: ForeignNetwork, classes: Classes) -> None:
         )
         made.add("Squeeze", large, np.array((0, 1), np.int64), out=out)
 
-    output = _PREFIX + network.output
     if network.kind == "labels":
-        labels = made.add("Cast", output, to=TensorProto.INT64)
-        labels = made.add("Reshape", labels, np.array((1, 1, *network.map_size), np.int64))
         # What is no class, such as 255, is the last of the table from either side.
-        bounded = made.add("Clip", labels, np.array(-1, np.int64), np.array(len(table), np.int64))
+        bounded = made.add("Clip", maps, np.array(-1, np.int64), np.array(len(table), np.int64))
         enlarged(made.add("Gather", np.append(table, np.uint8(classes.unknown)), bounded, axis=0), "mask")
         # The network tells no doubt.
         sure = made.add("Expand", np.array([[255]], np.uint8), camera)
         made.add("Identity", sure, out="confidence")
         return
-    maps = made.add("Cast", output, to=TensorProto.FLOAT)
-    if network.classes_last:
-        maps = made.add("Transpose", maps, perm=[0, 3, 1, 2])
     if network.map_size != network.size:
         shape = np.array((1, len(table), *network.size), np.int64)
         maps = made.add("Resize", maps, "", "", shape, mode="linear", coordinate_transformation_mode="half_pixel")

@@ -14,6 +14,7 @@ from seg_node.core.bundle import Bundle, BundleError, Manifest, write_bundle
 from seg_node.core.errors import RunError, UserError
 from seg_node.core.foreign.classes import Classes
 from seg_node.core.foreign.graph import prepare_frame, wrap
+from seg_node.core.foreign.int8 import check_images, with_int8
 from seg_node.core.foreign.network import ForeignNetwork, inspect, open_session
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,7 +38,14 @@ class Settings:
     licence: str = ""
 
 
-def import_network(file: Path, out: Path, classes: Classes, settings: Settings) -> tuple[Bundle, ForeignNetwork]:
+def import_network(
+    file: Path,
+    out: Path,
+    classes: Classes,
+    settings: Settings,
+    images: Sequence[np.ndarray] | None = None,
+    images_source: str = "",
+) -> tuple[Bundle, ForeignNetwork]:
     """Make a bundle of a network; nothing is written unless its masks are those of the bare network.
 
     Args:
@@ -45,12 +53,14 @@ def import_network(file: Path, out: Path, classes: Classes, settings: Settings) 
         out: folder of the bundle, whose name it gets.
         classes: of the network.
         settings: see there.
+        images: uint8 [H, W, 3] BGR to take ranges for int8 from, see ``int8.with_int8``; None for a bundle without.
+        images_source: of the images, for the manifest and messages.
 
     Returns:
         The bundle, and what was found in the file.
 
     Raises:
-        UserError: the network cannot be taken, or ``out`` exists.
+        UserError: the network cannot be taken, ``out`` exists, or int8 cannot be had.
         RunError: the bundle's masks differ from those of the bare network.
         OSError: a file cannot be read or written.
     """
@@ -61,6 +71,8 @@ def import_network(file: Path, out: Path, classes: Classes, settings: Settings) 
             f"--mean is {settings.mean} and --std {settings.std}; expected numbers, those of --std positive"
         )
     network = inspect(file.read_bytes(), len(classes.names), settings.size, settings.output)
+    if images is not None:
+        check_images(network, images, images_source)
     graph = wrap(network, classes, settings.mean, settings.std, settings.order)
     agreed = {f"{width}x{height}": parity(graph, network, classes, (height, width)) for height, width in PARITY_SIZES}
     if min(agreed.values()) < 100:
@@ -81,8 +93,11 @@ def import_network(file: Path, out: Path, classes: Classes, settings: Settings) 
         categories=classes.taxonomy.names,
         palette=classes.taxonomy.palette,
     )
+    bundle = Bundle(out, manifest, graph)
+    if images is not None:
+        bundle = with_int8(bundle, images, images_source)
     try:
-        return write_bundle(out, manifest, graph), network
+        return write_bundle(out, bundle.manifest, graph, bundle.ranges), network
     except BundleError as error:
         raise UserError(f"{out} is no bundle: {error}") from error
 

@@ -200,6 +200,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
         harness={},
         drive=_facts(drive, size, options, truth_source if truth else "", len(truth)),
         models=models,
+        categories=[] if scorings[0].taxonomy.is_eight else scorings[0].taxonomy.labels(),
         rule=RULE,
     )
 
@@ -299,13 +300,7 @@ def _scorings(
         raise ComparisonError(f"the models have different categories: {found}; give --grouping YAML")
     if grouping is None and not drive.masks:
         return [Scoring(taxonomy) for taxonomy in taxonomies]
-    found = [scoring_of(name, taxonomy, truth, grouping) for name, taxonomy in models]
-    if not first.is_eight and grouping is None:
-        raise ComparisonError(
-            f"a comparison scores in the eight categories, and {names[0]} has {in_short(first.names)}: give"
-            " --grouping YAML, which says which of the eight each belongs to"
-        )
-    return found
+    return [scoring_of(name, taxonomy, truth, grouping) for name, taxonomy in models]
 
 
 def _load(options: argparse.Namespace) -> tuple[Drive, Taxonomy, str]:

@@ -70,8 +70,8 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
         "--grouping",
         type=Path,
         metavar="YAML",
-        help="score in the eight categories, by a table that says to which of them each other one belongs, as in"
-        " config/groupings",
+        help="score in common categories, the eight or those that the file lists, by its table that says to which of"
+        " them each other one belongs, as in config/groupings",
     )
 
 

@@ -15,11 +15,14 @@ from seg_node.compare.now_results import Gain, NowMeasured
 from seg_node.compare.statistics import LEVEL, hits_and_unions, mean_iou
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 from seg_node.core.timing import Stage
 from seg_node.rig.frames import Run
 
 SCHEMA = "seg_node/comparison"
 VERSION = 1
+MEANS = ("miou_7", "miou_8", "miou")
+"""Mean IoUs that ``core.metrics.scores`` may give."""
 
 
 class ComparisonError(UserError):
@@ -192,6 +195,7 @@ class Scored:
     repetition: int
     """0 for offline accuracy, which does not vary."""
     miou_7: float | None
+    """None where the comparison's categories are not the eight, as ``miou_8``."""
     miou_8: float | None
     iou: dict[str, float | None]
     """IoU of each category."""
@@ -200,11 +204,18 @@ class Scored:
     frame: list[int]
     """Index in the drive of each scored frame."""
     hits: list[list[int]]
-    """Per frame, pixels of each scored category (flat to vehicle) that were found."""
+    """Per frame, pixels of each scored category, of the eight flat to vehicle, that were found."""
     unions: list[list[int]]
     """Per frame, pixels of each scored category in truth or prediction."""
     across_seam: int = 0
     """Instants that are not scored, because the drive had begun anew and the newest mask was still of its end."""
+    miou: float | None = None
+    """Mean IoU over the comparison's categories where they are not the eight."""
+
+    @property
+    def headline(self) -> float | None:
+        """``miou_7``, or ``miou`` of other categories than the eight."""
+        return self.miou if self.miou_7 is None else self.miou_7
 
     @classmethod
     def of(
@@ -215,17 +226,19 @@ class Scored:
         confusions: list[np.ndarray],
         unanswered: int = 0,
         across_seam: int = 0,
+        taxonomy: Taxonomy = EIGHT,
     ) -> "Scored":
-        """Summarise confusion matrices, one per frame, each [8, 8] or [8, 9]; at least one."""
-        total = scores(sum(confusions[1:], confusions[0]))
-        parts = [hits_and_unions(confusion) for confusion in confusions]
+        """Summarise confusion matrices, one per frame, each [N, N] or [N, N + 1] of N categories; at least one."""
+        total = scores(sum(confusions[1:], confusions[0]), taxonomy)
+        parts = [hits_and_unions(confusion, taxonomy) for confusion in confusions]
         hits, unions = [hit.tolist() for hit, _ in parts], [union.tolist() for _, union in parts]
         # Not a number where nothing is labelled.
-        miou_7, miou_8 = (value if math.isfinite(value) else None for value in (total["miou_7"], total["miou_8"]))
-        return cls(model, repetition, miou_7, miou_8, total["iou"], unanswered, frames, hits, unions, across_seam)
+        means = {name: total[name] for name in MEANS if name in total and math.isfinite(total[name])}
+        miou_7, miou_8, miou = map(means.get, MEANS)
+        return cls(model, repetition, miou_7, miou_8, total["iou"], unanswered, frames, hits, unions, across_seam, miou)
 
     def per_frame(self) -> np.ndarray:
-        """``miou_7`` of each frame alone, float [N], NaN where nothing was labelled."""
+        """``headline`` of each frame alone, float [N], NaN where nothing was labelled."""
         return mean_iou(np.array(self.hits), np.array(self.unions))
 
 
@@ -340,10 +353,17 @@ class Comparison:
     pictures: list[Picture] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     decision: Decision | None = None
+    categories: list[dict[str, Any]] = field(default_factory=list)
+    """``name`` and ``rgb`` of each category in which masks and ground truth are scored; empty for the eight."""
     rule: str = ""
     """Rule by which the verdicts were made, see ``verdict.RULE``; empty in files that are older than its name."""
     duration_s: float = 0.0
     """Seconds that the whole comparison took."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Categories in which masks and ground truth are scored."""
+        return Taxonomy.of_labels(self.categories) if self.categories else EIGHT
 
     @property
     def repetitions(self) -> int:

@@ -13,6 +13,7 @@ from seg_node.compare.now_results import AgeScored, NowMeasured
 from seg_node.compare.plan import Plan
 from seg_node.compare.statistics import hits_and_unions
 from seg_node.core.grouping import IN_THE_EIGHT, Scoring
+from seg_node.core.taxonomy import Taxonomy
 from seg_node.rig.bench import AttachedNode, Bench
 from seg_node.rig.frames import FrameObservation, Run, UsageSample
 from seg_node.rig.node_process import NodeProcess
@@ -187,7 +188,7 @@ def _keep_now(
             covered=result.covered,
             camera_to_mask=_percentiles(result.camera_to_mask),
             keyframe_age=_percentiles(result.keyframe_age),
-            by_age=[row for topic, pairs in of_topic.items() for row in _by_age(topic, pairs)],
+            by_age=[row for topic, pairs in of_topic.items() for row in _by_age(topic, pairs, scoring.taxonomy)],
         )
     )
     if own := _streaming(run, truth, model, repetition, scoring):
@@ -195,17 +196,19 @@ def _keep_now(
         frames = [instant.now.frame for instant, _ in of_topic["mask_now"]]
         unanswered = sum(instant.newest is None for instant, _ in of_topic["mask_now"])
         confusions = [confusion for _, confusion in of_topic["mask_now"]]
-        comparison.streaming_now.append(Scored.of(model, repetition, frames, confusions, unanswered, own.across_seam))
+        comparison.streaming_now.append(
+            Scored.of(model, repetition, frames, confusions, unanswered, own.across_seam, scoring.taxonomy)
+        )
 
 
 def _percentiles(found: Distribution | None) -> dict[str, float] | None:
     return {"p50": round(found.p50, 3), "p99": round(found.p99, 3)} if found else None
 
 
-def _by_age(topic: str, pairs: list[tuple[Instant | NowInstant, np.ndarray]]) -> list[AgeScored]:
+def _by_age(topic: str, pairs: list[tuple[Instant | NowInstant, np.ndarray]], taxonomy: Taxonomy) -> list[AgeScored]:
     rows = []
     for age, confusions in by_age(pairs).items():
-        hits, unions = hits_and_unions(sum(confusions[1:], confusions[0]))
+        hits, unions = hits_and_unions(sum(confusions[1:], confusions[0]), taxonomy)
         rows.append(AgeScored(topic, age, age + AGE_STEP_MS, len(confusions), hits.tolist(), unions.tolist()))
     return rows
 
@@ -219,4 +222,6 @@ def _streaming(
         confusions.append(confusion)
         unanswered += instant.newest is None
     across_seam = sum(instant.across_seam and instant.now.frame in truth for instant in instants(run))
-    return Scored.of(model, repetition, frames, confusions, unanswered, across_seam) if frames else None
+    if not frames:
+        return None
+    return Scored.of(model, repetition, frames, confusions, unanswered, across_seam, scoring.taxonomy)

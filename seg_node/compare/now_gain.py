@@ -13,18 +13,18 @@ from seg_node.compare.now_results import AgeScored, Gain
 from seg_node.compare.statistics import IouCounts, Units, blocks_of, mean_iou, miou_differences
 from seg_node.compare.verdict import MIN_BLOCKS, MIN_PAIRS, block_seconds
 from seg_node.core.statistics import mean_known
-from seg_node.core.taxonomy import SCORED_NAMES
+from seg_node.core.taxonomy import Taxonomy
 
 
 def gains(comparison: Comparison) -> list[Gain]:
-    """Gain of ``miou_7`` and of each category, of each backbone whose mask of now was scored.
+    """Gain of the headline, such as ``miou_7``, and of each category, of each backbone whose mask of now was scored.
 
     The intervals are Student's over the pairs of runs and over the blocks of the drive, the wider of both, at the
     comparison's level; over the pairs alone where the drive is too short for blocks.
     """
     seconds = block_seconds(comparison)
     block = blocks_of(np.array(comparison.drive.times_s), seconds)
-    found = []
+    found, taxonomy = [], comparison.taxonomy
     for model in dict.fromkeys(scored.model for scored in comparison.streaming_now):
         now, listened, alone = (
             {scored.repetition: scored for scored in kind if scored.model == model}
@@ -32,16 +32,17 @@ def gains(comparison: Comparison) -> list[Gain]:
         )
         pairs = sorted(now.keys() & listened.keys() & alone.keys())
         offline = [scored for scored in comparison.offline if scored.model == model]
-        for column, name in enumerate(["miou_7", *SCORED_NAMES]):
+        for column, category in enumerate([None, *taxonomy.scored_names]):
             found.append(
                 _gain(
                     model,
-                    name,
+                    taxonomy.headline,
+                    category,
                     [alone[i] for i in pairs],
                     [listened[i] for i in pairs],
                     [now[i] for i in pairs],
                     offline,
-                    slice(None) if name == "miou_7" else slice(column - 1, column),
+                    slice(column - 1, column) if column else slice(None),
                     block,
                     comparison.level,
                 )
@@ -51,7 +52,8 @@ def gains(comparison: Comparison) -> list[Gain]:
 
 def _gain(
     model: int,
-    name: str,
+    headline: str,
+    category: str | None,
     alone: list[Scored],
     listened: list[Scored],
     now: list[Scored],
@@ -60,11 +62,12 @@ def _gain(
     block: np.ndarray,
     level: float,
 ) -> Gain:
-    """One row; ``columns`` are the categories that the figure is made of."""
-    kinds = [mean_known(_figure(scored, name) for scored in kind) for kind in (alone, listened, now, offline)]
-    values = [(_figure(a, name), _figure(b, name)) for a, b in zip(alone, now, strict=True)]
+    """One row, of a category or of the headline; ``columns`` are the categories that the figure is made of."""
+    kinds = [mean_known(_figure(scored, category) for scored in kind) for kind in (alone, listened, now, offline)]
+    values = [(_figure(a, category), _figure(b, category)) for a, b in zip(alone, now, strict=True)]
     differences = np.array([b - a for a, b in values if a is not None and b is not None])
-    gain = Gain(model, name, *kinds, float(differences.mean()) if differences.size else None, None, None, len(alone))
+    estimate = float(differences.mean()) if differences.size else None
+    gain = Gain(model, category or headline, *kinds, estimate, None, None, len(alone))
     if len(differences) < MIN_PAIRS:
         return gain
     blocks = int(block.max()) + 1
@@ -78,8 +81,8 @@ def _gain(
     return gain
 
 
-def _figure(scored: Scored, name: str) -> float | None:
-    return scored.miou_7 if name == "miou_7" else scored.iou[name]
+def _figure(scored: Scored, category: str | None) -> float | None:
+    return scored.headline if category is None else scored.iou[category]
 
 
 def _counts(scored: list[Scored], columns: slice, block: np.ndarray) -> IouCounts:
@@ -105,9 +108,9 @@ def by_age(comparison: Comparison, model: int) -> dict[int, dict[str, AgeScored]
     return dict(sorted(sums.items()))
 
 
-def iou_of_age(row: AgeScored, name: str) -> float | None:
-    """``miou_7`` or the IoU of a category of one class of age, in percent; None where nothing is labelled."""
-    columns = slice(None) if name == "miou_7" else [SCORED_NAMES.index(name)]
+def iou_of_age(row: AgeScored, category: str | None, taxonomy: Taxonomy) -> float | None:
+    """IoU of a category of one class of age, or the mean of all, in percent; None where nothing is labelled."""
+    columns = slice(None) if category is None else [taxonomy.scored_names.index(category)]
     value = float(mean_iou(np.array(row.hits)[columns], np.array(row.unions)[columns]))
     return value if np.isfinite(value) else None
 

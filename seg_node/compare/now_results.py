@@ -14,7 +14,7 @@ class AgeScored:
     frames: int
     """Number of instants."""
     hits: list[int]
-    """Pixels of each scored category (flat to vehicle) that were found, over all these instants."""
+    """Pixels of each scored category, of the eight flat to vehicle, that were found, over all these instants."""
     unions: list[int]
     """Pixels of each scored category in truth or prediction."""
 
@@ -48,7 +48,7 @@ class Gain:
     model: int
     """Index in ``Comparison.models``."""
     name: str
-    """``miou_7``, or a scored category."""
+    """``miou_7``, or ``miou`` of other categories than the eight, or a scored category."""
     mask: float | None
     """Accuracy of ``~/mask`` while nobody listens to the mask of now: mean over the processes."""
     mask_listened: float | None

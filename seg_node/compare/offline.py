@@ -119,17 +119,16 @@ def evaluate_offline(
 
     for model in models:
         if scored:
-            count = len(scorings[model].taxonomy)
-            confusions = [confusion_with_misses(truth[frame], common(model, frame), count) for frame in scored]
-            comparison.offline.append(Scored.of(model, 0, scored, confusions))
+            taxonomy = scorings[model].taxonomy
+            confusions = [confusion_with_misses(truth[frame], common(model, frame), len(taxonomy)) for frame in scored]
+            comparison.offline.append(Scored.of(model, 0, scored, confusions, taxonomy=taxonomy))
         comparison.flicker.append(_flicker(model, drive, masks.frames, common))
     shares = [disagreement([common(model, frame) for model in models]) for frame in masks.frames]
     comparison.disagreement = Disagreement(masks.frames, [round(share, 3) for share in shares])
     names = [model.name for model in comparison.models]
     for frame, why in worst_frames(comparison):
-        panels = _panels(
-            drive, frame, truth.get(frame), [masks.get(model, frame) for model in models], names, taxonomies
-        )
+        own = [masks.get(model, frame) for model in models]
+        panels = _panels(drive, frame, truth.get(frame), own, names, taxonomies, comparison.taxonomy)
         panels |= _disagreement_panel(drive, frame, [common(model, frame) for model in models])
         comparison.pictures.append(Picture(frame, comparison.drive.times_s[frame], why, panels))
 
@@ -158,10 +157,10 @@ def worst_frames(comparison: Comparison) -> list[tuple[int, str]]:
     ranked: list[list[tuple[int, str]]] = []
     for scored in comparison.offline:
         values = scored.per_frame()
-        name = comparison.models[scored.model].name
+        name, headline = comparison.models[scored.model].name, comparison.taxonomy.headline
         ranked.append(
             [
-                (scored.frame[i], f"among the worst frames of {name}: miou_7 {values[i]:.1f} % in this frame alone")
+                (scored.frame[i], f"among the worst frames of {name}: {headline} {values[i]:.1f} % in this frame alone")
                 for i in np.argsort(values)
                 if np.isfinite(values[i])
             ]
@@ -195,11 +194,13 @@ def _panels(
     masks: list[np.ndarray],
     names: list[str],
     taxonomies: Sequence[Taxonomy],
+    common: Taxonomy,
 ) -> dict[str, str]:
+    """Pictures of a frame: masks in the categories of their models, the truth in the common ones."""
     bgr = decode(drive.frames[frame])
     panels = {"camera": bgr}
     if truth is not None:
-        panels["ground truth"] = paint(bgr, truth, _ALPHA)
+        panels["ground truth"] = paint(bgr, truth, _ALPHA, common)
     for name, mask, taxonomy in zip(names, masks, taxonomies or [EIGHT] * len(masks), strict=True):
         panels[name] = paint(bgr, mask, _ALPHA, taxonomy)
     return {title: _jpeg(picture) for title, picture in panels.items()}

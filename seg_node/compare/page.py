@@ -95,13 +95,14 @@ def _picture(picture: Picture) -> str:
 
 
 def _legends(comparison: Comparison) -> Iterable[str]:
-    """The eight, where ground truth or a model has them, and the categories of the other models."""
+    """The categories of the ground truth, the eight where a model has them, and those of the other models."""
     others = {model.name: model.labels for model in comparison.models if model.labels}
-    if comparison.drive.truth or len(others) < len(comparison.models):
+    if comparison.drive.truth and comparison.categories:
+        yield f"<p>ground truth:</p>{legend(comparison.taxonomy)}"
+    if comparison.drive.truth and not comparison.categories or len(others) < len(comparison.models):
         yield legend()
     for name, labels in others.items():
-        own = Taxonomy(tuple(label["name"] for label in labels), tuple(tuple(label["rgb"]) for label in labels))
-        yield f"<p>{html.escape(name)}:</p>{legend(own)}"
+        yield f"<p>{html.escape(name)}:</p>{legend(Taxonomy.of_labels(labels))}"
 
 
 def legend(taxonomy: Taxonomy = EIGHT) -> str:

@@ -1,7 +1,7 @@
 """Figures of a comparison, see ``core.report.charts``."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
@@ -26,7 +26,6 @@ from seg_node.core.report.charts import (
     canvas,
 )
 from seg_node.core.statistics import mean_known
-from seg_node.core.taxonomy import SCORED_NAMES
 from seg_node.core.timing import DROPS, Stage
 
 _STAGES = {
@@ -208,8 +207,8 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
     points = []
     for i, model in enumerate(comparison.models):
         latency = _latencies(comparison, i)
-        offline = [s.miou_7 for s in comparison.offline if s.model == i and s.miou_7 is not None]
-        streaming = [s.miou_7 for s in comparison.streaming if s.model == i and s.miou_7 is not None]
+        offline = [s.headline for s in comparison.offline if s.model == i and s.headline is not None]
+        streaming = [s.headline for s in comparison.streaming if s.model == i and s.headline is not None]
         if latency.size and (offline or streaming):
             points.append((i, model.name, float(np.median(latency)), offline, streaming))
     if not points:
@@ -228,7 +227,8 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
             ax.plot(latency, np.mean(streaming), MARKERS[i], color=COLOURS[i], ms=8)
             words.append(f"streaming {np.mean(streaming):.1f} %")
         said.append(f"{name}: {', '.join(words)} at {latency:.0f} ms")
-    ax.set(xlabel="median camera to mask, ms", ylabel="miou_7, %", title="Accuracy against latency")
+    ylabel = f"{comparison.taxonomy.headline}, %"
+    ax.set(xlabel="median camera to mask, ms", ylabel=ylabel, title="Accuracy against latency")
     ax.margins(x=0.3, y=0.25)
     fig.legend(ncols=2, loc="outside lower center")
     ax.text(0.02, 0.98, "better: up and left", transform=ax.transAxes, va="top", fontsize=9, color="#555555")
@@ -243,27 +243,28 @@ def _accuracy_against_latency(comparison: Comparison) -> Figure | None:
 def _categories(comparison: Comparison) -> Figure | None:
     if not comparison.offline and not comparison.streaming:
         return None
-    fig, ax = _axes(3.4)
+    categories = comparison.taxonomy.scored_names
+    fig, ax = _axes(_height(len(categories)))
     said = []
     for i, model in enumerate(comparison.models):
         of_kind = {}
         for kind, all_scored in (("offline", comparison.offline), ("streaming", comparison.streaming)):
             scored = [s for s in all_scored if s.model == i]
-            means = [mean_known(s.iou.get(name) for s in scored) for name in SCORED_NAMES]
+            means = [mean_known(s.iou.get(name) for s in scored) for name in categories]
             of_kind[kind] = [np.nan if mean is None else mean for mean in means]
-        rows = -np.arange(len(SCORED_NAMES)) + 0.17 - 0.34 * i / max(len(comparison.models) - 1, 1)
+        rows = -np.arange(len(categories)) + 0.17 - 0.34 * i / max(len(comparison.models) - 1, 1)
         ax.hlines(rows, of_kind["streaming"], of_kind["offline"], color=COLOURS[i], lw=1)
         options = {"ls": "none", "marker": MARKERS[i], "ms": 5, "mec": COLOURS[i]}
         ax.plot(of_kind["offline"], rows, mfc="white", label=f"{model.name}, offline", **options)
         ax.plot(of_kind["streaming"], rows, mfc=COLOURS[i], label=f"{model.name}, streaming", **options)
         words = [
             f"{name} {of_kind['offline'][k]:.0f} to {of_kind['streaming'][k]:.0f}"
-            for k, name in enumerate(SCORED_NAMES)
+            for k, name in enumerate(categories)
             if np.isfinite(of_kind["offline"][k]) and np.isfinite(of_kind["streaming"][k])
         ]
         if words:
             said.append(f"{model.name}: {', '.join(words)}")
-    _name_rows(ax, -np.arange(len(SCORED_NAMES)), SCORED_NAMES)
+    _name_rows(ax, -np.arange(len(categories)), categories)
     ax.set(xlabel="IoU, %", xlim=(-2, 102), title="Accuracy by category")
     fig.legend(ncols=2, loc="outside lower center")
     return Figure(fig, "IoU in percent of each category, offline and streaming.", _said(said))
@@ -275,7 +276,7 @@ def _gap(comparison: Comparison) -> Figure | None:
     gains = [g for g in comparison.gains if g.model == model and g.mask is not None and g.mask_now is not None]
     if not gains:
         return None
-    fig, ax = _axes(3.4)
+    fig, ax = _axes(_height(len(gains)))
     rows = -np.arange(len(gains))
     for row, gain in zip(rows, gains, strict=True):
         if gain.offline is not None:
@@ -324,7 +325,12 @@ def _axes(height: float = 2.8):
     return fig, fig.subplots()
 
 
-def _name_rows(ax, places, names: list[str]) -> None:
+def _height(rows: int) -> float:
+    """Inches of a figure with a row for each category, which the eight leave as it is."""
+    return max(3.4, 1.4 + 0.25 * rows)
+
+
+def _name_rows(ax, places, names: Sequence[str]) -> None:
     ax.set_yticks(places, names)
     ax.grid(axis="y", visible=False)
 

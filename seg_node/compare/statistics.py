@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg_node.core.statistics import holm, student_interval
-from seg_node.core.taxonomy import SCORED_CATEGORIES
+from seg_node.core.taxonomy import EIGHT, Taxonomy
 
 LEVEL = 0.99
 """Confidence of every question: five are asked, which together shall mislead at most once in twenty times."""
@@ -139,13 +139,14 @@ def miou_differences(a: IouCounts, b: IouCounts, blocks: int) -> np.ndarray:
     return pseudo_values(whole, without)
 
 
-def hits_and_unions(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of each scored category that were found, and those that are of it in truth or prediction, int64 [7] each.
+def hits_and_unions(confusion: np.ndarray, taxonomy: Taxonomy = EIGHT) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each scored category that were found, and those that are of it in truth or prediction, int64 [S] each.
 
     Args:
-        confusion: int [8, 8] or [8, 9], see ``core.metrics.scores``.
+        confusion: int [N, N] or [N, N + 1], see ``core.metrics.scores``.
+        taxonomy: the N categories, S of them scored.
     """
-    columns = list(SCORED_CATEGORIES)
+    columns = list(taxonomy.scored)
     # Without the row of void: pixels of void are nobody's false positives.
     hits = np.diag(confusion)[columns]
     return hits, confusion[columns].sum(1) + confusion[columns][:, columns].sum(0) - hits

@@ -90,7 +90,9 @@ def closed(gain: Gain) -> str:
 
 def now_by_age(comparison: Comparison) -> Table | None:
     """Both topics by the age of the inferred mask, in the same runs; None without ground truth."""
-    figures = ("miou_7", "human", "vehicle")
+    taxonomy = comparison.taxonomy
+    categories = (None, "human", "vehicle") if taxonomy.is_eight else (None,)
+    figures = [category or taxonomy.headline for category in categories]
     header = ["age of the inferred mask", "instants", *figures, *(f"now {name}" for name in figures)]
     rows = []
     for model in _listened(comparison):
@@ -99,9 +101,9 @@ def now_by_age(comparison: Comparison) -> Table | None:
             title = title if len(_listened(comparison)) == 1 else f"{comparison.models[model].name}, {title}"
             counts = [str(topics[topic].frames) if topic in topics else "0" for topic in ("mask", "mask_now")]
             cells = [
-                number(iou_of_age(topics[topic], name)) if topic in topics else NONE
+                number(iou_of_age(topics[topic], category, taxonomy)) if topic in topics else NONE
                 for topic in ("mask", "mask_now")
-                for name in figures
+                for category in categories
             ]
             rows.append([title, " / ".join(counts), *cells])
     return (header, rows) if rows else None

@@ -9,6 +9,7 @@ from seg_node.compare.statistics import LEVEL
 from seg_node.compare.verdict import MIN_PAIRS, estimated_block_seconds
 from seg_node.core.report.tables import NONE, aligned, number, origin, signed
 from seg_node.core.statistics import mean_known
+from seg_node.core.taxonomy import in_short
 
 _BUSY = 0.25
 """Share of the cores in use above which the machine was not idle."""
@@ -51,7 +52,7 @@ def caution(comparison: Comparison) -> list[str]:
 
 def now(comparison: Comparison) -> list[str]:
     """A sentence for each backbone on what its mask of now gives and costs."""
-    said = []
+    said, headline = [], comparison.taxonomy.headline
     for model in dict.fromkeys(measured.model for measured in comparison.now):
         runs = [measured for measured in comparison.now if measured.model == model]
         horizon = mean_known(run.horizon_ms for run in runs)
@@ -66,10 +67,10 @@ def now(comparison: Comparison) -> list[str]:
         without, with_it = pace(comparison, model)
         if without is not None and with_it is not None:
             parts.append(f"leaves {with_it:.1f} inferred masks per second of {without:.1f}")
-        whole = next((gain for gain in comparison.gains if (gain.model, gain.name) == (model, "miou_7")), None)
+        whole = next((gain for gain in comparison.gains if (gain.model, gain.name) == (model, headline)), None)
         if whole is not None and whole.estimate is not None:
             gap = "" if tables.closed(whole) == NONE else f", {tables.closed(whole)} of the gap to offline"
-            parts.append(f"adds {signed(whole.estimate)} points of streaming miou_7 to ~/mask{gap}")
+            parts.append(f"adds {signed(whole.estimate)} points of streaming {headline} to ~/mask{gap}")
         if parts:
             said.append(f"{comparison.models[model].name}: ~/mask_now {'; '.join(parts)}.")
     return said
@@ -104,7 +105,8 @@ def drive(comparison: Comparison) -> str:
     drive = comparison.drive
     truth = f"ground truth for {drive.truth_frames} frames" if drive.truth else "no ground truth"
     if grouping := comparison.configuration.get("grouping"):
-        truth += f", scored in the eight categories by {grouping}"
+        common = "the eight categories" if comparison.taxonomy.is_eight else in_short(comparison.taxonomy.names)
+        truth += f", scored in {common} by {grouping}"
     return (
         f"{drive.path}, {len(drive.times_s)} frames {drive.width}x{drive.height} {drive.transport} at"
         f" {drive.rate_hz:.1f} Hz, {truth}{made_up(comparison)}"
@@ -209,14 +211,21 @@ def method(comparison: Comparison) -> str:
         " moment of each frame with the newest mask that had arrived by then (Li, Wang and Ramanan, ECCV 2020; Courdier"
         " and Fleuret, ACCV 2020); before the first mask there is no answer, which is wrong everywhere, and where a"
         " drive begins anew nothing is scored until a mask of the new round has come. Offline accuracy compares"
-        f" {offline} of {len(comparison.drive.times_s)} frames with their own masks. miou_7 is the mean IoU of seven"
-        " categories, each from one sum over all frames; void is not scored."
+        f" {offline} of {len(comparison.drive.times_s)} frames with their own masks. {_headline(comparison)}"
         f" Intervals are Student's of one degree of freedom fewer, at {_LEVEL} for each question: over pairs of"
         " processes for what varies from one process to the next, over blocks of the drive for offline accuracy, the"
         " wider of both for streaming."
         f"{_blocks(comparison)}{_corrections(comparison)} No winner is named where an interval includes zero or where"
         " there is too little data."
     )
+
+
+def _headline(comparison: Comparison) -> str:
+    """What the figure of accuracy is."""
+    if comparison.taxonomy.is_eight:
+        return "miou_7 is the mean IoU of seven categories, each from one sum over all frames; void is not scored."
+    count = len(comparison.taxonomy)
+    return f"miou is the mean IoU of {count} categories, each from one sum over all frames."
 
 
 def _blocks(comparison: Comparison) -> str:

@@ -163,11 +163,11 @@ def _sustained(comparison: Comparison, sides: Sides) -> tuple[Verdict, Answer]:
 def _accuracy(
     comparison: Comparison, sides: Sides, question: str, scored: list[Scored], block: np.ndarray, block_s: float
 ) -> tuple[Verdict, Answer]:
-    verdict = _verdict(question, f"{question.capitalize()} miou_7", "points", False, sides)
+    verdict = _verdict(question, f"{question.capitalize()} {comparison.taxonomy.headline}", "points", False, sides)
     of_models = [
         sorted((s for s in scored if s.model == model), key=lambda s: s.repetition) for model in sides
     ]  # fmt: skip
-    verdict.values = [mean_known(s.miou_7 for s in of_model) for of_model in of_models]
+    verdict.values = [mean_known(s.headline for s in of_model) for of_model in of_models]
     if None in verdict.values:
         truth = comparison.drive.truth
         return verdict, (None, "this was not measured" if truth else "the drive carries no ground truth")
@@ -188,7 +188,7 @@ def _accuracy(
     of_blocks = miou_differences(*(_counts(of_model, block) for of_model in of_models), blocks)
     if question == "offline":
         return verdict, (Units(of_blocks), "")
-    pairs = np.array([b.miou_7 - a.miou_7 for a, b in zip(*of_models, strict=True)])
+    pairs = np.array([b.headline - a.headline for a, b in zip(*of_models, strict=True)])
     return verdict, (Units(pairs, of_blocks), "")
 
 
@@ -270,8 +270,8 @@ _ADVANTAGES = {
     "latency_p50": "{amount} ms shorter median latency",
     "latency_p99": "{amount} ms shorter 99th percentile",
     "sustained": "{amount} more masks per second",
-    "streaming": "{amount} points more streaming miou_7",
-    "offline": "{amount} points more offline miou_7",
+    "streaming": "{amount} points more {title}",
+    "offline": "{amount} points more {title}",
 }
 _SHORT = {
     "latency_p50": "median latency",
@@ -346,7 +346,8 @@ def _over(names: list[str], verdict: Verdict) -> str:
 
 def _advantage(verdict: Verdict) -> str:
     amount = abs(verdict.difference.estimate)
-    return _ADVANTAGES[verdict.question].format(amount=f"{amount:.0f}" if verdict.unit == "ms" else f"{amount:.1f}")
+    shown = f"{amount:.0f}" if verdict.unit == "ms" else f"{amount:.1f}"
+    return _ADVANTAGES[verdict.question].format(amount=shown, title=verdict.title.lower())
 
 
 def _listed(items: list[str]) -> str:

@@ -84,6 +84,11 @@ class Taxonomy:
             if (first := self.names.index(name)) != number:
                 raise UserError(f"category {number} is {name!r}, and so is category {first}; names differ")
 
+    @classmethod
+    def of_labels(cls, labels: Sequence[dict[str, Any]]) -> "Taxonomy":
+        """Categories from what ``labels`` returned."""
+        return cls(tuple(label["name"] for label in labels), tuple(tuple(label["rgb"]) for label in labels))
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers.blue_bundle import blue_bundle
+from helpers.paths import ROOT
 from helpers.peer import Peer
 from helpers.twelve import SIZE, TWELVE, labelled_folder, twelve_bundle, twelve_config, twelve_scene
 
@@ -386,6 +387,15 @@ GROUPING = {
     "rider": "human",
     "car": "vehicle",
 }
+COMMON_THREE = Taxonomy(("ground", "still", "moving"), ((1, 2, 3), (40, 50, 60), (200, 100, 0)))
+IN_THE_THREE = {
+    **dict.fromkeys(("road", "sidewalk", "kerb", "flat"), "ground"),
+    **dict.fromkeys(("building", "pole", "sign", "tree", "grass", "sky"), "still"),
+    **dict.fromkeys(("construction", "object", "nature"), "still"),
+    **dict.fromkeys(("person", "rider", "car", "human", "vehicle"), "moving"),
+    "void": "ignore",
+}
+COMMON = "[{name: ground, colour: [1, 2, 3]}, {name: still, colour: [4, 5, 6]}]"
 IN_THE_EIGHT = np.array([EIGHT.names.index(GROUPING[name]) for name in TWELVE.names], np.uint8)
 
 
@@ -447,6 +457,99 @@ def test_a_comparison_through_a_grouping(ros, bundle, imported, engine, grouping
     assert "scored in the eight categories by grouping.yaml" in to_text(comparison)
 
 
+def test_a_comparison_in_common_categories_of_ones_own(ros, imported, tmp_path):
+    """Models of twelve categories and of the eight meet in three, and each figure is a mean over these."""
+    from helpers.made_up import PAIRS, experiment, measured, simulated_run
+
+    from seg_node.bags.ground_truth import TruthByFrame
+    from seg_node.compare.comparison import Scored, load_comparison
+    from seg_node.compare.now_gain import gains
+    from seg_node.compare.offline import evaluate_offline, segment_offline
+    from seg_node.compare.page import to_html
+    from seg_node.compare.text import to_text
+    from seg_node.compare.verdict import judge
+    from seg_node.core.grouping import load_grouping, scoring_of
+    from seg_node.core.metrics import confusion_with_misses, scores
+
+    file = tmp_path / "common.yaml"
+    file.write_text(yaml.safe_dump({"categories": COMMON_THREE.rows(), "grouping": IN_THE_THREE}))
+    grouping = load_grouping(file)
+    assert grouping.taxonomy == COMMON_THREE
+    teacher = create_engine(imported, "onnxruntime")
+    drive = _drive(tmp_path, lambda bgr: teacher.infer(bgr)[0])
+    bundles = [imported, blue_bundle(tmp_path)]
+    taxonomies = [each.manifest.taxonomy for each in bundles]
+    scorings = [scoring_of("m", taxonomy, TWELVE, grouping) for taxonomy in taxonomies]
+    assert all(scoring.taxonomy == COMMON_THREE for scoring in scorings)
+    comparison = experiment((10.0, 10.0), qualities=None)
+    comparison.categories = COMMON_THREE.labels()
+    comparison.drive.truth, comparison.configuration["grouping"] = "/mask", "common.yaml"
+    truth = TruthByFrame(drive, drive.masks, scorings[0].truth)
+    found = segment_offline(bundles, drive, 1e6, "onnxruntime")
+    times, comparison.drive.times_s = comparison.drive.times_s, [0.0, 0.1, 0.2, 0.3]
+    comparison.flicker, comparison.pictures = [], []
+    evaluate_offline(comparison, drive, truth, found, scorings, taxonomies)
+    first, second = comparison.offline
+    assert (first.miou, first.miou_7, first.miou_8) == (100.0, None, None) and first.headline == 100.0
+    assert tuple(second.iou) == COMMON_THREE.names and len(second.hits[0]) == 3
+    table = np.array([COMMON_THREE.names.index(IN_THE_THREE[name]) for name in EIGHT.names[1:]], np.uint8)
+    by_hand = sum(
+        confusion_with_misses(truth[i], np.append(255, table).astype(np.uint8)[found.get(1, i)], 3) for i in range(4)
+    )
+    assert second.miou == pytest.approx(scores(by_hand, COMMON_THREE)["miou"])
+    assert "miou " in comparison.pictures[0].text and "miou_7" not in comparison.pictures[0].text
+    # Streaming scores of all processes, with somebody who listens to the mask of now.
+    comparison.drive.times_s = times
+    for model, hits in ((0, 800), (1, 500)):
+        for repetition in range(PAIRS):
+            rng = np.random.default_rng(10 * model + repetition)
+            confusions = [np.diag([hit] * 3) + 10 for hit in rng.integers(hits - 20, hits, len(times))]
+            scored = Scored.of(model, repetition, list(range(len(times))), confusions, taxonomy=COMMON_THREE)
+            comparison.streaming.append(scored)
+            if model == 0:
+                run = measured(simulated_run(10.0, repetition), 0, repetition, "listened", "with ~/mask_now", 10.0)
+                comparison.runs.append(run)
+                comparison.streaming_listened.append(scored)
+                comparison.streaming_now.append(scored)
+    comparison.gains = gains(comparison)
+    assert [gain.name for gain in comparison.gains] == ["miou", *COMMON_THREE.names]
+    assert comparison.gains[0].estimate == 0.0 and comparison.gains[0].offline == 100.0
+    comparison.verdicts, comparison.decision = judge(comparison)
+    streaming = next(verdict for verdict in comparison.verdicts if verdict.question == "streaming")
+    assert streaming.title == "Streaming miou" and streaming.winner == 0
+    assert "points more streaming miou" in comparison.decision.sentence
+    said, page = to_text(comparison), to_html(comparison)
+    assert "scored in ground, still, moving by common.yaml" in said
+    for shown in (said, page):
+        assert "miou_7" not in shown and "human" not in shown.replace("</i>human</span>", "")
+    assert "miou is the mean IoU of 3 categories" in page and "rgb(1,2,3)" in page
+    comparison.save(tmp_path / "comparison.json")
+    again = load_comparison(tmp_path / "comparison.json")
+    assert again.taxonomy == COMMON_THREE and again.streaming[0].headline == comparison.streaming[0].headline
+
+
+def test_models_and_truth_of_the_same_categories_need_no_grouping(ros, imported, tmp_path):
+    from seg_node.commands.compare import _scorings
+
+    drive = _drive(tmp_path, lambda bgr: np.zeros(bgr.shape[:2], np.uint8))
+    found = _scorings(["a", "b"], [TWELVE, TWELVE], drive, TWELVE, None)
+    assert [scoring.taxonomy for scoring in found] == [TWELVE, TWELVE] and found[0].masks is None
+
+
+def test_shipped_groupings_know_what_is_shipped():
+    from seg_node.core.grouping import load_grouping
+    from seg_node.core.label_table import load_taxonomy
+
+    classes = load_taxonomy(ROOT / "config" / "labels" / "cityscapes_classes.yaml")
+    for file in sorted((ROOT / "config" / "groupings").glob("*.yaml")):
+        grouping = load_grouping(file)
+        for taxonomy in (EIGHT, classes):
+            table = grouping.table(taxonomy, "shipped")
+            assert table is None or set(table[: len(taxonomy)]) - {255} == set(
+                range(int(grouping.taxonomy.is_eight), len(grouping.taxonomy))
+            )
+
+
 def test_comparisons_that_need_a_grouping_are_refused_by_name(ros, imported, grouping, tmp_path, capsys):
     drive = _drive(tmp_path, lambda bgr: np.ones(bgr.shape[:2], np.uint8)).path
     twelve, blue = str(imported.path), str(blue_bundle(tmp_path).path)
@@ -462,10 +565,6 @@ def test_comparisons_that_need_a_grouping_are_refused_by_name(ros, imported, gro
     said = refused("--models", twelve, blue)
     assert "twelve has road, sidewalk" in said and "blue has void, flat" in said and "--grouping" in said
     assert "the ground truth void, flat" in refused("--models", twelve, twelve)
-    table = tmp_path / "twelve.yaml"
-    table.write_text(yaml.safe_dump({"categories": TWELVE.rows()}))
-    said = refused("--models", twelve, twelve, "--truth-categories", table)
-    assert "scores in the eight categories, and twelve has road" in said
     short = tmp_path / "short.yaml"
     short.write_text(yaml.safe_dump({name: common for name, common in GROUPING.items() if name != "kerb"}))
     assert f"{short} does not say what kerb of twelve are" in refused("--models", twelve, blue, "--grouping", short)
@@ -478,6 +577,20 @@ def test_comparisons_that_need_a_grouping_are_refused_by_name(ros, imported, gro
         ("road:", "road belongs to 'None'"),
         ("7: flat", "7 is no name"),
         ("'': flat", "'' is no name"),
+        ("categories: []\ngrouping: {road: flat}", "is 0 entries"),
+        (
+            "categories: [{name: ground}]\ngrouping: {road: ground}",
+            "category 0 is {'name': 'ground'}; expected name and",
+        ),
+        (
+            f"categories: {COMMON}\ngrouping: {{road: flat}}",
+            "road belongs to 'flat'; expected one of ground, still, ignore",
+        ),
+        (f"categories: {COMMON}\ngrouping: {{road: still, road: ground}}", "road is there more than once"),
+        (f"categories: {COMMON}\ngrouping: []", "is empty; expected own names with common ones, such as road: ground"),
+        (f"categories: {COMMON}", "has the keys categories; expected categories and grouping"),
+        (f"categories: {COMMON}\ngrouping: {{road: ground}}\nx: y", "has the keys categories, grouping, x; expected"),
+        (f"categories: {COMMON}\ngrouping: {{road: ground}}", "does not say what sidewalk, kerb"),
     ):
         short.write_text(text)
         assert says in refused("--models", twelve, blue, "--grouping", short)

@@ -71,6 +71,7 @@ _CLASSES = {
     "dataset": "dataset_surface:DatasetSurface",
     "parameters": "parameter_surface:ParameterSurface",
     "projection": "projection_surface:ProjectionSurface",
+    "import": "import_surface:ImportSurface",
     "http": "http_surface:HttpSurface",
 }
 SURFACES = tuple(_CLASSES)

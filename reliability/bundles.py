@@ -6,6 +6,7 @@ import onnx
 from orders import Order
 
 from seg_node.core.bundle import GRAPH, MANIFEST, Bundle, Manifest, write_bundle
+from seg_node.core.taxonomy import CATEGORY_NAMES
 
 
 def constant_bundle(folder: Path, name: str, category: int) -> Bundle:
@@ -58,6 +59,15 @@ def broken_bundles(folder: Path) -> dict[str, str]:
         str(wrong): "expected uint8 of the frame's size",
         str(missing): str(missing),
     }
+
+
+def bundle_of_twins(folder: Path) -> str:
+    """Write a bundle two of whose categories have one name; returns its path."""
+    path = constant_bundle(folder, "twins", 1).path
+    text = (path / MANIFEST).read_text()
+    names = f"{CATEGORY_NAMES[0]}, {CATEGORY_NAMES[1]}, "
+    (path / MANIFEST).write_text(text.replace(names + CATEGORY_NAMES[2], names + CATEGORY_NAMES[1]))
+    return str(path)
 
 
 def _manifest(name: str) -> Manifest:

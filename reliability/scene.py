@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from seg_node.rig.node_process import NodeProcess, default_environment
 
 HERE = Path(__file__).resolve().parent
 NODE = "/chaos/segmentation"
+PROJECTION = "/chaos/projection"
 CAMERA_TOPIC = "/chaos/image"
 SIZE = (96, 128)
 
@@ -179,40 +180,49 @@ class Observer(Script):
     def __init__(self, folder: Path, nodes: Sequence[str], *options: str, prefix=(), **changes: str):
         file = folder / "observed.jsonl"
         self._lines = Lines(file)
-        self._seen: dict[str, dict[str, list[dict]]] = {
-            node: {"mask": [], "record": [], "report": [], "mask_now": [], "record_now": []} for node in nodes
-        }
+        self._seen: dict[tuple[str, str], list[dict]] = defaultdict(list)
+        """By node and kind."""
         super().__init__(["observer.py", str(file), *nodes, *options], folder / "observer.log", prefix, **changes)
 
     def _refresh(self) -> None:
         for line in self._lines.new():
             event = json.loads(line)
-            self._seen[event["node"]][event["kind"]].append(event)
+            self._seen[event["node"], event["kind"]].append(event)
 
     def masks(self, node: str = NODE) -> list[dict]:
         """Masks of a node in the order of arrival."""
         self._refresh()
-        return self._seen[node]["mask"]
+        return self._seen[node, "mask"]
 
     def records(self, node: str = NODE) -> list[dict]:
         """Timing records of a node in the order of arrival."""
         self._refresh()
-        return self._seen[node]["record"]
+        return self._seen[node, "record"]
 
     def reports(self, node: str = NODE) -> list[dict]:
         """Reports of a node on ``/diagnostics`` in the order of arrival."""
         self._refresh()
-        return self._seen[node]["report"]
+        return self._seen[node, "report"]
 
     def masks_now(self, node: str = NODE) -> list[dict]:
         """Masks of now of a node in the order of arrival; none without ``--now``."""
         self._refresh()
-        return self._seen[node]["mask_now"]
+        return self._seen[node, "mask_now"]
 
     def records_now(self, node: str = NODE) -> list[dict]:
         """Records of masks of now of a node in the order of arrival; none without ``--now``."""
         self._refresh()
-        return self._seen[node]["record_now"]
+        return self._seen[node, "record_now"]
+
+    def clouds(self, node: str = PROJECTION) -> list[dict]:
+        """Clouds of a projection node in the order of arrival; none without ``--projection``."""
+        self._refresh()
+        return self._seen[node, "cloud"]
+
+    def grids(self, node: str = PROJECTION) -> list[dict]:
+        """Grids of a projection node in the order of arrival; none without ``--projection``."""
+        self._refresh()
+        return self._seen[node, "grid"]
 
 
 @dataclass
@@ -315,6 +325,39 @@ class Scene:
         self.cameras.append(camera)
         wait(lambda: camera.sent, "the camera sends")
         return camera
+
+    def make_projection(self, name: str = PROJECTION, **parameters: object) -> NodeProcess:
+        """A projection node that is not started; it is stopped at the end."""
+        namespace, _, short = name.rpartition("/")
+        node = NodeProcess(
+            self.folder / f"{short}_{time.monotonic_ns()}.log",
+            parameters,
+            name=short,
+            namespace=namespace,
+            environment=environment(**self._changes),
+            command=[*self._prefix, sys.executable, "-m", "seg_node", "projection"],
+        )
+        self._stack.callback(node.stop)
+        return node
+
+    def start_projection(self, **parameters: object) -> NodeProcess:
+        """Start a projection node, and wait until it listens to what the observer asks of it."""
+        node = self.make_projection(**parameters)
+        began = time.monotonic_ns()
+        node.start()
+
+        def listens() -> bool:
+            node.check()
+            return any(
+                r["at"] > began and r["message"].startswith("projecting") for r in self.observer.reports(PROJECTION)
+            )
+
+        wait(listens, f"{PROJECTION} listens", START_S)
+        return node
+
+    def start_calibration(self, *options: str) -> Script:
+        """Start ``calibration.py`` beside the camera."""
+        return self.start(["calibration.py", "--image", CAMERA_TOPIC, *options])
 
     def start(self, script: Sequence[str]) -> Script:
         """Start another script of this folder."""

@@ -184,9 +184,21 @@ def _shape(*dims, kind=onnx.TensorProto.FLOAT):
     return change
 
 
+def _sequence(graph):
+    graph.node.append(onnx.helper.make_node("SequenceConstruct", ["maps"], ["several"]))
+    of = onnx.helper.make_sequence_type_proto(onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
+    graph.output[0].CopyFrom(onnx.helper.make_value_info("several", of))
+
+
+def _unknown_type(graph):
+    graph.input[0].type.tensor_type.elem_type = 99
+
+
 @pytest.mark.parametrize(
     ("model", "options", "says"),
     [
+        (changed(_sequence), {}, "output is a list; expected one map"),
+        (changed(_unknown_type), {}, r"image: type 99 \[1, 3, 48, 80\]; expected float or uint8"),
         (changed(_second_output), {}, r"2 outputs \(maps, values\)"),
         (changed(_second_input), {}, r"2 inputs \(image, other\)"),
         (changed(_shape(1, 4, 48, 80)), {}, r"image: FLOAT \[1, 4, 48, 80\]"),
@@ -206,6 +218,25 @@ def test_what_cannot_be_taken_is_refused_with_what_was_found(model, options, say
     options = {"classes": 5, "size": None, "kind": None} | options
     with pytest.raises(UserError, match=says):
         inspect(model.SerializeToString(), **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        ("logits", Settings(std=(1e-30, 1e-30, 1e-30)), "output maps is not finite for a picture; --mean and --std"),
+        ("logits", Settings(output="softmax"), "output maps does not add up to 1 for a picture; give --output logits"),
+        ("logits", Settings(mean=(1e16, 0.0, 0.0)), r"expected numbers below 1e\+15"),
+        ("logits", Settings(std=(1.0, 0.0, 1.0)), "those of --std positive"),
+    ],
+)
+def test_values_that_make_no_mask_are_refused_and_nothing_is_written(kind, settings, says, tmp_path):
+    model = network(kind=kind)
+    if settings.std[0] < 1e-9:
+        kernel = onnx.numpy_helper.to_array(model.graph.initializer[0]) * np.float32(1e8)
+        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(kernel, "kernel"))
+    with pytest.raises(UserError, match=says):
+        import_network(save(model, tmp_path), tmp_path / "bundle", CLASSES, settings)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"no graph", network().SerializeToString()[:200]])

@@ -1,6 +1,7 @@
 """From an ONNX file to a bundle."""
 
 import datetime
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from seg_node.core.errors import RunError, UserError
 from seg_node.core.foreign.classes import Classes
 from seg_node.core.foreign.graph import prepare_frame, wrap
 from seg_node.core.foreign.int8 import check_images, with_int8
-from seg_node.core.foreign.network import ForeignNetwork, inspect, open_session
+from seg_node.core.foreign.network import ForeignNetwork, check_values, inspect, open_session
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PARITY_SIZES = ((360, 640), (720, 1280))
 """Height and width in pixels of the frames on which a bundle is compared with the bare network."""
+_LARGEST = 1e15
+"""Bound of the numbers of a normalisation, which a manifest has, too."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def import_network(
     """
     if out.exists():
         raise UserError(f"{out} exists already; remove it or choose another name")
-    if not all(np.isfinite(settings.mean)) or not all(0 < value < np.inf for value in settings.std):
+    if not all(abs(value) < _LARGEST for value in settings.mean) or not all(0 < v < _LARGEST for v in settings.std):
         raise UserError(
-            f"--mean is {settings.mean} and --std {settings.std}; expected numbers, those of --std positive"
+            f"--mean is {settings.mean} and --std {settings.std}; expected numbers below {_LARGEST:g}, those of --std"
+            " positive"
         )
     network = inspect(file.read_bytes(), len(classes.names), settings.size, settings.output)
     if images is not None:
@@ -99,6 +103,7 @@ def import_network(
     try:
         return write_bundle(out, bundle.manifest, graph, bundle.ranges), network
     except BundleError as error:
+        shutil.rmtree(out)
         raise UserError(f"{out} is no bundle: {error}") from error
 
 
@@ -110,10 +115,14 @@ def parity(graph: bytes, network: ForeignNetwork, classes: Classes, size: tuple[
         network: that was wrapped.
         classes: of the network.
         size: height and width of the frame in pixels.
+
+    Raises:
+        UserError: see ``check_values``.
     """
     frame = _frame(size)
     found = open_session(onnx.load_model_from_string(graph)).run(["mask"], {"frame": frame})[0]
     bare = network.run(prepare_frame(graph, network, frame))
+    check_values(network, bare)
     return 100.0 * float((found == bare_mask(bare, network, classes, size)).mean())
 
 

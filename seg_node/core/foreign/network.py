@@ -98,7 +98,7 @@ def _input(model: onnx.ModelProto, size: tuple[int, int] | None) -> tuple[str, i
         raise UserError(f"the graph has {len(inputs)} inputs ({names}); expected one image")
     kind = inputs[0].type.tensor_type
     dims = [dim.dim_value or None for dim in kind.shape.dim]
-    shown = f"{inputs[0].name}: {TensorProto.DataType.Name(kind.elem_type)} [{', '.join(map(_dim, kind.shape.dim))}]"
+    shown = f"{inputs[0].name[:100]}: {_type(kind.elem_type)} [{', '.join(map(_dim, kind.shape.dim))[:100]}]"
     if kind.elem_type not in (*_FLOATS, TensorProto.UINT8):
         raise UserError(f"the graph's input is {shown}; expected float or uint8")
     if len(dims) != 4 or dims[0] not in (None, 1) or (dims[1] == 3) == (dims[3] == 3):
@@ -117,12 +117,18 @@ def _input(model: onnx.ModelProto, size: tuple[int, int] | None) -> tuple[str, i
     return inputs[0].name, kind.elem_type, channels_last, chosen
 
 
+def _type(number: int) -> str:
+    return TensorProto.DataType.Name(number) if number in TensorProto.DataType.values() else f"type {number}"
+
+
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> str:
     return dim.dim_param or (str(dim.dim_value) if dim.dim_value else "?")
 
 
 def _kind(found: np.ndarray, classes: int, asked: str | None) -> tuple[str, bool]:
     """Kind of an output, and whether its classes are last."""
+    if not isinstance(found, np.ndarray):
+        raise UserError(f"the graph's output is a {type(found).__name__}; expected one map as a tensor")
     shown = f"{found.dtype} [{', '.join(map(str, found.shape))}]"
     whole = np.issubdtype(found.dtype, np.integer)
     sides = [side for side in found.shape if side != 1]
@@ -139,9 +145,35 @@ def _kind(found: np.ndarray, classes: int, asked: str | None) -> tuple[str, bool
         raise UserError(f"the graph's output is {shown}, and there are {classes} classes; expected as many channels")
     if asked:
         return asked, last
-    total = found.astype(np.float64).sum(3 if last else 1)
-    sure = found.min() >= 0 and np.abs(total - 1).max() < 1e-2
-    return ("softmax" if sure else "logits"), last
+    return ("softmax" if _are_shares(found, 3 if last else 1) else "logits"), last
+
+
+def check_values(network: ForeignNetwork, output: np.ndarray) -> None:
+    """Refuse values that cannot become a mask and its confidence.
+
+    Args:
+        network: that was inspected.
+        output: of it, for a picture.
+
+    Raises:
+        UserError: logits are not finite, or what is said to be softmax are no shares.
+    """
+    axis = 3 if network.classes_last else 1
+    if network.kind == "labels":
+        return
+    with np.errstate(invalid="ignore"):
+        if not np.isfinite(output.max(axis)).all():
+            raise UserError(
+                f"the graph's output {network.output} is not finite for a picture; --mean and --std must be those that"
+                " the network was trained with"
+            )
+    if network.kind == "softmax" and not _are_shares(output, axis):
+        raise UserError(f"the graph's output {network.output} does not add up to 1 for a picture; give --output logits")
+
+
+def _are_shares(maps: np.ndarray, axis: int) -> bool:
+    total = maps.astype(np.float64).sum(axis)
+    return bool(maps.size) and maps.min() >= 0 and np.abs(total - 1).max() < 1e-2
 
 
 def _numpy(dtype: int) -> type:

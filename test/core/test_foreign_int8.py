@@ -5,11 +5,14 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from helpers.paths import DRIVE
 
 from seg_node.__main__ import main
+from seg_node.bags.drive import open_drive
 from seg_node.bags.image_folder import ImageFolder
+from seg_node.bags.images import decode
 from seg_node.bags.reader import BagError
-from seg_node.core.bundle import load_bundle
+from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import EngineError, create_engine
 from seg_node.core.engines.quantise import quantise
 from seg_node.core.errors import UserError
@@ -221,3 +224,31 @@ def test_command(images, tmp_path, capsys):
     assert main([*arguments[:2], str(tmp_path / "bare"), *arguments[3:-1]]) == 0
     with pytest.raises(EngineError, match="bare has no int8.json, and so no int8; import it with --int8 FOLDER"):
         create_engine(load_bundle(tmp_path / "bare"), "openvino", precision="int8")
+
+
+def test_a_trained_network_loses_little(tmp_path):
+    """The network of a shipped bundle, as somebody would bring it along, on frames of the shipped drive."""
+    model = onnx.load_from_string(load_bundle(DEFAULT_MODEL).graph)
+    begin, end = (
+        next(i for i, node in enumerate(model.graph.node) if name in node.output) for name in ("image", "logits")
+    )
+    size = (192, 320)
+    graph = onnx.helper.make_graph(
+        model.graph.node[begin + 1 : end + 1],
+        "network",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, *size])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None)],
+        model.graph.initializer,
+    )
+    bare = onnx.helper.make_model(graph, opset_imports=model.opset_import)
+    bare.ir_version = model.ir_version
+    manifest = load_bundle(DEFAULT_MODEL).manifest
+    drive = open_drive(DRIVE)
+    frames = [decode(drive.frames[index]) for index in np.linspace(0, len(drive.frames) - 1, LEAST_IMAGES).astype(int)]
+    classes = Classes(CATEGORY_NAMES, tuple(range(8)))
+    settings = Settings(mean=manifest.mean, std=manifest.std)
+    path = save(bare.SerializeToString(), tmp_path)
+    bundle, _ = import_network(path, tmp_path / "bundle", classes, settings, frames, "the shipped drive")
+    for name in ("onnxruntime", "openvino"):
+        told = bundle.manifest.quantisation[name]
+        assert told["equal"] > 98 and told["loss"] < 3, (name, told)

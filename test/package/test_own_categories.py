@@ -484,7 +484,7 @@ def test_a_comparison_in_common_categories_of_ones_own(ros, imported, tmp_path):
     comparison = experiment((10.0, 10.0), qualities=None)
     comparison.categories = COMMON_THREE.labels()
     comparison.drive.truth, comparison.configuration["grouping"] = "/mask", "common.yaml"
-    truth = TruthByFrame(drive, drive.masks, scorings[0].truth)
+    truth = TruthByFrame(drive, drive.masks.of(len(TWELVE)), scorings[0].truth)
     found = segment_offline(bundles, drive, 1e6, "onnxruntime")
     times, comparison.drive.times_s = comparison.drive.times_s, [0.0, 0.1, 0.2, 0.3]
     comparison.flicker, comparison.pictures = [], []

@@ -48,6 +48,9 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--skip", type=int, nargs="*", default=[], help="inputs that are known to kill")
     options = parser.parse_args()
+    # Libraries of C write to the standard output, too: the reports get it for themselves.
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     faulthandler.enable((options.folder / "trace").open("w"))
     with (options.folder / "state").open("r+b") as file:
         state = mmap.mmap(file.fileno(), STATE.size)
@@ -80,7 +83,7 @@ def main() -> int:
             "slowest": [1000 * seconds, index],
             "rss": resident(),
         }
-        print(json.dumps(batch), flush=True)
+        print(json.dumps(batch), file=reports)
     surface.close()
     return 0
 

@@ -580,7 +580,7 @@ def test_comparisons_that_need_a_grouping_are_refused_by_name(ros, imported, gro
         ("categories: []\ngrouping: {road: flat}", "is 0 entries"),
         (
             "categories: [{name: ground}]\ngrouping: {road: ground}",
-            "category 0 is {'name': 'ground'}; expected name and",
+            "expected name and colour",
         ),
         (
             f"categories: {COMMON}\ngrouping: {{road: flat}}",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from seg_node.core.machine import usable_cores
 from seg_node.core.scheduling.turns import Turns
 
-SHARE = 0.25
+SHARE = 0.1
 """Share of the cores, unless somebody says otherwise."""
 _LONGEST_WAIT_S = 0.05
 """Seconds between two looks of the camera whose turn is next at whether inference still lacks cores."""

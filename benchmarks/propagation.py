@@ -115,8 +115,9 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     Returns:
         ``figures``: for ``miou_7`` and each category the means in percent of ``mask`` (alone), ``mask_listened``,
         ``mask_now`` and ``masked`` (frames against their own masks), and the ``gain`` of ``mask_now`` over ``mask`` in
-        points with its interval; ``covered`` (0 to 1), ``camera_to_mask_now`` with ``p50`` and ``p99`` in
-        milliseconds, and ``masks_per_second``, ``inference_ms`` and ``cpu_cores`` of both kinds: means over the runs.
+        points with its interval; ``covered`` (0 to 1), ``dropped``, frames by the reason for which they have no mask of
+        now, ``camera_to_mask_now`` with ``p50`` and ``p99`` in milliseconds, and ``masks_per_second``, ``inference_ms``
+        and ``cpu_cores`` of both kinds: means over the runs.
     """
     alone, listened = runs["alone"], runs["listened"]
     figures = {}
@@ -134,6 +135,7 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {
         "figures": figures,
         "covered": mean_known(now["covered"] for now in nows),
+        "dropped": {why: mean_known(now["dropped"][why] for now in nows) for why in nows[0]["dropped"]},
         "camera_to_mask_now": {quantile: mean_known(time[quantile] for time in times) for quantile in ("p50", "p99")},
         "masks_per_second": {kind: mean_known(run["masks_per_second"] for run in runs[kind]) for kind in KINDS},
         "inference_ms": {

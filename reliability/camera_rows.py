@@ -13,15 +13,15 @@ from seg_node.rig.cameras import CameraRun, Feed, Traffic
 from seg_node.rig.node_process import NodeProcess
 
 _NAMESPACE = "/chaos"
-_SIZE = (96, 128)
-_HZ = 30.0
+SIZE = (96, 128)
+HZ = 30.0
 _WELL = ("front", "right", "rear")
 _ILL = "left"
 _KEPT = 0.95
 """Share of their masks that the others keep, where nothing else wants the machine."""
 
 
-def _drive(images: list[RawPixels], instants: list[float]) -> Drive:
+def drive(images: list[RawPixels], instants: list[float]) -> Drive:
     """Images at instants in seconds; each has a stamp of its own."""
     frames = [
         Frame(round(1e9 * at), 10**18 + round(1e9 * at), "camera", image)
@@ -30,28 +30,28 @@ def _drive(images: list[RawPixels], instants: list[float]) -> Drive:
     return Drive("made up", "image", frames, None, None, {})
 
 
-def _noise(count: int, encoding: str = "bgr8") -> list[RawPixels]:
-    height, width = _SIZE
+def noise(count: int, encoding: str = "bgr8") -> list[RawPixels]:
+    height, width = SIZE
     rng = np.random.default_rng(0)
     pictures = rng.integers(60, 200, (count, height * width * 3), np.uint8)
     return [RawPixels(height, width, encoding, 0, 3 * width, picture) for picture in pictures]
 
 
-def _at(hz: float, seconds: float) -> list[float]:
+def at(hz: float, seconds: float) -> list[float]:
     return [number / hz for number in range(round(hz * seconds))]
 
 
 def _play(stage: Stage, ill: Drive | None) -> tuple[list[CameraRun], dict[str, dict[str, str]]]:
     """Play four cameras, or without one the three others; what came of each, and the newest report of each."""
     seconds = stage.times(10, 3)
-    well = _drive(_noise(30), _at(_HZ, 1.0))
+    well = drive(noise(30), at(HZ, 1.0))
     drives = dict.fromkeys(_WELL, well) | ({} if ill is None else {_ILL: ill})
     parameters = {"model": str(stage.one), "engine": "onnxruntime", "cameras": [*_WELL, _ILL], "camera_timeout_ms": 0.0}
-    parameters |= {f"{name}.warm_up_size": list(_SIZE) for name in parameters["cameras"]}
+    parameters |= {f"{name}.warm_up_size": list(SIZE) for name in parameters["cameras"]}
     with NodeProcess(stage.folder / "node.log", parameters, namespace=_NAMESPACE) as node:
         node.wait_for("active")
         feeds = [
-            Feed(name, drive, f"{_NAMESPACE}/{name}/image", f"{node.full_name}/{name}", number / len(drives) / _HZ)
+            Feed(name, drive, f"{_NAMESPACE}/{name}/image", f"{node.full_name}/{name}", number / len(drives) / HZ)
             for number, (name, drive) in enumerate(drives.items())
         ]
         with Traffic(feeds, check=node.check) as traffic:
@@ -94,30 +94,30 @@ def _books(run: CameraRun) -> Books:
 def camera_floods(stage: Stage) -> Seen:
     """Its slot holds one frame, however many come."""
     return _compared(
-        stage, _drive(_noise(100), _at(200.0, 0.5)), lambda run, _: {"it is masked": "masked" in run.outcomes}
+        stage, drive(noise(100), at(200.0, 0.5)), lambda run, _: {"it is masked": "masked" in run.outcomes}
     )
 
 
 @fault("one camera freezes", "its own report counts frozen frames, no other's does")
 def camera_freezes(stage: Stage) -> Seen:
     """The same picture again and again, with new stamps."""
-    same = _noise(1) * 30
+    same = noise(1) * 30
     return _compared(
-        stage, _drive(same, _at(_HZ, 1.0)), lambda _, status: {"it is frozen": int(status["camera.frozen"]) > 0}
+        stage, drive(same, at(HZ, 1.0)), lambda _, status: {"it is frozen": int(status["camera.frozen"]) > 0}
     )
 
 
 @fault("one camera sends what is no image", "undecodable, counted for it alone")
 def camera_sends_rubbish(stage: Stage) -> Seen:
     """An encoding that nobody knows."""
-    rubbish = _drive(_noise(30, "no_such_encoding"), _at(_HZ, 1.0))
+    rubbish = drive(noise(30, "no_such_encoding"), at(HZ, 1.0))
     return _compared(stage, rubbish, lambda run, _: {"all of it is undecodable": {*run.outcomes} == {"undecodable"}})
 
 
 @fault("one camera comes and goes", "its masks come again each time, and the others' never stop")
 def camera_comes_and_goes(stage: Stage) -> Seen:
     """Half a second of frames, then none for as long."""
-    bursts = [at for at in _at(_HZ, 2.0) if at % 1.0 < 0.5]
+    bursts = [at for at in at(HZ, 2.0) if at % 1.0 < 0.5]
     return _compared(
-        stage, _drive(_noise(len(bursts)), bursts), lambda run, _: {"it is masked": "masked" in run.outcomes}
+        stage, drive(noise(len(bursts)), bursts), lambda run, _: {"it is masked": "masked" in run.outcomes}
     )

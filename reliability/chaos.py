@@ -21,6 +21,7 @@ import camera_rows  # noqa: F401
 import diagnosis_rows  # noqa: F401
 import engine_rows  # noqa: F401
 import now_rows  # noqa: F401
+import profile_rows  # noqa: F401
 import projection_rows  # noqa: F401
 import system_rows  # noqa: F401
 from rows import FAULTS, Fault, Seen, Skipped, Stage

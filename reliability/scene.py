@@ -412,13 +412,15 @@ class Scene:
 
         return wait(first, f"a mask by {model}")
 
-    def report(self, condition: Callable[[dict], bool], what: str, since: int = 0, name: str = NODE) -> dict:
+    def report(
+        self, condition: Callable[[dict], bool], what: str, since: int = 0, name: str = NODE, timeout: float = WAIT_S
+    ) -> dict:
         """The first report since a moment of which a condition holds."""
 
         def first() -> dict | None:
             return next((r for r in self.observer.reports(name) if r["at"] > since and condition(r)), None)
 
-        return wait(first, what)
+        return wait(first, what, timeout)
 
     def settle(self, name: str = NODE) -> None:
         """Wait until a node reports that nothing is pending and nothing more comes; the cameras must be still."""

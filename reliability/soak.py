@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -238,6 +239,23 @@ def _undisturbed(scene: Scene, struck: list[Struck]) -> np.ndarray:
     return found[quiet]
 
 
+def judge(samples: list[Sample]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Trends of a process without its warm-up: memory, handles, threads; and whether any of them grows."""
+    begin = samples[0].at + WARM_UP * (samples[-1].at - samples[0].at)
+    kept = [s for s in samples if s.at >= begin]
+    hours = np.array([(s.at - samples[0].at) / 3.6e12 for s in kept])
+    trends: dict[str, Any] = {
+        f"{kind}_mb_per_h": slope(hours, np.array([getattr(s, kind) / 2**20 for s in kept]))
+        for kind in ("rss", "anonymous", "shared")
+    }
+    verdicts = {f"memory grows by less than {MOST_MB_PER_H:g} MB/h": trends["rss_mb_per_h"] < MOST_MB_PER_H}
+    for name in ("handles", "threads"):
+        first, last = (float(np.median(part)) for part in fifths(hours, [getattr(s, name) for s in kept]))
+        trends[name] = {"first_fifth": first, "last_fifth": last}
+        verdicts[f"no more {name} than before"] = last <= first
+    return trends, verdicts
+
+
 def report(
     minutes: float,
     samples: list[Sample],
@@ -249,18 +267,8 @@ def report(
 ) -> dict:
     """Trends and verdicts of a run; ``now`` and ``checks`` are those of the mask of now."""
     begin = samples[0].at + WARM_UP * (samples[-1].at - samples[0].at)
-    kept = [s for s in samples if s.at >= begin]
-    hours = np.array([(s.at - samples[0].at) / 3.6e12 for s in kept])
     latency = latency[latency[:, 0] >= begin]
-    trends = {
-        f"{kind}_mb_per_h": slope(hours, np.array([getattr(s, kind) / 2**20 for s in kept]))
-        for kind in ("rss", "anonymous", "shared")
-    }
-    verdicts = {f"memory grows by less than {MOST_MB_PER_H:g} MB/h": trends["rss_mb_per_h"] < MOST_MB_PER_H}
-    for name in ("handles", "threads"):
-        first, last = (float(np.median(part)) for part in fifths(hours, [getattr(s, name) for s in kept]))
-        trends[name] = {"first_fifth": first, "last_fifth": last}
-        verdicts[f"no more {name} than before"] = last <= first
+    trends, verdicts = judge(samples)
     if len(latency) > 1:
         first, last = (float(np.percentile(part, 99)) for part in fifths(latency[:, 0], latency[:, 1]))
         trends["p99_ms"] = {"first_fifth": first, "last_fifth": last}

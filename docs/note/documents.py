@@ -15,7 +15,14 @@ from seg_node.core.report.charts import Figure
 DOCS = Path("docs")
 README = Path("README.md")
 RESULTS = DOCS / "results.md"
-WITH_PIECES = (README, RESULTS, DOCS / "serving.md", DOCS / "replay.md", DOCS / "planner.md", DOCS / "cameras.md")
+WITH_PIECES = (
+    README,
+    RESULTS,
+    *(
+        DOCS / f"{page}.md"
+        for page in ("serving", "replay", "planner", "cameras", "mask_now", "performance", "reliability")
+    ),
+)
 """Documents written by hand, in which some parts are made."""
 DOCUMENTS = ("technical_note", "slides", "plan")
 """Templates in ``docs/note``, and what is made of them in ``docs``."""

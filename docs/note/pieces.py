@@ -10,8 +10,10 @@ from typing import Any
 from note.cameras import cameras_table
 from note.claims import claim
 from note.origins import manifests, measured, missing, origin_of, source, together
+from note.page_tables import mask_now_tables, plain_path_table
 from note.projection import projection_tables
-from note.results import CAMERAS, PROJECTION, SOURCES, Results
+from note.reliability import chaos_table, soak_cameras_table, soak_table
+from note.results import PAGES, SOURCES, Results
 from note.slide_charts import CHARTS, DEVELOPMENT, Chart
 from note.summaries import DATA, summary
 from seg_node.compare.comparison import Comparison
@@ -466,8 +468,13 @@ PIECES: dict[str, Callable[..., str]] = {
     "engines": _engines,
     "files": _files,
     "input_sizes": _input_sizes,
-    "cameras": lambda results: cameras_table(results.cameras, CAMERAS),
-    "projection": lambda results: projection_tables(results.projection, PROJECTION),
+    "cameras": lambda results: cameras_table(results.pages["cameras"], PAGES["cameras"]),
+    "projection": lambda results: projection_tables(results.pages["projection"], PAGES["projection"]),
+    "mask_now": lambda results: mask_now_tables(results.pages["mask_now"], PAGES["mask_now"]),
+    "chaos": lambda results: chaos_table(results.pages["chaos"], PAGES["chaos"]),
+    "soak": lambda results: soak_table(results.pages["soak"], PAGES["soak"]),
+    "soak_cameras": lambda results: soak_cameras_table(results.pages["soak_cameras"], PAGES["soak_cameras"]),
+    "plain_path": lambda results: plain_path_table(results.pages["plain_path"], PAGES["plain_path"]),
     "load": _load,
     "lost_and_drops": _lost_and_drops,
     "origin": origin_of,

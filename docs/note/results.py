@@ -62,10 +62,20 @@ SOURCES = {
     ),
 }
 SHIPPED_DRIVE = Path("rosbags", "synthetic_drive")
-PROJECTION = Source("projection.json", "python benchmarks/projection.py --out projection.json", "projection.json")
-"""Shown by docs/planner.md alone; the note does not use it."""
-CAMERAS = Source("cameras.json", "make cameras", "bench_output/cameras.json")
-"""The same by docs/cameras.md."""
+PAGES = {
+    "projection": Source("projection.json", "python benchmarks/projection.py --out projection.json", "projection.json"),
+    "cameras": Source("cameras.json", "make cameras", "bench_output/cameras.json"),
+    "mask_now": Source(
+        "propagation.json",
+        "python benchmarks/propagation.py --model fpn_resnet50 --pairs 6 --out propagation.json",
+        "propagation.json",
+    ),
+    "plain_path": Source("plain_path.json", "python benchmarks/plain_path.py", "plain_path.json"),
+    "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),
+    "soak": Source("soak.json", "make soak", "soak_output/soak.json"),
+    "soak_cameras": Source("soak_cameras.json", "python reliability/soak_cameras.py", "soak_output/soak_cameras.json"),
+}
+"""Each is shown by one page of its own; the note does not use them."""
 
 
 @dataclass
@@ -87,8 +97,8 @@ class Results:
     serve_load: dict[str, Any] | None = None
     gpu: dict[str, Any] | None = None
     verdict_simulation: dict[str, Any] | None = None
-    projection: dict[str, Any] | None = None
-    cameras: dict[str, Any] | None = None
+    pages: dict[str, dict[str, Any] | None] = field(default_factory=lambda: dict.fromkeys(PAGES))
+    """What the pages of ``PAGES`` show."""
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -126,10 +136,9 @@ def load_results(root: Path) -> Results:
         path = root / FOLDER / source.file
         if path.exists():
             setattr(results, name, _load(name, path))
-    if (projection := root / FOLDER / PROJECTION.file).exists():
-        results.projection = _json(projection)
-    if (cameras := root / FOLDER / CAMERAS.file).exists():
-        results.cameras = _json(cameras)
+    for name, source in PAGES.items():
+        if (path := root / FOLDER / source.file).exists():
+            results.pages[name] = _json(path)
     results.runs = {
         path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
     }
@@ -209,11 +218,35 @@ def take(file: Path, root: Path) -> Path:
         return _write(root / FOLDER / SOURCES["gpu"].file, document)
     if document.get("simulated") == "verdict":
         return _write(root / FOLDER / SOURCES["verdict_simulation"].file, document)
-    if "cameras_of" in document:
-        return _write(root / FOLDER / CAMERAS.file, document)
-    if "costs" in document:
-        return _write(root / FOLDER / PROJECTION.file, document)
+    if (page := _page(document)) is not None:
+        return _write(root / FOLDER / PAGES[page].file, document)
     raise ValueError(f"{file} is no result of compare, study, train, a benchmark or serve_load")
+
+
+def _page(document: dict[str, Any]) -> str | None:
+    """Which page of ``PAGES`` shows a document, if any; it loses the single runs, of which means are shown."""
+    if "cameras_of" in document:
+        return "cameras"
+    if "costs" in document:
+        return "projection"
+    if {"level", "pairs", "rows", "missing"} <= document.keys():
+        document["rows"] = [{name: row[name] for name in row if name != "runs"} for row in document["rows"]]
+        return "mask_now"
+    if {"pairs", "rate", "figures", "runs"} <= document.keys():
+        del document["runs"]
+        return "plain_path"
+    if {"quick", "rows"} <= document.keys():
+        shown = ("name", "fault", "expected", "seen", "holds", "next_mask_s", "unaccounted")
+        document["rows"] = [{name: row[name] for name in shown} for row in document["rows"]]
+        return "chaos"
+    if {"struck", "samples", "latency"} <= document.keys():
+        for name in ("struck", "samples", "latency"):
+            del document[name]
+        return "soak"
+    if {"cameras", "samples", "trends"} <= document.keys():
+        del document["samples"]
+        return "soak_cameras"
+    return None
 
 
 def _take_comparison(comparison: Comparison, root: Path) -> Path:

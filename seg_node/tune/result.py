@@ -13,7 +13,7 @@ from seg_node.tune.tuning import Found
 
 SCHEMA = 1
 
-_SLACK = 1.25
+SLACK = 1.25
 """Factor by which the band of the drift is wider than what was measured, at either end."""
 _RUNNERS_UP = 5
 
@@ -96,8 +96,8 @@ def profile_values(result: Mapping[str, Any], winner: Candidate, bundles: Mappin
         "why": result["why"],
         "inference_ms": {
             "p50": inference["p50"],
-            "low": round(inference["p05"] / _SLACK, 2),
-            "high": round(inference["p95"] * _SLACK, 2),
+            "low": round(inference["p05"] / SLACK, 2),
+            "high": round(inference["p95"] * SLACK, 2),
         },
         "asked": dict(result["asked"]),
         "winner": _row(first),

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import engines  # noqa: E402
 import gpu  # noqa: E402
 import input_size  # noqa: E402
 import lines  # noqa: E402
+import node_checkouts  # noqa: E402
 import nodes  # noqa: E402
 import plain_path  # noqa: E402
 import propagation  # noqa: E402
@@ -266,11 +268,11 @@ def now_run(mask: float, now: float | None = None, human: float | None = 10.0) -
         return {"miou_7": miou_7, "iou": dict.fromkeys(propagation.SCORED_NAMES, miou_7) | {"human": human}}
 
     streaming = {"mask": scored(mask)} | ({} if now is None else {"mask_now": scored(now)})
-    of_now = None if now is None else {"covered": 0.9, "camera_to_mask": {"p50": 8.0, "p99": 12.0}}
+    of_now = {"covered": 0.9, "dropped": {"no_keyframe": 3}, "camera_to_mask": {"p50": 8.0, "p99": 12.0}}
     return {
         "streaming": streaming,
         "offline": scored(80.0),
-        "now": of_now,
+        "now": None if now is None else of_now,
         "masks_per_second": 9.0 if now is None else 8.0,
         "stages": {"inference": {"p50": 100.0}},
         "usage": None,
@@ -284,7 +286,7 @@ def test_gain_of_the_mask_of_now_in_pairs():
     assert [figure[kind] for kind in ("mask", "mask_listened", "mask_now", "masked")] == [51.0, 51.0, 72.0, 80.0]
     # Differences 20 and 22; Student's quantile for 99 % and one degree of freedom is 63.66.
     assert figure["gain"] == pytest.approx({"mean": 21.0, "low": 21 - 63.657, "high": 21 + 63.657}, abs=0.01)
-    assert found["masks_per_second"] == {"alone": 9.0, "listened": 8.0}
+    assert found["masks_per_second"] == {"alone": 9.0, "listened": 8.0} and found["dropped"] == {"no_keyframe": 3}
     table = propagation.text([{"drive": "fog", "rate_hz": 30.0, **found}])
     assert "fog" in table and "+21.0" in table and " 90.0 " in table and " 12.0 " in table
 
@@ -318,6 +320,21 @@ def test_one_pair_of_the_plain_way(tmp_path, capsys):
     assert [len(found["runs"][kind]) for kind in plain_path.KINDS] == [1, 1]
     assert found["figures"]["masks/s"]["plain / fast"] > 0
     assert "plain / fast" in capsys.readouterr().out
+
+
+def test_two_checkouts_are_compared_pair_by_pair():
+    found = node_checkouts.compared([[10.0, 20.0, 40.0], [11.0, 22.0, 44.0]])
+    assert found == pytest.approx({"before": 20.0, "after": 22.0, "after / before": 1.1, "low": 1.1, "high": 1.1})
+    apart = node_checkouts.compared([[10.0, 10.0, 10.0], [10.0, 11.0, 12.0]])
+    assert apart["low"] < 1 < apart["after / before"] < apart["high"]
+
+
+@pytest.mark.ros
+def test_one_turn_of_a_checkout():
+    options = SimpleNamespace(model="fpn_lite", rate="recorded", frames=10, idle=1.0)
+    turn = node_checkouts.replay(propagation.REPOSITORY, options)
+    assert turn["masks/s"] > 0 and 0 < turn["camera to mask, p50 ms"] <= turn["camera to mask, p99 ms"]
+    assert 0 <= node_checkouts.idle(propagation.REPOSITORY, options) < 100
 
 
 def test_drives_are_known_by_name(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from note.deck import plain, slides  # noqa: E402
 from note.documents import DOCUMENTS, RESULTS, WITH_PIECES, filled, mixed  # noqa: E402
 from note.origins import APART  # noqa: E402
 from note.pieces import FIGURES, PIECES, Pieces  # noqa: E402
-from note.results import SOURCES, load_results, take  # noqa: E402
+from note.results import PAGES, SOURCES, load_results, take  # noqa: E402
 from note.slide_charts import CHARTS, POINTS  # noqa: E402
 
 from seg_node.compare.comparison import Decision, Picture, load_comparison  # noqa: E402
@@ -114,7 +114,7 @@ def test_without_results_the_note_says_how_to_get_them(repository):
     shutil.rmtree(repository / "docs" / "results")
     pieces = Pieces(load_results(repository))
     pages = "".join(text for _, text in filled(repository, pieces))
-    for source in SOURCES.values():
+    for source in [*SOURCES.values(), *PAGES.values()]:
         command = f"{NOT_MEASURED}: `{source.command}`, then `python docs/make_note.py --take {source.output}`"
         assert command in pages
     assert set(pieces.figures) == {"categories", "slide_categories", "slide_quality"}
@@ -405,7 +405,7 @@ def test_a_third_model_finds_its_place(repository, tmp_path):
 
 def test_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for source in SOURCES.values():
+    for source in [*SOURCES.values(), *PAGES.values()]:
         words = source.command.split()
         if words[0] == "make":
             assert f"\n{words[1]}:" in makefile

@@ -383,6 +383,21 @@ def test_bad_day(ros, row, tmp_path):
     assert seen.next_mask_s > 0 and sum(not books.masks for books in seen.books) == (row == "camera_sends_rubbish")
 
 
+def test_soak_of_several_cameras(ros, tmp_path):
+    from scene import environment
+
+    command = [sys.executable, str(RELIABILITY / "soak_cameras.py"), "--minutes", "0.1", "--out", str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "soak_cameras.json").read_text())
+    assert_says_where_it_is_of(result)
+    assert len(result["cameras"]) == 5 and all(result["checks"].values()) and result["holds"]
+    assert result["verdicts"] == {}, "too short for trends"
+    for name, camera in result["cameras"].items():
+        assert 0 < sum(camera["outcomes"].values()) <= camera["sent"], name
+    assert result["cameras"]["frozen"]["masks_per_s"] > 0 and result["cameras"]["rubbish"]["masks_per_s"] == 0
+
+
 @pytest.mark.parametrize(
     ("script", "options", "file"),
     [

@@ -1,0 +1,68 @@
+"""Pieces of single pages: what the mask of now gives (mask_now.md), and what plain rclpy costs (performance.md)."""
+
+from typing import Any
+
+from note.origins import how_to_get
+from note.results import Source
+from seg_node.core.report.tables import interval, number, origin
+from seg_node.core.report.tables import markdown as table
+
+_SCORED = ("miou_7", "human", "vehicle", "object")
+
+
+def mask_now_tables(measured: dict[str, Any] | None, source: Source) -> str:
+    """Scores and times as Markdown, means over the runs of each drive.
+
+    Args:
+        measured: what ``benchmarks/propagation.py`` wrote; None where it was not run.
+        source: of that file.
+    """
+    if measured is None:
+        return how_to_get(source)
+    scores, times = [], []
+    for row in measured["rows"]:
+        drive = f"{row['drive']}, {row['rate_hz']:.0f} Hz"
+        for name in _SCORED:
+            figure = row["figures"][name]
+            gain = figure["gain"]
+            gained = "" if gain["mean"] is None else interval(gain["mean"], gain["low"], gain["high"])
+            cells = [number(figure[kind]) for kind in ("masked", "mask", "mask_now")]
+            scores.append([drive if name == _SCORED[0] else "", name, *cells, gained])
+        covered, dropped, now = row["covered"], dict(row["dropped"]), row["camera_to_mask_now"]
+        without = [dropped.pop("no_keyframe"), sum(dropped.values())]
+        cells = [number(None if covered is None else 100 * covered), " / ".join(map(number, without))]
+        cells += [number(now["p50"]), number(now["p99"])]
+        for of, digits in (("masks_per_second", 1), ("inference_ms", 0), ("cpu_cores", 2)):
+            cells += [number(row[of][kind], digits) for kind in ("alone", "listened")]
+        times.append([drive, *cells])
+    gains = f"gain of mask_now, points, {100 * measured['level']:.0f} % interval"
+    frame = ["frames with a mask of now, %", "before the first mask / else without", "camera to it, p50, ms", "p99, ms"]
+    both = [f"{name}, {kind}" for name in ("masks/s", "inference, ms", "cores") for kind in ("alone", "listened to")]
+    return (
+        f"`{measured['model']}`, {measured['pairs']} pairs of processes for each drive. Streaming accuracy in percent"
+        " ([how it is scored](replay.md)): that of `~/mask` in the runs without a listener, that of `~/mask_now` with a"
+        " forecast of one period. *Masked*: the masks of `~/mask` against their own frames.\n\n"
+        f"{table((['drive', 'IoU', 'masked', 'mask', 'mask_now', gains], scores))}\n\n"
+        f"{table((['drive', *frame, *both], times))}\n\n"
+        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+    )
+
+
+def plain_path_table(measured: dict[str, Any] | None, source: Source) -> str:
+    """What plain rclpy costs, as Markdown.
+
+    Args:
+        measured: what ``benchmarks/plain_path.py`` wrote; None where it was not run.
+        source: of that file.
+    """
+    if measured is None:
+        return how_to_get(source)
+    rows = [
+        [name, number(row["fast"], 2), number(row["plain"], 2), number(row["plain / fast"], 3)]
+        for name, row in measured["figures"].items()
+    ]
+    return (
+        f"The shipped drive at a rate of `{measured['rate']}`, {measured['pairs']} pairs of processes; medians:\n\n"
+        f"{table((['', 'rcl functions', 'plain rclpy', 'plain / rcl'], rows))}\n\n"
+        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+    )

@@ -3,23 +3,18 @@
 from statistics import mean
 from typing import Any
 
-from note.origins import how_to_get
-from note.results import Source
 from seg_node.core.report.tables import markdown as table
-from seg_node.core.report.tables import number, origin
+from seg_node.core.report.tables import number
 
 _PROCESSES = {"one": "one", "many": "one each", "one, now": "one, masks of now too"}
 
 
-def cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
+def cameras_table(measured: dict[str, Any]) -> str:
     """Rates, waiting times and memory as Markdown, means over the rounds.
 
     Args:
-        measured: what ``benchmarks/cameras.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``benchmarks/cameras.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in measured["rows"]:
         rows.setdefault((row["count"], row["kind"]), []).append(row)
@@ -40,6 +35,5 @@ def cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
         f"Each camera {width}x{height} at {measured['hz']:.0f} Hz, the same frames; `{measured['model']}`. Masks of all"
         " cameras together, the longest time without a mask of the worst camera, Jain's fairness index, memory of all"
         f" processes; means of the rounds, of blind times the greatest:\n\n"
-        f"{table(([*header, 'Jain', 'RSS, MiB', 'PSS, MiB'], lines))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table(([*header, 'Jain', 'RSS, MiB', 'PSS, MiB'], lines))}"
     )

@@ -2,23 +2,18 @@
 
 from typing import Any
 
-from note.origins import how_to_get
-from note.results import Source
-from seg_node.core.report.tables import interval, number, origin
+from seg_node.core.report.tables import interval, number
 from seg_node.core.report.tables import markdown as table
 
 _SCORED = ("miou_7", "human", "vehicle", "object")
 
 
-def mask_now_tables(measured: dict[str, Any] | None, source: Source) -> str:
+def mask_now_tables(measured: dict[str, Any]) -> str:
     """Scores and times as Markdown, means over the runs of each drive.
 
     Args:
-        measured: what ``benchmarks/propagation.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``benchmarks/propagation.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     scores, times = [], []
     for row in measured["rows"]:
         drive = f"{row['drive']}, {row['rate_hz']:.0f} Hz"
@@ -43,26 +38,21 @@ def mask_now_tables(measured: dict[str, Any] | None, source: Source) -> str:
         " ([how it is scored](replay.md)): that of `~/mask` in the runs without a listener, that of `~/mask_now` with a"
         " forecast of one period. *Masked*: the masks of `~/mask` against their own frames.\n\n"
         f"{table((['drive', 'IoU', 'masked', 'mask', 'mask_now', gains], scores))}\n\n"
-        f"{table((['drive', *frame, *both], times))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table((['drive', *frame, *both], times))}"
     )
 
 
-def plain_path_table(measured: dict[str, Any] | None, source: Source) -> str:
+def plain_path_table(measured: dict[str, Any]) -> str:
     """What plain rclpy costs, as Markdown.
 
     Args:
-        measured: what ``benchmarks/plain_path.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``benchmarks/plain_path.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     rows = [
         [name, number(row["fast"], 2), number(row["plain"], 2), number(row["plain / fast"], 3)]
         for name, row in measured["figures"].items()
     ]
     return (
         f"The shipped drive at a rate of `{measured['rate']}`, {measured['pairs']} pairs of processes; medians:\n\n"
-        f"{table((['', 'rcl functions', 'plain rclpy', 'plain / rcl'], rows))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table((['', 'rcl functions', 'plain rclpy', 'plain / rcl'], rows))}"
     )

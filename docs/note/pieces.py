@@ -9,7 +9,7 @@ from typing import Any
 
 from note.cameras import cameras_table
 from note.claims import claim
-from note.origins import manifests, measured, missing, origin_of, source, together
+from note.origins import how_to_get, manifests, measured, missing, origin_of, source, together
 from note.page_tables import mask_now_tables, plain_path_table
 from note.projection import projection_tables
 from note.reliability import chaos_table, soak_cameras_table, soak_table
@@ -21,7 +21,7 @@ from seg_node.compare.plan import Plan
 from seg_node.compare.tables import pairs, verdicts
 from seg_node.compare.text import made_up
 from seg_node.core.report.charts import Figure, study_dots
-from seg_node.core.report.tables import NONE, number, signed, study_correction
+from seg_node.core.report.tables import NONE, number, origin, signed, study_correction
 from seg_node.core.report.tables import markdown as table
 from seg_node.core.report.tables import study as study_table
 from seg_node.core.taxonomy import CATEGORY_NAMES, PALETTE_RGB
@@ -457,7 +457,29 @@ def _files(results: Results) -> str:
     return table((["result file", "made by", "measured"], rows), code=(0, 1))
 
 
+def _page(name: str, text: Callable[[dict[str, Any]], str]) -> Callable[[Results], str]:
+    """The piece of one of ``PAGES``: what is made of its file and where that is of, or how to get the file."""
+
+    def piece(results: Results) -> str:
+        source, measured = PAGES[name], results.pages[name]
+        if measured is None:
+            return how_to_get(source)
+        return f"{text(measured)}\n\n*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+
+    return piece
+
+
+_PAGES = {
+    "cameras": cameras_table,
+    "chaos": chaos_table,
+    "mask_now": mask_now_tables,
+    "plain_path": plain_path_table,
+    "projection": projection_tables,
+    "soak": soak_table,
+    "soak_cameras": soak_cameras_table,
+}
 PIECES: dict[str, Callable[..., str]] = {
+    **{name: _page(name, text) for name, text in _PAGES.items()},
     "backbones": _backbones,
     "bench": _bench,
     "budget_verdict": _budget_verdict,
@@ -468,13 +490,6 @@ PIECES: dict[str, Callable[..., str]] = {
     "engines": _engines,
     "files": _files,
     "input_sizes": _input_sizes,
-    "cameras": lambda results: cameras_table(results.pages["cameras"], PAGES["cameras"]),
-    "projection": lambda results: projection_tables(results.pages["projection"], PAGES["projection"]),
-    "mask_now": lambda results: mask_now_tables(results.pages["mask_now"], PAGES["mask_now"]),
-    "chaos": lambda results: chaos_table(results.pages["chaos"], PAGES["chaos"]),
-    "soak": lambda results: soak_table(results.pages["soak"], PAGES["soak"]),
-    "soak_cameras": lambda results: soak_cameras_table(results.pages["soak_cameras"], PAGES["soak_cameras"]),
-    "plain_path": lambda results: plain_path_table(results.pages["plain_path"], PAGES["plain_path"]),
     "load": _load,
     "lost_and_drops": _lost_and_drops,
     "origin": origin_of,

@@ -2,23 +2,18 @@
 
 from typing import Any
 
-from note.origins import how_to_get
-from note.results import Source
 from seg_node.core.report.tables import markdown as table
-from seg_node.core.report.tables import number, origin
+from seg_node.core.report.tables import number
 
 _MASKS = {"true": "true masks"}
 
 
-def projection_tables(measured: dict[str, Any] | None, source: Source) -> str:
+def projection_tables(measured: dict[str, Any]) -> str:
     """Costs and scores as Markdown.
 
     Args:
-        measured: what ``benchmarks/projection.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``benchmarks/projection.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     costs = [
         [row["size"], row["lens"], *(number(row[kind], 1) for kind in ("flat", "depth", "new_pose"))]
         for row in measured["costs"]
@@ -32,8 +27,7 @@ def projection_tables(measured: dict[str, Any] | None, source: Source) -> str:
         "Processor time of one core for cloud and grid of one mask:\n\n"
         f"{table((header, costs))}\n\n"
         "Grids of made-up drives against the true ones within 20 m, with the camera's true pose:\n\n"
-        f"{table((['masks', 'ground', 'IoU of drivable, %', 'points of `flat` within 5 cm or 2 %, %'], scores))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table((['masks', 'ground', 'IoU of drivable, %', 'points of `flat` within 5 cm or 2 %, %'], scores))}"
     )
 
 

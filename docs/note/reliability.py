@@ -2,21 +2,16 @@
 
 from typing import Any
 
-from note.origins import how_to_get
-from note.results import Source
 from seg_node.core.report.tables import markdown as table
-from seg_node.core.report.tables import number, origin, signed
+from seg_node.core.report.tables import number, signed
 
 
-def chaos_table(measured: dict[str, Any] | None, source: Source) -> str:
+def chaos_table(measured: dict[str, Any]) -> str:
     """Every row as Markdown, and which failed.
 
     Args:
-        measured: what ``reliability/chaos.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``reliability/chaos.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     rows = []
     for row in measured["rows"]:
         next_mask = "" if row["next_mask_s"] is None else f"{row['next_mask_s']:.2f} s"
@@ -27,20 +22,16 @@ def chaos_table(measured: dict[str, Any] | None, source: Source) -> str:
     length = "A quick run" if measured["quick"] else "A full run"
     return (
         f"{length}: {kinds[0]} rows are as expected, {kinds[1]} are not, {kinds[2]} were skipped.\n\n"
-        f"{table((['fault', 'expected', 'seen', 'next mask', 'unaccounted'], rows))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table((['fault', 'expected', 'seen', 'next mask', 'unaccounted'], rows))}"
     )
 
 
-def soak_table(measured: dict[str, Any] | None, source: Source) -> str:
+def soak_table(measured: dict[str, Any]) -> str:
     """One run as Markdown.
 
     Args:
-        measured: what ``reliability/soak.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``reliability/soak.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     trends, rows = measured["trends"], []
     for title, books in (("frames", measured["books"]), ("masks of now", measured["books_now"])):
         ends = ", ".join(f"{count} {outcome}" for outcome, count in books["outcomes"].items())
@@ -53,20 +44,16 @@ def soak_table(measured: dict[str, Any] | None, source: Source) -> str:
     faults = sum(measured["faults"].values())
     return (
         f"A run of {measured['minutes']:.0f} minutes with {faults} faults of {len(measured['faults'])} kinds:\n\n"
-        f"{table((['', 'seen'], rows))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
+        f"{table((['', 'seen'], rows))}"
     )
 
 
-def soak_cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
+def soak_cameras_table(measured: dict[str, Any]) -> str:
     """One run of several cameras as Markdown.
 
     Args:
-        measured: what ``reliability/soak_cameras.py`` wrote; None where it was not run.
-        source: of that file.
+        measured: what ``reliability/soak_cameras.py`` wrote.
     """
-    if measured is None:
-        return how_to_get(source)
     cameras = [
         [
             f"`{name}`",
@@ -79,11 +66,7 @@ def soak_cameras_table(measured: dict[str, Any] | None, source: Source) -> str:
     ]
     rows = _trends(measured["trends"]) + _verdicts(measured["checks"] | measured["verdicts"])
     header = ["camera", "frames sent", "what became of those received", "masks/s", "masks of now/s"]
-    return (
-        f"A run of {measured['minutes']:.0f} minutes:\n\n{table((header, cameras))}\n\n"
-        f"{table((['', 'seen'], rows))}\n\n"
-        f"*Measured: {origin(measured['machine'])}; `{source.command}`.*"
-    )
+    return f"A run of {measured['minutes']:.0f} minutes:\n\n{table((header, cameras))}\n\n{table((['', 'seen'], rows))}"
 
 
 def _trends(trends: dict[str, Any]) -> list[list[str]]:

@@ -7,16 +7,19 @@ import sys
 from seg_node.core.errors import UserError, exit_status
 
 COMMANDS = {
-    "inspect": ("seg_training.inspect", "look at the data of a configuration: shares, samples, augmentation"),
-    "train": ("seg_training.train", "train a network, or resume a run that was stopped"),
-    "export": ("seg_training.export", "make a bundle of a finished run, or another one of a bundle"),
-    "card": ("seg_training.model_card", "write the model card of a bundle from its manifest"),
-    "evaluate": ("seg_training.evaluate", "score a bundle: IoU, F1, borders, calibration, with intervals"),
-    "reproduce": ("seg_training.reproduce", "train the recipe of a bundle again"),
-    "study": ("seg_training.study", "train a grid of variants and seeds, and compare them"),
-    "synthetic-bag": ("seg_training.synthetic_bag", "write a made-up drive with exact masks as a bag"),
+    "inspect": ("seg_training.commands.inspect", "look at the data of a configuration: shares, samples, augmentation"),
+    "train": ("seg_training.commands.train", "train a network, or resume a run that was stopped"),
+    "export": ("seg_training.commands.export", "make a bundle of a finished run, or another one of a bundle"),
+    "card": ("seg_training.commands.card", "write the model card of a bundle from its manifest"),
+    "evaluate": ("seg_training.commands.evaluate", "score a bundle: IoU, F1, borders, calibration, with intervals"),
+    "reproduce": ("seg_training.commands.reproduce", "train the recipe of a bundle again"),
+    "study": ("seg_training.commands.study", "train a grid of variants and seeds, and compare them"),
+    "synthetic-bag": ("seg_training.commands.synthetic_bag", "write a made-up drive with exact masks as a bag"),
 }
-"""Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``."""
+"""Module and summary of each command; the module has ``add_arguments(parser)`` and ``run(options) -> int``.
+
+Only ``run`` imports torch: nobody waits for it to read how a command is called.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if arguments[:1] == [name]:
-            # Only the command that runs is imported: each takes seconds.
+            # Only the command that runs is imported.
             importlib.import_module(module).add_arguments(command)
     options, rest = parser.parse_known_args(arguments)
     if rest:

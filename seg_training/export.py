@@ -1,6 +1,5 @@
 """From a training run to a bundle: network, pre- and post-processing in one ONNX graph."""
 
-import argparse
 import dataclasses
 import datetime
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from seg_node.core.bundle import Bundle, Manifest, load_bundle, write_bundle
+from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.bundle.input_size import graph_of_size
 from seg_node.core.engines import Engine, create_engine, present_engines
 from seg_node.core.engines.quantise import METHOD, calibrate
@@ -23,79 +22,23 @@ from seg_node.core.metrics import scores
 from seg_node.core.network import FrameSegmenter, SegmentationNetwork
 from seg_node.core.taxonomy import Taxonomy
 from seg_training.config import load_config
-from seg_training.datasets import Dataset, has_root, open_dataset
+from seg_training.datasets import Dataset, open_dataset
 from seg_training.datasets.synthetic import SyntheticScenes
 from seg_training.encoder_weights import normalisation
-from seg_training.evaluate import evaluate, score, scores_table
+from seg_training.evaluate import evaluate
 from seg_training.export_graph import export_graph
 from seg_training.provenance import (
     describe_run,
     gflops,
-    metrics_name,
     parameters,
-    roots_of,
     terms,
-    val_sets_of,
     with_roots,
 )
+from seg_training.quality import MAX_LOSS
 from seg_training.run import averaged_weights, network_of
 
 PARITY = 99.5
 """Percentage of pixels on which an engine must agree with torch."""
-MAX_LOSS = 1.0
-"""``miou_7`` points that int8 may cost."""
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    command.add_argument("source", metavar="RUN|BUNDLE", help="folder that train wrote, or name or folder of a bundle")
-    command.add_argument("out", type=Path, help="folder of the bundle")
-    command.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of the stored weights")
-    command.add_argument(
-        "--input-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="pixels of a frame in the network: fewer are faster and see less; default: that of the source",
-    )
-    command.add_argument(
-        "--int8",
-        action="store_true",
-        help="calibrate on the run's train sets and score on its val sets, for engines that compute in int8",
-    )
-    command.add_argument(
-        "--data", metavar="ROOT", help="folder of the data: evaluate on the run's val sets and write the scores down"
-    )
-    command.add_argument(
-        "--root", action="append", default=[], metavar="KIND=FOLDER", help="where a kind of the run's data lies now"
-    )
-    command.add_argument("--max-loss", type=float, default=MAX_LOSS, help="miou_7 points for int8 to cost; %(default)s")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Export, and evaluate where that is asked for; returns the exit status."""
-    if options.input_size and min(options.input_size) < 1:
-        raise UserError(f"--input-size is {options.input_size}; both must be at least 1")
-    size = tuple(options.input_size or ()) or None
-    source = Path(options.source)
-    is_run = (source / "config.yaml").exists()
-    old = None if is_run else load_bundle(options.source)
-    val = load_config(source / "config.yaml").val if is_run else val_sets_of(old)
-    roots = roots_of(val, options.data, options.root, needed=False)
-    settings = (options.precision, options.int8, roots, options.max_loss, size)
-    bundle = export_run(source, options.out, *settings) if is_run else export_again(old, options.out, *settings)
-    on_disk = [spec for spec in val_sets_of(bundle) if has_root(spec["dataset"])]
-    if options.data:
-        for spec in with_roots(on_disk, roots):
-            metrics = score(bundle, open_dataset(spec, taxonomy=bundle.manifest.taxonomy))
-            bundle = record_metrics(bundle, metrics_name(spec), metrics)
-            print(scores_table(bundle.name, metrics))
-    print(f"exported: {bundle.path}")
-    if not bundle.manifest.metrics:
-        folder = next((spec["root"] for spec in val if spec.get("root")), "ROOT")
-        advice = f": python -m seg_training evaluate {bundle.path} --data {folder}" if on_disk else ""
-        print(f"its manifest has no scores, because it was not evaluated{advice}")
-    return 0
 
 
 def export_run(

@@ -1,6 +1,5 @@
 """Look at the data before training on it: class shares, samples with their masks, and each augmentation by itself."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import fields
@@ -13,11 +12,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from seg_node.core.errors import UserError
 from seg_node.core.overlay import paint
 from seg_node.core.taxonomy import EIGHT, NO_LABEL, Taxonomy
 from seg_training.augmentation import Augmentation, AugmentationConfig
-from seg_training.config import Stage, TrainingConfig, load_config
+from seg_training.config import Stage, TrainingConfig
 from seg_training.datasets import Dataset, open_dataset, report
 
 _TILE = 320
@@ -28,42 +26,37 @@ _BAR = 22
 """Height of a line of text in a sheet, pixels."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("config", type=Path, help="YAML file, see config/training/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any value of the file")
-    parser.add_argument("--out", type=Path, default=Path("inspection"), help="folder to write to (%(default)s)")
-    parser.add_argument(
-        "--samples", type=int, default=300, help="images of each data set that are counted (default: %(default)s)"
-    )
+def inspect_data(config: TrainingConfig, samples: int, out: Path) -> None:
+    """Print the shares of each data set of a configuration, and draw shares, samples and augmentation.
 
+    Args:
+        config: whose data sets these are.
+        samples: number of images of each data set that are counted.
+        out: folder to write the pictures to.
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit status."""
-    if options.samples < 1:
-        raise UserError(f"--samples is {options.samples}; expected at least 1")
-    config = load_config(options.config, options.overrides)
+    Raises:
+        UserError: a data set or an augmentation is not as the configuration says.
+    """
     AugmentationConfig.of(config.augmentation)  # refused before minutes of reading
     taxonomy = config.categories
     specs = {f"{use}{n}": spec for use in ("train", "val") for n, spec in enumerate(getattr(config, use), 1)}
     datasets = {label: open_dataset(spec, taxonomy=taxonomy) for label, spec in specs.items()}
     if text := report(datasets.values()):
         print(text, flush=True)
-    shares = {label: category_shares(dataset, options.samples, len(taxonomy)) for label, dataset in datasets.items()}
+    shares = {label: category_shares(dataset, samples, len(taxonomy)) for label, dataset in datasets.items()}
     print(shares_table(datasets, shares, taxonomy))
     for label, values in shares.items():
         if values[-1] == 1:
             print(f"warning: no pixel of {label} has a label; there is nothing to learn from it, nor to score with")
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    plot = options.out / "shares.png"
+    out.mkdir(parents=True, exist_ok=True)
+    plot = out / "shares.png"
     _plot_shares(shares, plot, taxonomy)
     print(plot)
     for label, dataset in datasets.items():
-        print(_write(options.out / f"{label}_samples.jpg", sample_sheet(dataset, taxonomy)))
+        print(_write(out / f"{label}_samples.jpg", sample_sheet(dataset, taxonomy)))
     first = [dataset for label, dataset in datasets.items() if label.startswith("train")]
-    print(_write(options.out / "augmentation.jpg", augmentation_sheet(first, config)))
-    return 0
+    print(_write(out / "augmentation.jpg", augmentation_sheet(first, config)))
 
 
 class _Counts(TorchDataset):

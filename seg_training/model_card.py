@@ -3,11 +3,10 @@
 The sections are those of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
-import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from seg_node.core.bundle import Manifest, load_bundle
+from seg_node.core.bundle import Manifest
 from seg_node.core.taxonomy import Taxonomy
 
 CARD = "MODEL_CARD.md"
@@ -15,21 +14,6 @@ CARD = "MODEL_CARD.md"
 
 _WEAK = 60.0
 """IoU in percent below which a category is named as a known weakness."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("bundle", nargs="+", help="name of a shipped bundle, or a folder")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Write the card of each bundle into its folder."""
-    for name in options.bundle:
-        bundle = load_bundle(name)
-        file = bundle.path / CARD
-        file.write_text(model_card(bundle.manifest))
-        print(f"written: {file}")
-    return 0
 
 
 def model_card(manifest: Manifest) -> str:

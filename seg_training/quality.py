@@ -26,6 +26,12 @@ LEVEL = 0.95
 RESAMPLES = 4000
 """Bootstrap resamples of an interval."""
 
+BLOCK = 10
+"""Images that an interval's bootstrap draws together: two thirds of a second of CamVid val."""
+
+MAX_LOSS = 1.0
+"""``miou_7`` points that int8 may cost."""
+
 
 @dataclass(frozen=True)
 class Observations:

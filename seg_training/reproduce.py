@@ -1,42 +1,19 @@
 """Train the recipe of a bundle's manifest again: the same code, versions and processor give the same weights."""
 
-import argparse
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from seg_node.core.bundle import Bundle, load_bundle
+from seg_node.core.bundle import Bundle
 from seg_node.core.errors import UserError
 from seg_node.core.machine import commit
 from seg_training.config import TrainingConfig, load_config
-from seg_training.provenance import parse_roots, with_roots
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Arguments of the command ``reproduce``."""
-    command.add_argument("bundle", help="name of a shipped bundle, or a folder")
-    command.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        metavar="KIND=FOLDER",
-        help="where a kind of data lies: camvid=/data/camvid",
-    )
-    command.add_argument("--runs", type=Path, default=Path("reproduced"), help="folder of the runs and the new bundle")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="override a value of every recipe")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the command."""
-    bundle = load_bundle(options.bundle)
-    for line in differences(bundle):
-        print(f"differs: {line}")
-    made = reproduce(bundle, parse_roots(options.root), options.runs, options.overrides)
-    same = made.manifest.files == bundle.manifest.files
-    print(f"exported: {made.path}, {'equal to' if same else 'not equal to'} {bundle.path} bit by bit")
-    return 0
+from seg_training.export import export_run
+from seg_training.provenance import hardware, with_roots
+from seg_training.run import run_folder
+from seg_training.train import train
 
 
 def reproduce(bundle: Bundle, roots: Mapping[str, str], runs: Path, overrides: Sequence[str] = ()) -> Bundle:
@@ -54,10 +31,6 @@ def reproduce(bundle: Bundle, roots: Mapping[str, str], runs: Path, overrides: S
     Raises:
         UserError: the recipes are not of this version, or a data set is not where ``roots`` says.
     """
-    from seg_training.export import export_run
-    from seg_training.run import run_folder
-    from seg_training.train import train
-
     start = ""
     for config in configurations(bundle, roots, runs, overrides):
         config.start_from = start
@@ -91,8 +64,6 @@ def configurations(
 
 def differences(bundle: Bundle) -> list[str]:
     """What is not as it was when the bundle's weights were trained, a line each."""
-    from seg_training.provenance import hardware
-
     training = bundle.manifest.training
     pairs = {"commit": (training.get("commit"), commit()["commit"]), "machine": (training.get("machine"), hardware())}
     for name, version in training.get("versions", {}).items():

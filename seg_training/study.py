@@ -1,6 +1,5 @@
 """A grid of short runs that differ in one thing, over several seeds: what does it gain, and is that more than luck?"""
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -21,12 +20,10 @@ from seg_node.core.taxonomy import in_short
 from seg_training.config import TrainingConfig, load_config, values_of
 from seg_training.datasets import open_dataset
 from seg_training.evaluate import Sample, evaluate, predictor
-from seg_training.provenance import parse_roots, training_setting, with_roots
+from seg_training.provenance import training_setting, with_roots
 from seg_training.run import averaged_weights, network_of, run_folder
-from seg_training.study_report import console_table, summarise, write_report
+from seg_training.study_report import summarise, write_report
 from seg_training.train import train
-
-SHIPPED = Path(__file__).parents[1] / "config" / "studies"
 
 
 @dataclass
@@ -62,35 +59,6 @@ class Cell:
     def result(self) -> Path:
         """File that exists when the cell is finished."""
         return run_folder(self.config) / "result.json"
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Arguments of the command ``study``."""
-    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
-    command.add_argument("study", help=f"{names}, or a YAML file like those of config/studies")
-    command.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        metavar="KIND=FOLDER",
-        help="where a kind of data lies: camvid=/data/camvid",
-    )
-    command.add_argument("--out", type=Path, help="folder of the results; default: studies/NAME")
-    command.add_argument("--variants", nargs="+", metavar="VARIANT", help="these only")
-    command.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of the file's")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="override a value of the base configuration")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the command."""
-    path = SHIPPED / f"{options.study}.yaml"
-    path = path if path.exists() else Path(options.study)
-    study = load_study(path, parse_roots(options.root), options.variants, options.seeds)
-    out = options.out or Path("studies", path.stem)
-    results = run_study(study, out, options.overrides)
-    print(console_table(results))
-    print(f"written: {out}")
-    return 0
 
 
 def load_study(

@@ -9,20 +9,25 @@ import pytest
 from seg_node import __main__ as command_line
 from seg_node.__main__ import COMMANDS, main
 from seg_node.core.errors import UserError
+from seg_training import __main__ as training
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_starts_nothing(command):
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [*(("seg_node", name) for name in COMMANDS), *(("seg_training", name) for name in training.COMMANDS)],
+)
+def test_help_of_a_command_starts_nothing(package, command):
     """And imports neither ROS, nor an engine, nor torch: none of them explains an option."""
-    slow = ("rclpy", "torch", "onnxruntime", "openvino", "streamlit", "ray")
+    slow = ("rclpy", "torch", "timm", "onnx", "onnxruntime", "openvino", "matplotlib", "streamlit", "ray")
     program = (
-        "import runpy, sys, threading; sys.argv = ['seg_node', *sys.argv[1:]]\n"
-        "try: runpy.run_module('seg_node', run_name='__main__')\n"
+        f"import runpy, sys, threading; sys.argv = ['{package}', *sys.argv[1:]]\n"
+        f"try: runpy.run_module('{package}', run_name='__main__')\n"
         f"finally: print([name for name in {slow} if name in sys.modules], threading.active_count(), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: seg_node {command} ") and "show this help" in done.stdout
+    called = "seg_node" if package == "seg_node" else "python -m seg_training"
+    assert done.stdout.startswith(f"usage: {called} {command} ") and "show this help" in done.stdout
     assert done.stderr == "[] 1\n"
 
 

@@ -18,7 +18,8 @@ from helpers.settings import assert_says_where_it_is_of  # noqa: E402
 from seg_node.core.report.tables import signed  # noqa: E402
 from seg_node.core.taxonomy import CATEGORY_NAMES  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
-from seg_training.study import SHIPPED, cells, load_study, run_study  # noqa: E402
+from seg_training.commands.study import SHIPPED  # noqa: E402
+from seg_training.study import cells, load_study, run_study  # noqa: E402
 from seg_training.study_report import markdown_table, summarise, with_differences  # noqa: E402
 
 SCENES = {"dataset": "synthetic", "size": [64, 96]}

@@ -1,6 +1,5 @@
 """Made-up drives: the same seed gives the same frames, the masks are exact, and the shipped drive is whole."""
 
-import argparse
 import hashlib
 
 import cv2
@@ -11,6 +10,7 @@ from helpers.paths import DRIVE
 from seg_node.bags.drive import open_drive
 from seg_node.core.taxonomy import Category
 from seg_training import synthetic_bag
+from seg_training.__main__ import main
 from seg_training.datasets import open_dataset
 from seg_training.datasets.synthetic import LIGHTS, WEATHERS, SyntheticDrive, SyntheticScenes
 from seg_training.datasets.synthetic.turning import TurningView
@@ -170,9 +170,7 @@ def test_scenes_are_frames_of_their_drives():
 
 
 def command(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    synthetic_bag.add_arguments(parser)
-    return synthetic_bag.run(parser.parse_args([str(a) for a in arguments]))
+    return main(["synthetic-bag", *map(str, arguments)])
 
 
 def test_drive_is_written_with_truth_and_calibration(tmp_path):

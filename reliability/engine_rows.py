@@ -14,6 +14,10 @@ from seg_node.core.bundle import GRAPH
 _ERROR = 2
 _LIMITS = {"inference_timeout_ms": 500.0, "failure_limit": 10}
 _SUPERVISED = {**_LIMITS, "on_give_up": "stay"}
+_SHIPPED = "fpn_resnet50"
+"""The largest of the shipped models."""
+_ANSWER_S = 0.2
+"""Longest answer of a service while a model is loaded."""
 
 
 @fault("exception in an inference", "its frame fails with the reason, the next is masked")
@@ -254,6 +258,67 @@ def swap_under_sim_time(stage: Stage) -> Seen:
         return Seen(
             [*facts, f"{len(held)} frames meanwhile, {min(ages):.0f} to {max(ages):.0f} ms old"], checks, [books], again
         )
+
+
+@fault(
+    "a shipped model that was never compiled here, set under use_sim_time, and set again",
+    "every answer within 0.2 s while it is loaded, no frame is stale or older than it is",
+)
+def first_load(stage: Stage) -> Seen:
+    """The libraries as they are: what they compile, and keep for the next time."""
+    changes = {"XDG_CACHE_HOME": str(stage.folder / "cache")}
+    with stage.scene(changes=changes) as scene, scene.supervisor() as supervisor:
+        scene.start_node(stage.one, engine="auto", threads=0, use_sim_time=True, max_age_ms=1000.0)
+        camera = scene.start_camera("--clock")
+        scene.mask_after(camera.sent[0].at)
+        facts, checks, meanwhile = [], {}, []
+        for time_of in ("first", "second"):
+            moment = time.monotonic_ns()
+            checks[f"accepted, {time_of}"] = not supervisor.set("model", _SHIPPED)
+            slowest = _slowest_answer(scene, supervisor, moment)
+            meanwhile += [r for r in scene.observer.records() if r["at"] > moment]
+            took = (meanwhile[-1]["at"] - moment) / 1e9
+            checks |= {f"{what} in time, {time_of}": seconds <= _ANSWER_S for what, seconds in slowest.items()}
+            answers = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in slowest.items())
+            facts.append(f"{time_of} load {took:.1f} s, slowest answer: {answers}")
+            moment = time.monotonic_ns()
+            supervisor.set("model", str(stage.one))
+            scene.record_by("one", moment)
+        again = scene.mask_after(time.monotonic_ns())
+        books = scene.balance()
+        ages = [r["age"] for r in meanwhile if r["age"] is not None]
+        checks["no frame was stale"] = "stale" not in books.outcomes
+        checks["every record has an age of its time"] = len(ages) == len(meanwhile) and all(
+            -100 < age < 1000 for age in ages
+        )
+        facts.append(f"{len(meanwhile)} frames meanwhile, {min(ages):.0f} to {max(ages):.0f} ms old")
+        return Seen(facts, checks, [books], again)
+
+
+def _slowest_answer(scene: Scene, supervisor: Supervisor, since: int) -> dict[str, float]:
+    """Ask a node again and again until it has masked by the shipped model; seconds of the slowest answer, by call."""
+    calls = {
+        "get_state": supervisor.state,
+        "deactivate": lambda: supervisor.change(DEACTIVATE),
+        "activate": lambda: supervisor.change(ACTIVATE),
+    }
+    slowest = dict.fromkeys(calls, 0.0)
+
+    def ask(call: str) -> None:
+        began = time.monotonic()
+        calls[call]()
+        slowest[call] = max(slowest[call], time.monotonic() - began)
+
+    def masked() -> bool:
+        return any((r["model"], r["outcome"]) == (_SHIPPED, "masked") for r in new())
+
+    def new() -> list[dict]:
+        return [r for r in scene.observer.records() if r["at"] > since]
+
+    ask("deactivate")
+    ask("activate")
+    wait(lambda: ask("get_state") or masked(), f"a mask by {_SHIPPED}")
+    return slowest
 
 
 def _refused(scene: Scene, path: str, since: int) -> str:

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from seg_node.core.bundle import Bundle, Manifest, write_bundle
 from seg_node.core.bundle.input_size import graph_of_size
-from seg_node.core.engines import Engine, create_engine, present_engines
-from seg_node.core.engines.quantise import METHOD, calibrate
+from seg_node.core.engines import INT8_METHOD, Engine, create_engine, present_engines
+from seg_node.core.engines.quantise import calibrate
 from seg_node.core.engines.torch_engine import graph_weights
 from seg_node.core.errors import UserError
 from seg_node.core.metrics import scores
@@ -230,7 +230,7 @@ def calibrate_bundle(
     images = tqdm((train[i][0] for i in chosen), "calibrating int8", len(chosen), unit="image")
     bundle = dataclasses.replace(bundle, ranges=calibrate(bundle.graph, images))
     result: dict = {
-        "method": METHOD,
+        "method": INT8_METHOD,
         "calibrated_on": f"{len(chosen)} images of {train.description}",
         "scored_on": ", ".join(one.description for one in val),
     }

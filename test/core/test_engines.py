@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from bundles import constant_bundle
 
 from seg_node.core.bundle import Bundle, Manifest, load_bundle, shipped_bundles, write_bundle
 from seg_node.core.engines import ENGINES, EngineError, create_engine, present_engines
@@ -339,3 +340,29 @@ def test_openvino_compiles_where_the_cache_is_of_no_use(val_frame, tmp_path, mon
     monkeypatch.setattr("seg_node.core.engines.openvino_engine.remembered", lambda key, make: b"no compiled model")
     bundle = load_bundle("fpn_resnet50")
     assert _engine(bundle, "openvino").infer(val_frame)[0].shape == val_frame.shape[:2]
+
+
+@pytest.mark.parametrize(("name", "precision"), [("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")])
+def test_what_takes_long_is_done_aside_and_kept(name, precision, tmp_path, monkeypatch):
+    """This process quantises nothing and reads no model for OpenVINO, and has the masks of one that does."""
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    bundle = load_bundle("fpn_lite")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    expected = _engine(bundle, name, precision).infer(frame, confidence=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "aside"))
+    monkeypatch.setattr("seg_node.core.engines.quantise.quantise", None)
+    if name == "openvino":
+        monkeypatch.setattr("seg_node.core.engines.openvino_engine.OpenVinoEngine.model", None)
+    for attempt in ("made", "kept"):
+        if attempt == "kept":
+            monkeypatch.setattr("seg_node.core.engines.aside.subprocess.Popen", None)
+        found = create_engine(bundle, name, precision=precision, aside=True).infer(frame, confidence=True)
+        for one, other in zip(found, expected, strict=True):
+            assert np.array_equal(one, other), attempt
+
+
+def test_what_is_small_is_done_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("seg_node.core.engines.aside.subprocess.Popen", None)
+    for name in ("onnxruntime", "openvino"):
+        engine = create_engine(constant_bundle(tmp_path, name, 3), name, aside=True)
+        assert (engine.infer(np.zeros((8, 8, 3), np.uint8))[0] == 3).all()

@@ -4,9 +4,12 @@ The library that loads it waits as long as a file exists, so that each test says
 """
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +260,51 @@ def test_a_load_ends_with_its_configuration(scene):
         assert scene.frame()[0] == "three"
         time.sleep(0.05)
     assert scene.parameter() == scene.models["three"]
+
+
+def _children(pid):
+    """Processes that a process has started and that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_first_load_is_compiled_by_another_process_and_the_node_answers_meanwhile(ros, tmp_path):
+    """The libraries as they are, which hold Python's lock for long: that process is stopped for as long as is asked."""
+    parameters = {"model": str(constant_bundle(tmp_path, "one", 1).path), "warm_up_size": [48, 64]}
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    parameters["camera_timeout_ms"] = 0.0
+    # The node of the other tests may be there still.
+    node = NodeProcess(tmp_path / "node.log", parameters, namespace="/first", environment=environment)
+    node.start()
+    camera = Camera("/first/segmentation", "/first/image", reliable=True)
+    image = encode(np.random.default_rng(0).integers(0, 200, (48, 64, 3), np.uint8), "bgr8")
+
+    def maker():
+        return camera.segment(image)[0].status[0].hardware_id
+
+    try:
+        node.wait_for("active")
+        camera.connect()
+        assert camera.set("model", "fpn_lite").successful
+        camera.wait(lambda: _children(node.pid), "a process that compiles")
+        (compiling,) = _children(node.pid)
+        os.kill(compiling, signal.SIGSTOP)
+        assert [maker() for _ in range(3)] == ["one"] * 3
+        assert camera.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert camera.state() == "inactive"
+        assert camera.change_state(Transition.TRANSITION_ACTIVATE)
+        camera.connect()
+        camera.wait(lambda: camera.diagnostics[-1]["load.state"] == "loading", "a report that it loads")
+        assert maker() == "one"
+        os.kill(compiling, signal.SIGCONT)
+        camera.wait(lambda: maker() == "fpn_lite", "the swap")
+    finally:
+        for number in _children(node.pid):
+            os.kill(number, signal.SIGCONT)
+        camera.close()
+        print(node.stop(), node.last_output(100))

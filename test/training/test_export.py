@@ -27,7 +27,7 @@ from seg_training import export  # noqa: E402
 from seg_training.__main__ import main  # noqa: E402
 from seg_training.config import dump_config, load_config  # noqa: E402
 from seg_training.datasets import open_dataset  # noqa: E402
-from seg_training.provenance import gflops, parse_roots, terms, with_roots  # noqa: E402
+from seg_training.provenance import gflops, metrics_name, parse_roots, terms, with_roots  # noqa: E402
 from seg_training.run import averaged_weights  # noqa: E402
 
 CONFIG = str(ROOT / "config" / "training" / "fpn_resnet50.yaml")
@@ -165,7 +165,7 @@ def test_a_bundle_is_exported_again_for_another_input_size(run, exported, tmp_pa
 
 def test_metrics_are_named_after_their_data():
     """Two val sets of one run, such as val and a drive held out of train, must not overwrite each other."""
-    of_config = [export.metrics_name(spec) for spec in load_config(CONFIG).val]
+    of_config = [metrics_name(spec) for spec in load_config(CONFIG).val]
     assert of_config == ["camvid_val", "camvid_0001TP"]
 
 

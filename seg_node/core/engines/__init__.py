@@ -8,8 +8,10 @@ from pathlib import Path
 
 from seg_node.core.bundle import RANGES, Bundle
 from seg_node.core.bundle.input_size import resized
+from seg_node.core.engines.aside import LARGE, call
 from seg_node.core.engines.base import Engine, EngineError
-from seg_node.core.engines.cache import remembered
+from seg_node.core.engines.cache import library_version, remembered
+from seg_node.core.errors import RunError, UserError
 from seg_node.core.machine import has_fast_int8
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineError", "create_engine", "present_engines"]
@@ -19,6 +21,11 @@ ENGINES = {"onnxruntime": "OnnxRuntimeEngine", "openvino": "OpenVinoEngine", "to
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 """Precisions of the computation."""
+
+INT8_METHOD = (
+    "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; weights of 7 bits per channel"
+)
+"""Name of what ``quantise`` does, for people and for the keys of caches: another method needs another name."""
 
 INT8_LOSS = 0.5
 """Points of ``miou_7`` that int8 may cost on an engine, as the manifest states it, for ``auto`` to take it."""
@@ -44,6 +51,7 @@ def create_engine(
     threads: int = 0,
     precision: str = "auto",
     input_size: tuple[int, int] | None = None,
+    aside: bool = False,
 ) -> Engine:
     """Make an engine for a bundle.
 
@@ -56,6 +64,7 @@ def create_engine(
         threads: see ``Engine``.
         precision: see ``Engine``.
         input_size: (height, width) in pixels at which frames pass through the network; None for the bundle's own.
+        aside: quantise, and compile what can be kept, in another process, so that the threads of this one go on.
 
     Raises:
         EngineError: the engine is unknown, not installed, or refuses the bundle.
@@ -85,14 +94,16 @@ def create_engine(
         raise EngineError(f"engine {name} is not installed; installed: {', '.join(present) or 'none'}")
     else:
         reason = "asked for by name"
+    aside = aside and len(bundle.graph) >= LARGE
     precision, why = _choose_precision(bundle, name, precision)
     if precision == "int8":
-        bundle = _quantised(bundle)
+        bundle = _quantised(bundle, aside)
     if input_size:
         # After the quantisation, which takes seconds and is remembered: it is the same for all sizes.
         bundle = resized(bundle, input_size)
     module = importlib.import_module(f"seg_node.core.engines.{name}_engine")
     engine = getattr(module, ENGINES[name])(bundle, threads, precision)
+    engine.aside = aside
     engine.reason = "; ".join(filter(None, (reason, why)))
     return engine
 
@@ -118,16 +129,14 @@ def _choose_precision(bundle: Bundle, engine: str, asked: str) -> tuple[str, str
     return "int8", f"int8, in which the processor is faster, costs {cost}"
 
 
-def _quantised(bundle: Bundle) -> Bundle:
-    # Slow to import, and needed for this precision only.
-    import onnxruntime
+def _quantised(bundle: Bundle, aside: bool) -> Bundle:
+    def quantise() -> bytes:
+        return call("seg_node.core.engines.quantise:quantise", bundle.graph, bundle.ranges, aside=aside)
 
-    from seg_node.core.engines.quantise import METHOD, QuantiseError, quantise
-
-    key = b"\0".join([onnxruntime.__version__.encode(), METHOD.encode(), bundle.ranges, bundle.graph])
+    key = b"\0".join([library_version("onnxruntime"), INT8_METHOD.encode(), bundle.ranges, bundle.graph])
     try:
-        return dataclasses.replace(bundle, graph=remembered(key, lambda: quantise(bundle.graph, bundle.ranges)))
-    except QuantiseError as error:
+        return dataclasses.replace(bundle, graph=remembered(key, quantise))
+    except (UserError, RunError) as error:
         raise EngineError(f"{bundle.name}: {error}") from error
 
 

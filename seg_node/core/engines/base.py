@@ -31,6 +31,7 @@ class Engine(ABC):
             what it has compiled, so that a camera that changes its size for good does not grow the memory for ever.
         streams: number of threads that may call it at the same time; see ``serve``.
         batches: whether ``infer_batch`` takes less time than one frame after the other.
+        aside: whether an engine that keeps what it has compiled compiles in another process; see ``engines.aside``.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Engine(ABC):
     sizes_kept: int = 4
     streams: int = 1
     batches: bool = False
+    aside: bool = False
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto"):
         self.bundle = bundle

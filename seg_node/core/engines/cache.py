@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
@@ -41,6 +42,20 @@ def remembered(key: bytes, make: Callable[[], bytes]) -> bytes:
     with contextlib.suppress(OSError):
         _keep(file, hashlib.sha256(made).digest(), made)
     return made
+
+
+def library_version(name: str) -> bytes:
+    """What tells one version of an installed library from another, for keys: the text of its ``__init__.py``.
+
+    The number itself would take an import, of half a second where the library is ONNX Runtime.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return Path(found.origin).read_bytes()
 
 
 _DIGEST = hashlib.sha256().digest_size

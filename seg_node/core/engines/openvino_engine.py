@@ -11,9 +11,11 @@ import numpy as np
 import openvino
 
 from seg_node.core.bundle import Bundle
+from seg_node.core.engines.aside import call
 from seg_node.core.engines.base import Engine, EngineError
 from seg_node.core.engines.cache import remembered
 from seg_node.core.engines.openvino_graph import REWRITES, REWRITTEN, Rewrite, rewrite
+from seg_node.core.errors import RunError
 from seg_node.core.machine import has_fast_bf16, instructions, machine, usable_cores
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -78,21 +80,16 @@ class OpenVinoEngine(Engine):
         Raises:
             RuntimeError: the graph cannot be compiled.
         """
-        hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
-        if self.streams > 1:
-            hints = {"NUM_STREAMS": self.streams}
-        if self.threads:
-            hints["INFERENCE_NUM_THREADS"] = self.threads * self.streams
-        if precision := _PRECISION_HINTS.get(self._precision()):
-            hints["INFERENCE_PRECISION_HINT"] = precision
-        if profiled:
-            hints["PERF_COUNT"] = "YES"
+        hints = self._hints(profiled)
         fresh: list[openvino.CompiledModel] = []
 
         def compile_now() -> openvino.CompiledModel:
             return self._core.compile_model(self.model(size, confidence, rewrites), self.device, hints)
 
         def compile_and_export() -> bytes:
+            if self.aside:
+                settings = self.threads, self.precision, self.streams
+                return call(f"{__name__}:exported", self.bundle, *settings, size, confidence)
             fresh.append(compile_now())
             return fresh[0].export_model().getvalue()
 
@@ -102,9 +99,24 @@ class OpenVinoEngine(Engine):
         try:
             kept = remembered(json.dumps(about).encode() + b"\0" + self.bundle.graph, compile_and_export)
             return fresh[0] if fresh else self._core.import_model(io.BytesIO(kept), self.device, hints)
+        except RunError:
+            # Who was killed while it compiled must not be followed by this process.
+            raise
         except RuntimeError:
             # What cannot be exported, or read again, costs time only.
             return fresh[0] if fresh else compile_now()
+
+    def _hints(self, profiled: bool) -> dict[str, str | int]:
+        hints: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.streams > 1:
+            hints = {"NUM_STREAMS": self.streams}
+        if self.threads:
+            hints["INFERENCE_NUM_THREADS"] = self.threads * self.streams
+        if precision := _PRECISION_HINTS.get(self._precision()):
+            hints["INFERENCE_PRECISION_HINT"] = precision
+        if profiled:
+            hints["PERF_COUNT"] = "YES"
+        return hints
 
     def _precision(self) -> str:
         """Precision of the computation. OpenVINO's own choice is bf16 wherever there are instructions for it."""
@@ -132,3 +144,25 @@ class OpenVinoEngine(Engine):
         finally:
             idle.put(request)
         return self._checked(bgr, outputs[0], outputs[1] if confidence else None)
+
+
+def exported(
+    bundle: Bundle, threads: int, precision: str, streams: int, size: tuple[int, int], confidence: bool
+) -> bytes:
+    """A model that an engine with these settings has compiled, as OpenVINO exports it.
+
+    Args:
+        bundle: see ``Engine``.
+        threads: see ``Engine``.
+        precision: see ``Engine``.
+        streams: see ``Engine``.
+        size: see ``OpenVinoEngine.compiled``.
+        confidence: see ``OpenVinoEngine.compiled``.
+
+    Raises:
+        RuntimeError: the graph cannot be compiled, or what was compiled cannot be exported.
+    """
+    engine = OpenVinoEngine(bundle, threads, precision)
+    engine.streams = streams
+    compiled = engine._core.compile_model(engine.model(size, confidence), engine.device, engine._hints(False))
+    return compiled.export_model().getvalue()

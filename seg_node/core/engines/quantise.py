@@ -18,8 +18,6 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from seg_node.core.errors import UserError
 
-METHOD = "static QDQ of ONNX Runtime: uint8 activations, ranges by minimum and maximum; weights of 7 bits per channel"
-"""Name of the method, for people and for the keys of caches: another method needs another name."""
 OPERATORS = ("Conv", "MatMul", "Gemm", "Add", "MaxPool")
 """Operators that are quantised: the arithmetic that takes the time, and what lies between two convolutions of a ResNet,
 so that its maps stay int8. Norms, GELU, GRN and the enlarging of maps stay float."""

@@ -67,7 +67,7 @@ setup(
     # Not simply all packages found: a `rosbags` among them would hide the library of that name.
     packages=find_packages(include=["seg_node", "seg_node.*", "seg_training", "seg_training.*"]),
     package_data={
-        "seg_node.web.live": ["page.html"],
+        "seg_node.web.live": ["*.html", "style.css"],
         "seg_node.web.dashboard": ["style.css"],
         "seg_node.compare": ["*.html", "style.css", "wide_tables.js"],
     },

@@ -199,8 +199,12 @@ def table_of(learnt: Counts, axes: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to((right + 1000 * prior) / (everything + 1000), shape)
 
 
-def judged(counts: Counts, table: np.ndarray) -> dict[str, float]:
-    """``auroc``, ``ece`` and ``brier`` of a confidence on a drive, 0 to 1."""
+def judged(counts: Counts, table: np.ndarray) -> dict[str, Any]:
+    """``auroc``, ``ece`` and ``brier`` of a confidence on a drive, 0 to 1.
+
+    ``bins`` are of the reliability diagram: mean ``confidence``, share of ``right`` pixels and ``pixels`` of each
+    twentieth of the confidence that has some.
+    """
     order = np.argsort(table, axis=None)
     score, right, everything = (values.ravel()[order] for values in (table, counts.right, counts.all))
     wrong = everything - right
@@ -214,10 +218,17 @@ def judged(counts: Counts, table: np.ndarray) -> dict[str, float]:
     share = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
     bins = np.minimum((score * 20).astype(int), 19)
     sums = [np.bincount(bins, weights, 20) for weights in (right, score * total)]
+    pixels = np.bincount(bins, total, 20)
+    some = pixels > 0
     return {
         "auroc": float(((below + wrong / 2) * right).sum() / both) if both else float("nan"),
         "ece": float(np.abs(sums[0] - sums[1]).sum() / total.sum()),
         "brier": float((total * (share * (1 - score) ** 2 + (1 - share) * score**2)).sum() / total.sum()),
+        "bins": {
+            "confidence": (sums[1][some] / pixels[some]).tolist(),
+            "right": (sums[0][some] / pixels[some]).tolist(),
+            "pixels": pixels[some].astype(int).tolist(),
+        },
     }
 
 

@@ -152,12 +152,17 @@ def take_api() -> list[Path]:
 def take_dashboard() -> list[Path]:
     """A picture of each tab."""
     with _dashboard() as address, Browser(address, 1024, 1500) as browser:
-        browser.wait_for("document.querySelectorAll('[role=tab]').length === 3", _TIMEOUT_S)
+        browser.wait_for("document.querySelectorAll('[role=tab]').length === 4", _TIMEOUT_S)
         taken = []
         # Those that are hidden have no height, or are not there at all.
         panels = "[...document.querySelectorAll('[role=tabpanel]')].map(p => p.getBoundingClientRect())"
         for number, (name, shows) in enumerate(
-            (("image", "This image against its true mask"), ("training", "Studies"), ("comparison", "The questions"))
+            (
+                ("glance", "How sure it is"),
+                ("image", "This image against its true mask"),
+                ("training", "Studies"),
+                ("comparison", "The questions"),
+            )
         ):
             browser.evaluate(f"document.querySelectorAll('[role=tab]')[{number}].click()")
             browser.wait_for(f"document.body.innerText.includes('{shows}')", _TIMEOUT_S)
@@ -172,7 +177,9 @@ def take_dashboard() -> list[Path]:
 def _dashboard() -> Iterator[str]:
     """Streamlit prints its address before it listens."""
     port = 18501
-    command = [sys.executable, "-m", "seg_node", "dashboard", "--port", str(port), "--results", "docs/results"]
+    found = [name for name in ("demo_output", "docs/results") if (REPOSITORY / name).is_dir()]
+    command = [sys.executable, "-m", "seg_node", "dashboard", "--port", str(port)]
+    command += [part for name in found for part in ("--results", name)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + _TIMEOUT_S
     try:

@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write-bag", type=Path, metavar="BAG", help="write the drive with masks, overlays and timing as a bag, too"
     )
-    parser.add_argument("--no-video", action="store_true", help="do not write the overlay video")
+    parser.add_argument("--no-video", action="store_true", help="do not write the two videos")
     parser.add_argument(
         "--self-test",
         action="store_true",
@@ -132,11 +132,13 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
 
     from seg_node.bags.images import frame_size, with_transport
+    from seg_node.compare import as_used
     from seg_node.compare.report import to_text, write_report
     from seg_node.rig.annotated import write_annotated_bag
     from seg_node.rig.bench import AttachedNode, replay_once
     from seg_node.rig.now import score_streaming, summarise_now
     from seg_node.rig.scoring import score_masks, summarise
+    from seg_node.rig.streaming import ages_at_use
 
     if options.image_transport != "auto":
         drive = with_transport(drive, options.image_transport)
@@ -193,12 +195,17 @@ def run(options: argparse.Namespace) -> int:
     result = summarise(run, score_masks(pairs, scoring.taxonomy if scoring else EIGHT))
     result.machine = setting()
     result.streaming = score_streaming(run, truth_of, scoring or IN_THE_EIGHT)
+    result.ages_at_use = ages_at_use(run)
     if now := summarise_now(run):
         result.now = dataclasses.asdict(now)
         result.faults += now.faults
     # The pictures show each recorded frame once: as it went when it was first played, and told apart by its stamp.
     first = {frame.stamp: frame for frame in reversed(run.frames)}
     shown = dataclasses.replace(drive, frames=[drive.frames[f.frame] for f in reversed(first.values())])
+    video = options.out / as_used.NAME
+    # That of an earlier replay would be taken for this one's.
+    video.unlink(missing_ok=True)
+    moving = not options.no_video and as_used.write_as_used(video, drive, run, own, truth_categories)
     files = write_report(
         options.out,
         result,
@@ -208,6 +215,7 @@ def run(options: argparse.Namespace) -> int:
         video=not options.no_video,
         categories=own,
         truth_categories=truth_categories,
+        beside=[video] if moving else [],
     )
     if options.write_bag:
         write_annotated_bag(options.write_bag, drive, run, own)

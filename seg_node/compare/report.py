@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import decode
+from seg_node.compare.drawing import FONT, fit, label, legend_band
 from seg_node.compare.page import filled, html_table, legend
 from seg_node.core.overlay import paint
 from seg_node.core.report.tables import Table, aligned, number, origin
@@ -22,6 +23,7 @@ from seg_node.rig.scoring import Result
 
 _LINKS = {
     "overlay.mp4": "overlay.mp4, the drive with the newest mask that had arrived",
+    "as_used.webm": "as_used.webm, camera and masks side by side, as they were at hand for each frame",
     "contact_sheet.png": "contact_sheet.png, the frames below",
     "result.json": "result.json, all figures",
 }
@@ -31,7 +33,6 @@ _LABEL = "seg_node label DRIVE --out FOLDER"
 
 _CELL_WIDTH = 420
 _VIDEO_WIDTH = 960
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ def write_report(
     video: bool = True,
     categories: Taxonomy = EIGHT,
     truth_categories: Taxonomy = EIGHT,
+    beside: Sequence[Path] = (),
 ) -> list[Path]:
     """Write ``result.json``, ``contact_sheet.png``, ``overlay.mp4`` and ``report.html``.
 
@@ -251,9 +253,10 @@ def write_report(
         video: write the overlay video too.
         categories: of the masks.
         truth_categories: of the ground truth.
+        beside: other files of the report that lie in the folder already, for the page to name.
 
     Returns:
-        The files written.
+        The files written, and those beside.
     """
     files = [folder / "result.json"]
     files[0].write_text(result.to_json())
@@ -263,6 +266,7 @@ def write_report(
         cv2.imwrite(str(files[-1]), sheet)
         if video and write_video(folder / "overlay.mp4", drive, published, masks, categories=categories):
             files.append(folder / "overlay.mp4")
+    files += beside
     page = folder / "report.html"
     page.write_text(to_html(result, sheet, files, categories))
     return [*files, page]
@@ -292,7 +296,7 @@ def contact_sheet(
         return None
     picked = [masked[i] for i in sorted(set(np.linspace(0, len(masked) - 1, count).round().astype(int)))]
     columns = ["camera", "camera and mask"] + ["ground truth"] * any(frame.stamp in drive.masks for frame in picked)
-    rows = [_legend(_CELL_WIDTH * len(columns), categories), _titles(columns)]
+    rows = [legend_band(_CELL_WIDTH * len(columns), categories), _titles(columns)]
     for frame in picked:
         bgr = decode(frame)
         cells = [bgr, paint(bgr, masks[frame.stamp].decode(), taxonomy=categories)]
@@ -300,9 +304,9 @@ def contact_sheet(
             truth = drive.masks.get(frame.stamp)
             missing = np.full_like(bgr, 255)
             cells.append(missing if truth is None else paint(bgr, truth, taxonomy=truth_categories))
-        row = np.hstack([_fit(cell, _CELL_WIDTH) for cell in cells])
+        row = np.hstack([fit(cell, _CELL_WIDTH) for cell in cells])
         seconds = (frame.log_time - drive.frames[0].log_time) / 1e9
-        rows.append(_label(row, f"{seconds:.2f} s"))
+        rows.append(label(row, f"{seconds:.2f} s"))
     return np.vstack(rows)
 
 
@@ -335,8 +339,8 @@ def write_video(
         if current is not None:
             mask = masks[current].decode()
             bgr = paint(bgr, mask, taxonomy=categories) if mask.shape == bgr.shape[:2] else bgr
-        label = "no mask yet" if current is None else f"mask of {(frame.stamp - current) / 1e6:.0f} ms ago"
-        picture = _label(_fit(bgr, min(_VIDEO_WIDTH, bgr.shape[1])), label)
+        text = "no mask yet" if current is None else f"mask of {(frame.stamp - current) / 1e6:.0f} ms ago"
+        picture = label(fit(bgr, min(_VIDEO_WIDTH, bgr.shape[1])), text)
         picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         if writer is None:
             size = picture.shape[1::-1]
@@ -397,31 +401,8 @@ def _upright(table: Table) -> Table:
     return [header[0], row[0]], [list(pair) for pair in zip(header[1:], row[1:], strict=True)]
 
 
-def _fit(bgr: np.ndarray, width: int) -> np.ndarray:
-    height = round(bgr.shape[0] * width / bgr.shape[1])
-    return cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _label(bgr: np.ndarray, text: str) -> np.ndarray:
-    (width, height), _ = cv2.getTextSize(text, _FONT, 0.5, 1)
-    cv2.rectangle(bgr, (0, 0), (width + 12, height + 12), (0, 0, 0), cv2.FILLED)
-    cv2.putText(bgr, text, (6, height + 6), _FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-    return bgr
-
-
 def _titles(columns: list[str]) -> np.ndarray:
     band = np.full((30, _CELL_WIDTH * len(columns), 3), 255, np.uint8)
     for i, text in enumerate(columns):
-        cv2.putText(band, text, (i * _CELL_WIDTH + 6, 21), _FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    return band
-
-
-def _legend(width: int, taxonomy: Taxonomy) -> np.ndarray:
-    step = 210
-    per_row = width // step
-    band = np.full((30 * -(-len(taxonomy) // per_row) + 6, width, 3), 255, np.uint8)
-    for i, name in enumerate(taxonomy.names):
-        x, y = i % per_row * step + 6, i // per_row * 30 + 8
-        cv2.rectangle(band, (x, y), (x + 28, y + 20), taxonomy.palette[i][::-1], cv2.FILLED)
-        cv2.putText(band, name, (x + 36, y + 16), _FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(band, text, (i * _CELL_WIDTH + 6, 21), FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
     return band

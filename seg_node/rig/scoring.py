@@ -96,6 +96,8 @@ class Result:
     """See ``seg_node.rig.now.score_streaming``; None without ground truth."""
     now: dict[str, Any] | None = None
     """See ``seg_node.rig.now.NowResult``; None where nobody listened to the mask of now."""
+    ages_at_use: dict[str, list] | None = None
+    """See ``seg_node.rig.streaming.ages_at_use``; None where nobody asked for it."""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

@@ -133,3 +133,31 @@ def now_confusions(
             newest = instant.newest
             mask = scoring.of_mask(newest.mask.decode()) if newest else np.full_like(truth, NO_LABEL)
             yield instant, confusion_with_misses(truth, mask, len(scoring.taxonomy))
+
+
+def first_round(run: Run) -> list[tuple[Instant, NowInstant]]:
+    """The instants of the first time that the drive is played, with what came on either topic; none of warm-up."""
+    found: list[tuple[Instant, NowInstant]] = []
+    for pair in zip(instants(run), now_instants(run), strict=True):
+        if found and pair[0].now.frame <= found[-1][0].now.frame:
+            break
+        found.append(pair)
+    return found
+
+
+def ages_at_use(run: Run) -> dict[str, list]:
+    """How old what was inferred is at the moment of use, frame by frame, while the drive is played for the first time.
+
+    Returns:
+        ``frame``, places in the drive; ``mask_ms``, milliseconds by the stamps from the frame of the newest mask at
+        hand; and, where somebody listened to it, ``mask_now_ms``, those from the frame from which the newest mask of
+        now was carried. None where there was no mask yet.
+    """
+    pairs = first_round(run)
+    ages: dict[str, list] = {
+        "frame": [instant.now.frame for instant, _ in pairs],
+        "mask_ms": [instant.age_ms for instant, _ in pairs],
+    }
+    if run.nows is not None:
+        ages["mask_now_ms"] = [now.age_ms for _, now in pairs]
+    return ages

@@ -36,6 +36,24 @@ def to_text(result: Result) -> str:
     return "\n".join([*parts, *(f"note: {note}" for note in result["notes"])])
 
 
+def of_profile(values: Mapping[str, Any]) -> Result:
+    """What a profile keeps of its tuning, for ``pareto``.
+
+    Args:
+        values: of ``core.profile.file.Profile``.
+    """
+    rows = [
+        {"low": None, "high": None, "age_ms": None} | row | {"topic": row["candidate"].rpartition(", ")[2]}
+        for row in (values["winner"], *values["runners_up"])
+    ]
+    return {
+        "trials": [row for row in rows if "round" in row],
+        "finals": [row for row in rows if "round" not in row],
+        "winner": values["winner"]["candidate"],
+        "asked": values["asked"],
+    }
+
+
 def drive(result: Result) -> str:
     """The drive and what scores are against, in words."""
     about = result["drive"]

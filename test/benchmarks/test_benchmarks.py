@@ -367,6 +367,9 @@ def test_a_confidence_is_judged_by_hand():
     assert found["auroc"] == pytest.approx(0.75)
     assert found["brier"] == pytest.approx(((1 - high) ** 2 + (1 - low) ** 2 + middle**2 + least**2) / 4)
     assert found["ece"] == pytest.approx((1 - high + 1 - low + middle + least) / 4)
+    bins = found["bins"]
+    assert bins["confidence"] == pytest.approx([least, low, middle, high])
+    assert (bins["right"], bins["pixels"]) == ([0, 1, 0, 1], [1, 1, 1, 1])
 
 
 def test_a_learnt_confidence_is_the_share_of_right_pixels():

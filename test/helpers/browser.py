@@ -183,6 +183,13 @@ class Browser:
         node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self._call("DOM.setFileInputFiles", nodeId=node, files=[os.fspath(path)])
 
+    def press(self, key: str) -> None:
+        """Press and release a key, named as ``KeyboardEvent.key`` has it, on what has the focus."""
+        codes = {"Enter": 13, "Tab": 9, "ArrowRight": 39}
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if (kind, key) == ("keyDown", "Enter") else {}
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+
     def screenshot(self, quality: int = 80) -> bytes:
         """The window as a JPEG."""
         answer = self._call("Page.captureScreenshot", format="jpeg", quality=quality)

@@ -17,9 +17,10 @@ from seg_node.bags.drive import Drive, Frame, Masks
 from seg_node.commands import replay as command
 from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.images import EncodedPixels, RawPixels
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.taxonomy import PALETTE_RGB, Category
 from seg_node.core.timing import DROPS, FrameRecord, Outcome, Stage
-from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
+from seg_node.rig.frames import ArrivedMask, FrameObservation, NowObservation, Run
 from seg_node.rig.node_process import NodeError, NodeProcess, default_profile_environment
 from seg_node.rig.scoring import Distribution, score_masks, summarise
 
@@ -189,6 +190,42 @@ def test_video_shows_on_every_frame_the_newest_mask_that_had_arrived(ros, tmp_pa
         assert corner == pytest.approx(expected, abs=6), "lossy video, but not that lossy"
 
 
+def test_video_of_use_has_a_panel_for_each_topic_and_the_truth(ros, tmp_path):
+    from seg_node.compare.as_used import write_as_used
+
+    drive = drive_of([np.zeros((64, 96, 3), np.uint8)] * 3, {3 * 10**9: np.full((64, 96), Category.NATURE, np.uint8)})
+    at = [frame.log_time for frame in drive.frames]
+    masks = [arrived_mask(Category.SKY, at[1] + 1), None, None]
+    frames = [
+        FrameObservation(i, i, drive.frames[i].stamp, at[i], at[i], None, None, mask) for i, mask in enumerate(masks)
+    ]
+    carried = NowRecord(NowOutcome.PROPAGATED, keyframe=10**9, keyframe_age=1000.0)
+    nows = [NowObservation(1, carried, at[1] + 2, arrived_mask(Category.HUMAN, at[1] + 2))]
+    half = PALETTE_RGB[:, ::-1] / 2
+    black = half[Category.VOID]
+
+    def centres(run, expected_height):
+        """Of the panels of the last frame and of the first."""
+        assert write_as_used(tmp_path / "as_used.webm", drive, run, progress=False)
+        capture = cv2.VideoCapture(str(tmp_path / "as_used.webm"))
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10.0)
+        pictures = [capture.read()[1] for _ in range(3)]
+        assert not capture.read()[0] and pictures[0].shape[1] == 960 and pictures[0].shape[0] > expected_height
+        middles = [(194, 240), (194, 720), (548, 240), (548, 720)]
+        return [[picture[y - 9 : y + 9, x - 9 : x + 9].mean((0, 1)) for y, x in middles] for picture in pictures]
+
+    first, _, last = centres(Run({}, frames, {}, nows=nows), 2 * 354)
+    expected = [black, half[Category.SKY], half[Category.HUMAN], half[Category.NATURE]]
+    for found, wanted in zip(last, expected, strict=True):
+        assert found == pytest.approx(wanted, abs=8), "lossy video, but not that lossy"
+    assert all(found == pytest.approx(black, abs=8) for found in first), "no mask and no truth yet"
+    # Nobody listened: camera, mask, truth, and a white place.
+    *_, last = centres(Run({}, frames, {}), 2 * 354)
+    assert last[2] == pytest.approx(half[Category.NATURE], abs=8) and last[3] == pytest.approx([255] * 3, abs=8)
+    assert not write_as_used(tmp_path / "none.webm", drive, Run({}, frames[1:], {}), progress=False)
+    assert not (tmp_path / "none.webm").exists()
+
+
 def test_contact_sheet_has_a_ground_truth_column_only_with_ground_truth(ros):
     from seg_node.compare.report import contact_sheet
 
@@ -308,13 +345,18 @@ def test_drive_goes_through_the_real_node(ros, tmp_path, frames, options):
     assert result["usage"]["rss_peak_bytes"] > 2**26 and result["usage"]["cpu_cores"] > 0
     assert result["accuracy"]["frames"] == result["masked"]
     _check_masks_of_now(result, asked="--forecast" in options)
+    ages = result["ages_at_use"]
+    assert ages["frame"] == list(range(frames)) and any(ages["mask_ms"])
+    assert ("mask_now_ms" in ages) == ("--forecast" in options)
+    capture = cv2.VideoCapture(str(tmp_path / "as_used.webm"))
+    assert sum(capture.read()[0] for _ in range(frames + 1)) == frames // 2
     assert "received" in run.stdout and str(tmp_path / "contact_sheet.png") in run.stdout
 
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).std() > 0
     capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
     assert sum(capture.read()[0] for _ in range(frames + 1)) == frames
     page = (tmp_path / "report.html").read_text()
-    assert "data:image/jpeg;base64," in page and "camera to mask" in page
+    assert "data:image/jpeg;base64," in page and "camera to mask" in page and 'href="as_used.webm"' in page
 
 
 def _check_masks_of_now(result, asked):

@@ -13,13 +13,14 @@ from seg_node.compare.consistency import disagreement, flicker
 from seg_node.compare.report import sections
 from seg_node.compare.text import to_text
 from seg_node.core.metrics import scores
+from seg_node.core.propagation.record import NowOutcome, NowRecord
 from seg_node.core.taxonomy import CATEGORY_NAMES, NO_LABEL, Category
 from seg_node.core.timing import FrameRecord, Outcome
-from seg_node.rig.frames import ArrivedMask, FrameObservation, Run
+from seg_node.rig.frames import ArrivedMask, FrameObservation, NowObservation, Run
 from seg_node.rig.now import score_streaming, summarise_now
 from seg_node.rig.rates import saturated_rate
 from seg_node.rig.scoring import age_of_information, summarise
-from seg_node.rig.streaming import confusion_with_misses, instants, streaming_confusions
+from seg_node.rig.streaming import ages_at_use, confusion_with_misses, first_round, instants, streaming_confusions
 
 MS = 10**6
 FLAT, SKY, VEHICLE = Category.FLAT, Category.SKY, Category.VEHICLE
@@ -61,6 +62,34 @@ def test_warm_up_frames_are_not_scored_but_their_masks_are_there():
     run = run_of([blank] * 4, [50.0, None, None, None], warm_up=2)
 
     assert [(i.now.index, i.newest.index) for i in instants(run)] == [(2, 0), (3, 0)]
+
+
+def test_ages_at_the_moment_of_use():
+    """Stamps of the frames are 100 ms apart, and so are the times at which they are sent."""
+    blank = np.zeros((1, 1), np.uint8)
+    run = run_of([blank] * 5, [150.0, None, None, 390.0, None])
+    run.frames = [dataclasses.replace(frame, stamp=frame.index * 100 * MS) for frame in run.frames]
+    assert ages_at_use(run) == {"frame": [0, 1, 2, 3, 4], "mask_ms": [None, None, 200.0, 300.0, 100.0]}
+
+    # Carried from frame 0 to frame 2 and from frame 0 to frame 3, each 10 ms after its frame was sent.
+    run.nows = [
+        NowObservation(
+            index,
+            NowRecord(NowOutcome.PROPAGATED, keyframe=0, keyframe_age=100.0 * index),
+            0,
+            ArrivedMask((100 * index + 10) * MS, (1, 1), zlib.compress(b"\0")),
+        )
+        for index in (2, 3)
+    ]
+    assert ages_at_use(run)["mask_now_ms"] == [None, None, None, 300.0, 400.0]
+
+
+def test_the_first_time_that_a_drive_is_played_ends_where_it_begins_anew():
+    blank = np.zeros((1, 1), np.uint8)
+    run = looped(run_of([blank] * 6, [50.0, 150.0, 250.0, 350.0, 450.0, 550.0]), 4)
+    assert [instant.now.index for instant, _ in first_round(run)] == [0, 1, 2, 3]
+    run.warm_up = 1
+    assert ages_at_use(run)["frame"] == [1, 2, 3]
 
 
 def test_hand_worked_streaming_miou():

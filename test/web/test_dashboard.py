@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import contextlib
 import json
 import re
 import socket
@@ -31,8 +32,9 @@ from seg_node.compare.verdict import judged  # noqa: E402
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle  # noqa: E402
 from seg_node.core.engines import create_engine  # noqa: E402
 from seg_node.core.images import to_bgr  # noqa: E402
+from seg_node.core.profile.file import read_profile  # noqa: E402
 from seg_node.core.taxonomy import EIGHT, NO_LABEL, PALETTE_RGB  # noqa: E402
-from seg_node.web.dashboard import charts, pictures, tables  # noqa: E402
+from seg_node.web.dashboard import charts, glance_tab, pictures, tables  # noqa: E402
 from seg_node.web.dashboard.image_tab import SCENES  # noqa: E402
 from seg_node.web.dashboard.maskers import InProcess, MaskError, Remote  # noqa: E402
 from seg_node.web.dashboard.results import Results, find_results  # noqa: E402
@@ -355,26 +357,44 @@ def test_wrong_options_are_refused(arguments, message, capsys):
     assert message in said
 
 
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """What ``seg_node replay`` leaves of two seconds of the shipped drive, with the mask of now."""
+    pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installation, or install it from PyPI")
+    folder = tmp_path_factory.mktemp("replay") / "demo_output"
+    arguments = ["--duration", "2", "--forecast", "33.3", "--engine", ENGINE, "--model", "fpn_lite"]
+    command = [sys.executable, "-m", "seg_node", "replay", *arguments, "--out", str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
 @pytest.fixture
 def dashboard(bag, tmp_path):
     """Address of ``python -m seg_node dashboard``."""
+    with _dashboard(tmp_path / "log", "--bag", str(bag), "--results", str(RESULTS)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _dashboard(log, *arguments):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "seg_node", "dashboard", "--port", str(port), "--engine", ENGINE]
-    log = tmp_path / "log"
     with log.open("w") as output:
-        arguments = ["--bag", str(bag), "--results", str(RESULTS)]
         process = subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + TIMEOUT_S
-    while not _healthy(address):
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    yield address
-    process.terminate()
-    process.wait(60)
-    print(log.read_text())
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not _healthy(address):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+        print(log.read_text())
 
 
 def _healthy(address):
@@ -385,6 +405,12 @@ def _healthy(address):
         return False
 
 
+def _open_tab(browser, name):
+    browser.wait_for(f"[...document.querySelectorAll('[role=tab]')].some(t => t.innerText === '{name}')", TIMEOUT_S)
+    browser.evaluate(f"[...document.querySelectorAll('[role=tab]')].find(t => t.innerText === '{name}').click()")
+
+
+TABS = ("At a glance", "Image", "Training", "Replay comparison")
 ALT = "[...document.querySelectorAll('img')].map(i => i.alt)"
 
 
@@ -394,6 +420,7 @@ def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, 
     image.write_bytes(frame.image.data.tobytes())
     cv2.imwrite(str(truth), drive.masks[frame.stamp])
     with Browser(dashboard, 1400, 1000) as browser:
+        _open_tab(browser, "Image")
         browser.wait_for(
             "[...document.querySelectorAll('label')].some(l => l.innerText.trim() === 'Your own image')", TIMEOUT_S
         )
@@ -414,7 +441,7 @@ def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, 
         browser.wait_for(
             f"[...document.querySelectorAll('img')].some(i => i.src.endsWith({json.dumps(data)}))", TIMEOUT_S
         )
-        browser.evaluate("[...document.querySelectorAll('[role=tab]')][2].click()")
+        _open_tab(browser, "Replay comparison")
         browser.wait_for(f"document.body.innerText.includes({json.dumps(DECISION)})", TIMEOUT_S)
         _fits_a_telephone(browser)
         shown = "[...document.querySelectorAll('img')].filter(i => i.offsetParent)"
@@ -423,13 +450,180 @@ def test_upload_to_masks_to_comparison_in_a_browser(dashboard, drive, expected, 
         )
 
 
+def test_a_drive_at_a_glance_in_a_browser(replayed, tmp_path, record_property):
+    """The first tab: a video that plays and has captions, which model, which settings, how sure; for everybody."""
+    address = ["--results", str(replayed), "--results", str(RESULTS)]
+    with _dashboard(tmp_path / "log", *address) as url, Browser(url, 1280, 900) as browser:
+        # Since the page was asked for, on the browser's clock.
+        arrived = "document.querySelector('video')?.readyState >= 2 && performance.now()"
+        first = browser.wait_for(arrived, TIMEOUT_S)
+        record_property("first_picture_ms", first)
+        print(f"first picture of the first visit after {first:.0f} ms")
+        browser.open(f"{url}/?again")
+        again = browser.wait_for(arrived, TIMEOUT_S)
+        record_property("first_picture_again_ms", again)
+        print(f"first picture of the second visit after {again:.0f} ms")
+        chosen = "document.querySelector('[role=tab][aria-selected=true]').innerText"
+        assert browser.evaluate(chosen) == TABS[0]
+        size = browser.evaluate("(v => [v.videoWidth, v.controls, v.duration])(document.querySelector('video'))")
+        assert size[:2] == [960, True] and size[2] == pytest.approx(2.0, abs=0.2)
+        # It moves when it is asked to, and what it says of the ages is there to be read.
+        browser.evaluate("document.querySelector('video').muted = true")
+        browser.evaluate("document.querySelector('video').currentTime = 1.2")
+        browser.evaluate("document.querySelector('video').play().then(() => 0)")
+        browser.wait_for("document.querySelector('video').currentTime > 1.4")
+        browser.wait_for("document.querySelector('video').textTracks.length === 1")
+        browser.evaluate("document.querySelector('video').textTracks[0].mode = 'showing'")
+        cue = browser.wait_for("document.querySelector('video').textTracks[0].cues?.[1]?.text")
+        assert re.fullmatch(r"mask: inferred \d+ to \d+ ms before; mask_now: inferred \d+ to \d+ ms before", cue)
+        browser.evaluate("document.querySelector('video').pause()")
+        for words in ("With and without propagation", "Score against age", "Confidence of the mask of now"):
+            drawn = "[...document.querySelectorAll('img[src^=\"data:\"]')].map(i => atob(i.src.split(',')[1])).join()"
+            told = f"(document.body.innerText + {drawn}).includes({json.dumps(words)})"
+            browser.wait_for(told, TIMEOUT_S)
+        shown = "[...document.querySelectorAll('img')].filter(i => i.offsetParent)"
+        browser.wait_for(
+            f"{shown}.length > 2 && {shown}.every(i => i.complete && i.naturalWidth > 0 && i.alt)", TIMEOUT_S
+        )
+        for width in (390, 1280):
+            for dark in (False, True):
+                browser.resize(width, 900)
+                browser.dark(dark)
+                time.sleep(1)
+                where = f"{width} px, {'dark' if dark else 'light'}"
+                assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), where
+                assert browser.barriers() == [], where
+        browser.dark(False)
+        # With the keyboard from the tabs on: arrows go from tab to tab.
+        browser.evaluate("document.querySelector('[role=tab]').focus()")
+        browser.press("ArrowRight")
+        browser.press("Enter")
+        browser.wait_for(f"{chosen} === {json.dumps(TABS[1])}")
+
+
+def test_glance_shows_what_a_replay_measured(app, replayed):
+    page = app(results=[replayed, RESULTS])
+    result = json.loads((replayed / "result.json").read_text())
+    text = "\n".join(element.value for element in page.markdown)
+    for row in (
+        f"frames sent | {result['sent']}",
+        f"miou_7 at use, mask | {result['streaming']['mask']['miou_7']:.1f} %",
+        f"miou_7 at use, mask_now | {result['streaming']['mask_now']['miou_7']:.1f} %",
+        f"miou_7 of the frames inferred | {result['accuracy']['miou_7']:.1f} %",
+    ):
+        assert row in text
+    comparison = load_comparison(RESULTS / "comparison.json")
+    shown = _html(page)
+    for model in comparison.models:
+        assert f"{model.name}: ~/mask " in shown
+    gain = next(gain for gain in comparison.gains if (gain.model, gain.name) == (0, "miou_7"))
+    assert f"~/mask_now {gain.mask_now:.1f} %, offline" in shown
+    profile = read_profile(ROOT / "config" / "profiles" / "xeon_amx_2_cores.yaml").values
+    assert f"{profile['winner']['candidate']} {profile['winner']['score']:.1f} % at" in shown
+    [row] = json.loads((RESULTS / "confidence_now.json").read_text())["rows"]
+    assert f"{row['drive']} | as inferred | {100 * row['as inferred']['ece']:.1f} |" in text
+    assert not re.search(r'<img(?![^>]*alt="[^"]+")', shown)
+
+
+def test_glance_says_which_command_brings_what_is_missing(tmp_path):
+    test = AppTest.from_function(_glance, default_timeout=TIMEOUT_S, args=(Results(),)).run()
+    assert not test.exception
+    said = " ".join(element.value for element in test.info)
+    for command in (
+        "`make demo`",
+        "`seg_node replay --forecast 33`",
+        "`make compare`",
+        "`make tune`",
+        "confidence_now.py",
+    ):
+        assert command in said
+    # What cannot be read is named with its file.
+    broken = {name: tmp_path / name for name in ("result.json", "tune.json", "comparison.json")}
+    for path in broken.values():
+        path.write_text('{"setup": {}}')
+    calibration = {"learnt_on": "x", "inference": 170, "rows": [{"drive": "y"}]}
+    results = Results(
+        replays={"a": broken["result.json"]},
+        tunings={"a": broken["tune.json"]},
+        comparisons={"a": broken["comparison.json"]},
+        calibrations={"confidence.json": calibration},
+    )
+    test = AppTest.from_function(_glance, default_timeout=TIMEOUT_S, args=(results,)).run()
+    assert not test.exception
+    said = [element.value for element in test.error]
+    assert len(said) == 4 and all(str(path) in "".join(said) for path in broken.values())
+    assert any(text.startswith("confidence.json cannot be shown") for text in said)
+
+
+def test_a_replay_without_a_video_says_how_to_get_one(replayed, tmp_path):
+    result = json.loads((replayed / "result.json").read_text())
+    # As older versions wrote it.
+    del result["ages_at_use"]
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    results = find_results([tmp_path])
+    assert list(results.replays.values()) == [tmp_path / "result.json"]
+    test = AppTest.from_function(_glance, default_timeout=TIMEOUT_S, args=(results,)).run()
+    assert not test.exception
+    assert any("has no as_used.webm" in element.value for element in test.info)
+
+
+def _glance(results):
+    from seg_node.web.dashboard import glance_tab
+
+    glance_tab.show(results)
+
+
+def test_captions_of_a_hand_worked_case():
+    ages = {"frame": [4, 5, 6, 7, 8, 9], "mask_ms": [None, 100.0, 200.0, 300.0, None, None], "mask_now_ms": [None] * 6}
+    assert glance_tab.captions(ages, 4.0).split("\n\n") == [
+        "WEBVTT",
+        "00:00:00.000 --> 00:00:01.000\nmask: inferred 100 to 300 ms before; mask_now: none yet",
+        "00:00:01.000 --> 00:00:02.000\nmask: none yet; mask_now: none yet\n",
+    ]
+
+
+def test_a_tuning_is_shown_with_its_front(tmp_path):
+    row = {"low": None, "high": None, "round": 1, "masks_per_s": 9.0, "cpu_cores": 1.0, "rss_mb": 300.0}
+    trials = [
+        row | {"candidate": f"{name}, {topic}", "topic": topic, "score": score, "age_ms": age}
+        for name, topic, score, age in (
+            ("fast", "~/mask_now", 60.0, 50.0),
+            ("slow", "~/mask_now", 70.0, 200.0),
+            ("poor", "~/mask", 40.0, 210.0),
+        )
+    ]
+    drive = {"path": "a", "frames": 9, "width": 8, "height": 6, "rate_hz": 30.0, "truth": "ground truth of /mask"}
+    result = {
+        "trials": trials,
+        "finals": [],
+        "screened": [],
+        "winner": None,
+        "asked": {},
+        "why": "no winner",
+        "notes": [],
+    }
+    (tmp_path / "tune.json").write_text(json.dumps(result | {"drive": drive, "machine": {"cpu": "c", "cores": 2}}))
+    results = find_results([tmp_path])
+    assert list(results.tunings) == [f"{tmp_path.name}/tune.json"]
+    test = AppTest.from_function(_glance, default_timeout=TIMEOUT_S, args=(results,)).run()
+    assert not test.exception and not test.error
+    assert "On the front: fast, ~/mask_now 60.0 % at 50 ms; slow, ~/mask_now 70.0 % at 200 ms." in _html(test)
+
+
+def test_a_reliability_diagram_says_its_numbers():
+    bins = {"confidence": [0.3, 0.9], "right": [0.2, 0.95], "pixels": [10, 90]}
+    figure = charts.reliability("camvid", {"as inferred": {"ece": 0.055, "bins": bins}})
+    assert figure.numbers == "as inferred: error of calibration 5.5 %."
+    assert figure.shows("Calibration on camvid") and figure.shows("as inferred, ECE 5.5 %")
+
+
 def _fits_a_telephone(browser):
     """No tab is wider than the window, tables that go on say so, nothing is empty above the title, the dark is dark."""
     width = browser.width
     for size in (390, 1024, 1280):
         browser.resize(size, 1000)
-        for tab in range(3):
-            browser.evaluate(f"document.querySelectorAll('[role=tab]')[{tab}].click()")
+        for tab in TABS:
+            _open_tab(browser, tab)
             browser.wait_for(
                 "[...document.querySelectorAll('table')].filter(t => t.offsetParent).length > 0", TIMEOUT_S
             )

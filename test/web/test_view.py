@@ -188,7 +188,8 @@ def server(pictures) -> Iterator[SimpleNamespace]:
     with LiveServer("127.0.0.1", 0, live, {"mask": pictures, "mask_now": nows}) as served:
         thread = threading.Thread(target=served.serve_forever)
         thread.start()
-        yield SimpleNamespace(url=served.url, port=served.server_address[1], live=live, pictures=pictures, nows=nows)
+        port, cameras = served.server_address[1], served.cameras
+        yield SimpleNamespace(url=served.url, port=port, live=live, pictures=pictures, nows=nows, cameras=cameras)
         served.shutdown()
         thread.join()
 
@@ -260,6 +261,9 @@ def test_a_name_that_was_pointed_here_is_refused(server):
         ("/picture.jpg?seen=-1", "GET", 400, "seen is '-1'"),
         ("/picture.jpg?seen=" + "9" * 5000, "GET", 400, "expected the number of a picture"),
         ("/picture.jpg?seen=%D9%A1", "GET", 400, "expected the number"),
+        ("/picture.jpg?wait=9", "GET", 400, "wait is '9'; expected 0"),
+        ("/picture.jpg?camera=front", "GET", 404, "no camera 'front'; the node has one camera"),
+        ("/?camera=", "GET", 404, "no camera ''; the node has one camera"),
         ("/picture.jpg?of=confidence", "GET", 400, "of is 'confidence'; expected mask or mask_now"),
         ("/", "POST", 501, "Unsupported method"),
         ("/" + "a" * 70000, "GET", 414, "Too Long"),
@@ -341,13 +345,8 @@ def address(process: subprocess.Popen) -> str:
 def test_page_in_a_browser(view, tmp_path):
     """The real node on a drive of noise, seen by Chromium: pictures and counts rise, and words say what is shown."""
     find_chromium()
-    from seg_node.bags.writer import BagWriter
-
-    with BagWriter(tmp_path / "drive") as bag:
-        for seed in range(8):
-            bag.write_image((seed + 1) * 100_000_000, blue_scene(seed))
     model = str(blue_bundle(tmp_path).path)
-    process = view("--bag", str(tmp_path / "drive"), "--model", model, "--engine", "onnxruntime", "--port", "0")
+    process = view("--bag", drive_of_noise(tmp_path), "--model", model, "--engine", "onnxruntime", "--port", "0")
     with Browser(address(process)) as page:
         number = "Number(document.getElementById('picture').dataset.number || 0)"
         received = "Number(document.getElementById('received')?.textContent || 0)"
@@ -422,6 +421,160 @@ def test_page_fits_a_telephone_and_the_dark(server):
         page.wait_for("document.getElementById('picture').dataset.source === 'mask'")
 
 
+def several(server, *names: str) -> dict:
+    """Let a server show cameras of a node; returns what it shows of each."""
+    from seg_node.web.live.pictures import Pictures
+    from seg_node.web.live.server import View
+
+    for name in names:
+        server.cameras[name] = View(Live(), {"mask": Pictures(), "mask_now": Pictures()})
+        server.cameras[name].live.tell(node=f"/segmentation/{name}", state="active")
+    server.live.tell(node="/segmentation", state="active", engine="openvino", cameras=list(names))
+    return server.cameras
+
+
+def test_each_camera_has_its_own_addresses(server):
+    alone = get(server.url)[2]
+    cameras = several(server, "front", "rear")
+    grid = get(server.url)[2]
+    assert b"all cameras" in grid and grid != alone and get(f"{server.url}/?camera=rear")[2] == alone
+    for elsewhere in (b"http://", b"https://", b"@import", b"url(", b"style.css"):
+        assert elsewhere not in grid, "the page is complete in itself"
+    cameras["front"].pictures["mask"].offer(frame(1))
+    assert get(f"{server.url}/picture.jpg?camera=front&wait=0")[:2] == (200, "image/jpeg")
+    assert get(f"{server.url}/picture.jpg?camera=rear&wait=0")[0] == 204, "one camera's picture is not another's"
+    assert not cameras["front"].pictures["mask_now"].wanted
+    assert get(f"{server.url}/picture.jpg?camera=left")[0] == 404
+    assert b"there are front, rear" in get(f"{server.url}/events?camera=left")[2]
+    cameras["rear"].live.add(MASKED)
+    with urllib.request.urlopen(f"{server.url}/overview", timeout=60) as answer:
+        told = json.loads(answer.readline().removeprefix(b"data: "))
+    assert {name: of["masked"] for name, of in told["cameras"].items()} == {"front": 0, "rear": 1}
+    assert told["node"]["engine"] == "openvino"
+    with urllib.request.urlopen(f"{server.url}/events?camera=rear", timeout=60) as answer:
+        assert json.loads(answer.readline().removeprefix(b"data: "))["recent"] == [["masked", 20.0]]
+
+
+def tile(name: str, part: str) -> str:
+    """Expression for a part of a camera in the grid."""
+    return f"document.querySelector('[data-camera={name}]').closest('section').querySelector('{part}')"
+
+
+def test_grid_of_cameras_in_a_browser(server):
+    """By itself: five cameras, one of which is silent, which costs the others nothing."""
+    find_chromium()
+    names = ["front", "left", "right", "rear", "a_camera_with_a_very_long_name_on_the_roof"]
+    cameras = several(server, *names)
+    hint = "Nobody publishes /rear/image, from which /segmentation/rear takes its images."
+    for seed, (name, of) in enumerate(cameras.items()):
+        if name == "rear":
+            of.live.tell(hint=hint)
+            continue
+        for _ in range(3):
+            of.live.add(replace(MASKED, age=40.0 + seed))
+        of.pictures["mask"].offer(frame(seed))
+    with Browser(server.url, 390, 844) as page:
+        for name in names:
+            if name != "rear":
+                page.wait_for(f"document.querySelector('[data-camera={name}]')?.dataset.source === 'mask'")
+                page.wait_for(f"{tile(name, '.state')}.textContent.includes('live')")
+        page.wait_for(f"{tile('rear', '.hint')}.textContent === {json.dumps(hint)}")
+        assert page.evaluate(f"{tile('left', '.age')}.textContent") == "41 ms"
+        assert "percent sky" in page.evaluate(f"{tile('left', 'img')}.alt")
+        assert page.evaluate(f"{tile('rear', 'img')}.alt") == "No picture has come yet."
+        page.wait_for("document.getElementById('state').textContent === '4 of 5 cameras live'")
+        shown = page.evaluate("[...document.querySelectorAll('#legend li')].map(row => row.innerText.split(' ')[1])")
+        assert shown == list(CATEGORY_NAMES)
+        for width in (390, 1280):
+            for dark in (False, True):
+                page.resize(width, 844)
+                page.dark(dark)
+                where = f"{width} px, {'dark' if dark else 'light'}"
+                assert (page.cut(), page.dim(), page.barriers()) == ([], [], []), where
+            lefts = page.evaluate(
+                "[...document.querySelectorAll('#cameras li')].map(t => t.getBoundingClientRect().left)"
+            )
+            assert len(set(lefts)) == (1 if width == 390 else 3), "tiles side by side where there is room"
+        page.dark(False)
+
+        # Whoever has no mouse gets to a camera, and to the switch.
+        reached = "[...document.querySelectorAll('a, input')].filter(e => e.tabIndex >= 0).length"
+        assert page.evaluate(reached) == len(names) + 2
+        assert not any(of.pictures["mask_now"].wanted for of in cameras.values())
+        page.evaluate("document.querySelector('[value=mask_now]').click()")
+        cameras["front"].live.add_now(NowRecord(NowOutcome.PROPAGATED, total=8.0, keyframe=1, keyframe_age=120.0))
+        cameras["front"].pictures["mask_now"].offer(frame(7))
+        page.wait_for("document.querySelector('[data-camera=front]').dataset.source === 'mask_now'")
+        page.wait_for(f"{tile('front', '.age')}.textContent === '120 ms'")
+        page.wait_for(f"{tile('left', '.hint')}.textContent.includes('propagate')")
+        assert page.barriers() == []
+        page.evaluate(f"{tile('left', 'a')}.click()")
+        page.wait_for("document.getElementById('picture')?.dataset.number")
+        assert page.evaluate("document.getElementById('node').textContent") == "/segmentation/left"
+        assert page.barriers() == []
+        page.evaluate("document.getElementById('all').click()")
+        page.wait_for("document.querySelectorAll('[data-camera]').length === 5")
+
+
+def test_a_page_of_one_turns_into_that_of_all(server):
+    """Names of cameras come with a node's reports, which may be later than the page."""
+    find_chromium()
+    with Browser(server.url) as page:
+        page.wait_for("document.getElementById('picture')")
+        several(server, "front")
+        page.wait_for("document.querySelector('[data-camera=front]')")
+
+
+def drive_of_noise(folder: Path) -> str:
+    """A drive of small frames whose masks have all categories."""
+    from seg_node.bags.writer import BagWriter
+
+    with BagWriter(folder / "drive") as bag:
+        for seed in range(8):
+            bag.write_image((seed + 1) * 100_000_000, blue_scene(seed))
+    return str(folder / "drive")
+
+
+def test_two_cameras_of_a_real_node_in_a_browser(view, tmp_path):
+    """One node with two cameras, started by the page: both come, and the mask of now of both while it is shown."""
+    find_chromium()
+    arguments = ["--bag", drive_of_noise(tmp_path), "--cameras", "front", "rear", "--engine", "onnxruntime"]
+    process = view(*arguments, "--model", str(blue_bundle(tmp_path).path), "--port", "0")
+    with Browser(address(process)) as page:
+        number = "[...document.querySelectorAll('[data-camera]')].map(i => Number(i.dataset.number || 0))"
+        page.wait_for(f"{number}.length === 2 && {number}.every(n => n > 0)")
+        first = page.evaluate(number)
+        page.wait_for(f"{number}.every((n, i) => n > {first}[i])")
+        assert page.evaluate("[...document.querySelectorAll('[data-camera]')].map(i => i.dataset.camera)") == [
+            "front",
+            "rear",
+        ]
+        page.wait_for("document.getElementById('state').textContent === '2 of 2 cameras live'")
+        page.wait_for("[...document.querySelectorAll('[data-camera]')].every(i => i.naturalWidth === 128)")
+        page.evaluate("document.querySelector('[value=mask_now]').click()")
+        page.wait_for("[...document.querySelectorAll('[data-camera]')].every(i => i.dataset.source === 'mask_now')")
+        page.wait_for(f"/^\\d+ ms$/.test({tile('front', '.age')}.textContent)")
+        page.evaluate(f"{tile('rear', 'a')}.click()")
+        page.wait_for("document.getElementById('node')?.textContent.endsWith('/segmentation/rear')")
+        page.wait_for("Number(document.getElementById('received')?.textContent || 0) > 3")
+        page.wait_for("document.getElementById('camera').textContent.endsWith('/rear/image')")
+
+
+def test_attached_to_a_node_with_several_cameras(view, node_process, tmp_path):
+    """Their names come with the node's reports; nobody has to tell them."""
+    parameters = {"model": str(blue_bundle(tmp_path).path), "engine": "onnxruntime", "warm_up_size": [96, 128]}
+    node_process(parameters | {"cameras": ["front", "left"]}, namespace="/v2")
+    url = address(view("--attach", "/v2/segmentation", "--port", "0"))
+    deadline, told = time.monotonic() + 90, {}
+    while sorted(told) != ["front", "left"] or any("Nobody publishes" not in of["hint"] for of in told.values()):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.2)
+        with urllib.request.urlopen(f"{url}/overview", timeout=60) as answer:
+            told = json.loads(answer.readline().removeprefix(b"data: "))["cameras"]
+    assert told["left"]["node"] == "/v2/segmentation/left" and "/v2/left/image" in told["left"]["hint"]
+    assert b"all cameras" in get(url)[2]
+
+
 def test_attached_to_nothing(view):
     process = view("--attach", "/nobody/segmentation", "--port", "0")
     url = address(process)
@@ -460,6 +613,8 @@ def test_a_camera_whose_quality_of_service_does_not_fit(view, ros, node_process,
         (("--bag", "nowhere"), "nowhere does not exist"),
         (("--model", "nowhere"), "no bundle 'nowhere'"),
         (("--attach", "/no name"), "no name of a node"),
+        (("--cameras", "a b"), "cameras has 'a b'"),
+        (("--attach", "/x", "--cameras", "front"), "all cameras of one that runs are shown anyway"),
         (("--attach", "/x", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1"),
     ],
 )

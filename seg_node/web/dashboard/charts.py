@@ -6,7 +6,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from seg_node.core.report.charts import COLOURS, DASHES, HATCHES, MARKERS, STYLE, Figure, canvas
+from seg_node.core.report.charts import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    DASHES,
+    HATCHES,
+    MARKERS,
+    STYLE,
+    VERMILION,
+    Figure,
+    canvas,
+)
 from seg_node.core.report.tables import number
 from seg_node.core.taxonomy import SCORED_NAMES
 
@@ -92,3 +103,105 @@ def category_bars(models: Mapping[str, Mapping[str, float | None]], title: str) 
         for name, iou in models.items()
     ]
     return Figure(fig, "IoU in percent of each category.", "; ".join(said) + ".")
+
+
+def ages(ages_at_use: Mapping[str, Sequence[float | None]], rate_hz: float) -> Figure:
+    """Age of what was inferred at the moment of use, over the drive.
+
+    Args:
+        ages_at_use: see ``seg_node.rig.streaming.ages_at_use``.
+        rate_hz: of the drive, which gives each frame its time.
+    """
+    seconds = np.array(ages_at_use["frame"], float) / rate_hz
+    said = []
+    with matplotlib.rc_context(STYLE):
+        fig = canvas(2.6)
+        axes = fig.subplots()
+        topics = [("~/mask", "mask_ms", VERMILION, "-"), ("~/mask_now", "mask_now_ms", BLUE, (0, (4, 1.5)))]
+        for topic, key, colour, dashes in topics:
+            values = np.array([np.nan if age is None else age for age in ages_at_use.get(key, ())], float)
+            known = values[np.isfinite(values)]
+            if known.size:
+                axes.plot(seconds, values, color=colour, ls=dashes, lw=1, label=topic)
+                said.append(f"{topic}: {known.min():.0f} to {known.max():.0f} ms, median {np.median(known):.0f} ms")
+        axes.set(title="Age at the moment of use", xlabel="time in the drive, s", ylabel="ms")
+        axes.set_ylim(bottom=0)
+        fig.legend(loc="outside lower center", ncols=2)
+    return Figure(
+        fig,
+        "How long before each frame that was inferred what is at hand when the frame comes; the mask of now is of the"
+        " same age, and carried on to the frame.",
+        "; ".join(said) + ".",
+    )
+
+
+def as_used(models: Sequence[Mapping[str, Any]]) -> Figure:
+    """``miou_7`` at the moment of use with and without propagation, and offline.
+
+    Args:
+        models: ``name``; ``mask``, ``mask_now`` and ``offline`` in percent, None where they were not measured.
+    """
+    bars = (
+        ("mask", "~/mask at the moment of use", VERMILION, ""),
+        ("mask_now", "~/mask_now at that moment", BLUE, "//"),
+    )
+    with matplotlib.rc_context(STYLE):
+        fig = canvas(1.5 + 0.55 * len(models))
+        axes = fig.subplots()
+        for place, (key, label, colour, hatch) in enumerate(bars):
+            shown = [(row, of[key]) for row, of in enumerate(models) if of[key] is not None]
+            style = {"color": colour, "hatch": hatch, "ec": "white", "lw": 0.5}
+            axes.barh(
+                [row + 0.36 * (place - 0.5) for row, _ in shown], [v for _, v in shown], 0.34, label=label, **style
+            )
+            for row, value in shown:
+                axes.annotate(
+                    f"{value:.1f}",
+                    (value, row + 0.36 * (place - 0.5)),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+        offline = [(row, of["offline"]) for row, of in enumerate(models) if of["offline"] is not None]
+        for row, value in offline:
+            axes.plot([value] * 2, [row - 0.4, row + 0.4], color=BLACK, lw=1.5, label=None if row else "offline")
+        axes.set_yticks(range(len(models)), [of["name"] for of in models])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="miou_7, %", xlim=(0, 100), title="With and without propagation")
+        fig.legend(loc="outside lower center", ncols=1)
+    said = []
+    for of in models:
+        now = "not measured" if of["mask_now"] is None else f"{of['mask_now']:.1f} %"
+        said.append(f"{of['name']}: ~/mask {number(of['mask'])} %, ~/mask_now {now}, offline {number(of['offline'])} %")
+    caption = (
+        "What a decision module has when a frame comes, against the truth of that frame; the line is offline accuracy."
+    )
+    return Figure(fig, caption, "; ".join(said) + ".")
+
+
+def reliability(name: str, confidences: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Share of right pixels by confidence.
+
+    Args:
+        name: of the drive.
+        confidences: by what they are made of, ``ece`` and ``bins``, which are ``confidence``, ``right`` (shares, 0 to
+            1) and ``pixels`` of each class that has some.
+    """
+    with matplotlib.rc_context(STYLE):
+        fig = canvas(3.6)
+        axes = fig.subplots()
+        axes.plot([0, 1], [0, 1], color=BLACK, lw=1, ls=":", label="as often right as it says")
+        for i, (made_of, judged) in enumerate(confidences.items()):
+            bins = judged["bins"]
+            style = {"color": COLOURS[i], "marker": MARKERS[i], "ls": DASHES[i % len(DASHES)], "ms": 4, "lw": 1}
+            axes.plot(bins["confidence"], bins["right"], label=f"{made_of}, ECE {100 * judged['ece']:.1f} %", **style)
+        axes.set(title=f"Calibration on {name}", xlabel="confidence", ylabel="share of right pixels")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        fig.legend(loc="outside lower center", ncols=2)
+    said = [f"{made_of}: error of calibration {100 * judged['ece']:.1f} %" for made_of, judged in confidences.items()]
+    caption = (
+        "Pixels of the mask of now by their confidence. On the line they are right as often as their confidence says."
+    )
+    return Figure(fig, caption, "; ".join(said) + ".")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seg_node.core.engines import ENGINES
 
-RESULTS = ("compare_output", "runs", "studies", "docs/results")
+RESULTS = ("demo_output", "compare_output", "tune_output", "runs", "studies", "docs/results")
 """Where the tools leave their results; those that exist are shown."""
 
 
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="DIR",
-        help=f"folder with training runs, studies or comparisons; may be repeated (default: {', '.join(RESULTS)})",
+        help="folder with replays, comparisons, tunings, training runs or studies; may be repeated (default:"
+        f" {', '.join(RESULTS)})",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8501, help="default: %(default)s")

@@ -19,6 +19,12 @@ class Results:
     """What ``seg_training.study_report`` writes as ``results.json``."""
     comparisons: dict[str, Path] = field(default_factory=dict)
     """Files that ``seg_node compare`` wrote."""
+    replays: dict[str, Path] = field(default_factory=dict)
+    """Files ``result.json`` that ``seg_node replay`` wrote, the newest first."""
+    tunings: dict[str, Path] = field(default_factory=dict)
+    """Files ``tune.json`` that ``seg_node tune`` wrote."""
+    calibrations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What ``benchmarks/confidence_now.py`` writes."""
 
 
 def find_results(folders: Iterable[Path]) -> Results:
@@ -35,6 +41,13 @@ def find_results(folders: Iterable[Path]) -> Results:
                     found.comparisons[name] = path
                 elif {"question", "variants", "summary"} <= document.keys():
                     found.studies[name] = document
+                elif {"setup", "sent", "masks_arrived"} <= document.keys():
+                    found.replays[name] = path
+                elif {"screened", "trials", "finals", "winner"} <= document.keys():
+                    found.tunings[name] = path
+                elif {"learnt_on", "inference", "rows"} <= document.keys():
+                    found.calibrations[name] = document
+    found.replays = dict(sorted(found.replays.items(), key=lambda item: -item[1].stat().st_mtime_ns))
     return found
 
 

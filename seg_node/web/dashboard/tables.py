@@ -10,6 +10,9 @@ from seg_node.core.report.tables import Table, number
 from seg_node.core.statistics import mean_known
 from seg_node.core.taxonomy import SCORED_NAMES, Taxonomy
 
+CONFIDENCES = ("as inferred", "with age", "with residual", "with both")
+"""What a confidence of the mask of now can be made of, by which ``benchmarks/confidence_now.py`` names it."""
+
 
 def image_scores(truth: np.ndarray, masks: Mapping[str, np.ndarray], taxonomy: Taxonomy) -> Table:
     """IoU and F1 of each category in one image, percent, for each of the named masks, which have these categories."""
@@ -49,3 +52,17 @@ def own_quality(figures: Mapping[str, Any]) -> Table:
     """Scores that the manifest of a model with other categories than the eight reports on a data set."""
     rows = [[name, number(value)] for name, value in figures["iou"].items()]
     return ["category", "IoU"], [["miou", number(figures["miou"])], *rows]
+
+
+def calibration(found: Mapping[str, Any]) -> Table:
+    """How well confidences of the mask of now tell right pixels from wrong ones, for each drive.
+
+    Args:
+        found: what ``benchmarks/confidence_now.py`` writes.
+    """
+    rows = []
+    for row in found["rows"]:
+        for made_of in CONFIDENCES:
+            judged = row[made_of]
+            rows.append([row["drive"], made_of, number(100 * judged["ece"]), number(judged["auroc"], 3)])
+    return ["drive", "confidence", "ECE, %", "AUROC"], rows

@@ -19,13 +19,14 @@ class LoopedCamera:
         node: gets the publisher.
         drive: what to play.
         topic: where to publish.
+        offset: seconds by which each frame comes later, so that several cameras do not send at once.
 
     Raises:
         ValueError: the drive has no pace, see ``make_schedule``.
     """
 
-    def __init__(self, node: Node, drive: Drive, topic: str):
-        self._node, self._drive = node, drive
+    def __init__(self, node: Node, drive: Drive, topic: str, offset: float = 0.0):
+        self._node, self._drive, self._offset = node, drive, offset
         once, twice = make_schedule(drive, RECORDED), make_schedule(drive, RECORDED, loops=2)
         self._due = once.due
         self._period = twice.due[len(once.due)] or 10**9
@@ -43,7 +44,7 @@ class LoopedCamera:
         self._thread.join()
 
     def _play(self) -> None:
-        begun = time.monotonic_ns()
+        begun = time.monotonic_ns() + round(1e9 * self._offset)
         while True:
             for due, frame in zip(self._due, self._drive.frames, strict=True):
                 if self._stop.wait(max((begun + due - time.monotonic_ns()) / 1e9, 0.0)):

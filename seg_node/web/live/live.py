@@ -41,7 +41,7 @@ class Live:
         self._nows: deque[tuple[float, NowRecord]] = deque(maxlen=_CAPACITY)
         self._legend = 0
         self._labels: list[dict[str, Any]] = EIGHT.labels()
-        self._about: dict[str, Any] = dict.fromkeys(("node", "camera", "state", "engine", "hint"), "")
+        self._about: dict[str, Any] = dict.fromkeys(("node", "camera", "state", "engine", "hint"), "") | {"cameras": []}
 
     def add(self, record: FrameRecord) -> None:
         """Count a frame that has just come to its end."""
@@ -72,8 +72,8 @@ class Live:
                 self._labels = labels
                 self._legend += 1
 
-    def tell(self, **about: str) -> None:
-        """Set what else the page says: ``node``, ``camera``, ``state``, ``engine``, ``hint``."""
+    def tell(self, **about: str | list[str]) -> None:
+        """Set what else the page says: ``node``, ``camera``, ``state``, ``engine``, ``hint``; names of ``cameras``."""
         with self._lock:
             self._about |= about
 

@@ -9,9 +9,11 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from seg_node.core.errors import UserError
@@ -27,7 +29,18 @@ _PICTURE_S = 5.0
 _LINGER_S = 0.2
 _LINGER_READS = 64
 
-_ROUTES = "/, /events, /picture.jpg?seen=N&of=mask, /labels.json"
+_ROUTES = (
+    "/, /events, /overview, /picture.jpg?seen=N&of=mask, /labels.json; each with camera=NAME where there are several"
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one camera."""
+
+    live: Live
+    pictures: Mapping[str, Pictures]
+    """By what ``of`` asks for; the first one where it does not."""
 
 
 class LiveServer(ThreadingHTTPServer):
@@ -36,12 +49,16 @@ class LiveServer(ThreadingHTTPServer):
     Args:
         host: address to listen on.
         port: 0 takes a free one.
-        live: figures.
-        pictures: pictures, by what ``of`` asks for; the first one where it does not.
+        live: figures of the node.
+        pictures: pictures of its only camera, see ``View``.
         names: of the server, besides localhost and ``host``; see ``Origins``.
 
+    Attributes:
+        cameras: of a node with several, by name. As soon as there is one, the page at ``/`` shows all of them, and that
+            at ``/?camera=NAME`` one. May grow while the server runs.
+
     Raises:
-        OSError: the address cannot be had; the message says which and what to do.
+        UserError: the address cannot be had; the message says which and what to do.
     """
 
     daemon_threads = True
@@ -50,8 +67,9 @@ class LiveServer(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, live: Live, pictures: Mapping[str, Pictures], names: Collection[str] = ()):
         self.origins = Origins((host, *names))
-        self.live, self.pictures = live, pictures
-        self.page = (files(__package__) / "page.html").read_bytes()
+        self.only = View(live, pictures)
+        self.cameras: dict[str, View] = {}
+        self.page, self.grid = _page("page.html"), _page("grid.html")
         self.ending = threading.Event()
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         try:
@@ -65,6 +83,12 @@ class LiveServer(ThreadingHTTPServer):
         """Address of the page."""
         host, port = self.server_address[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def overview(self) -> dict[str, Any]:
+        """What the page of all cameras shows: ``node``, and ``cameras`` by name, each as ``Live.snapshot`` has it."""
+        cameras = {name: view.live.snapshot() for name, view in list(self.cameras.items())}
+        # The running chart is on the page of one camera.
+        return {"node": self.only.live.snapshot(), "cameras": {n: of | {"recent": []} for n, of in cameras.items()}}
 
     def process_request(self, request, client_address) -> None:
         """Start a thread for a connection, or refuse it."""
@@ -106,6 +130,12 @@ class LiveServer(ThreadingHTTPServer):
         super().shutdown()
 
 
+def _page(name: str) -> bytes:
+    """A page with its style in it, so that it is complete in itself."""
+    folder = files(__package__)
+    return (folder / name).read_text().replace("/* style.css */", (folder / "style.css").read_text()).encode()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: LiveServer
     protocol_version = "HTTP/1.1"
@@ -127,39 +157,51 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._answer(400, "text/plain", f"the address cannot be read: {error}\n".encode())
             return
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        cameras, camera = self.server.cameras, query.get("camera")
+        if camera is not None and camera not in cameras:
+            known = f"there are {', '.join(cameras)}" if cameras else "the node has one camera, without a name"
+            self._answer(404, "text/plain", f"there is no camera {camera[:80]!r}; {known}\n".encode())
+            return
+        view = self.server.only if camera is None else cameras[camera]
         if url.path == "/":
-            self._answer(200, "text/html; charset=utf-8", self.server.page)
+            page = self.server.grid if cameras and camera is None else self.server.page
+            self._answer(200, "text/html; charset=utf-8", page)
         elif url.path == "/labels.json":
-            self._answer(200, "application/json", json.dumps(self.server.live.labels).encode())
+            self._answer(200, "application/json", json.dumps(view.live.labels).encode())
         elif url.path == "/picture.jpg":
-            self._picture(url.query)
+            self._picture(view.pictures, query)
         elif url.path == "/events":
-            self._events()
+            self._events(view.live.snapshot)
+        elif url.path == "/overview":
+            self._events(self.server.overview)
         else:
             self._answer(404, "text/plain", f"there is no {url.path[:80]!r}; there are {_ROUTES}\n".encode())
 
-    def _picture(self, query: str) -> None:
-        seen = parse_qs(query).get("seen", ["0"])[-1]
+    def _picture(self, pictures: Mapping[str, Pictures], query: Mapping[str, str]) -> None:
+        seen, wait = query.get("seen", "0"), query.get("wait")
         if not (seen.isascii() and seen.isdigit() and len(seen) <= 18):
             self._answer(400, "text/plain", f"seen is {seen[:40]!r}; expected the number of a picture\n".encode())
             return
-        pictures = self.server.pictures
-        of = parse_qs(query).get("of", [next(iter(pictures))])[-1]
+        of = query.get("of", next(iter(pictures)))
         if of not in pictures:
             self._answer(400, "text/plain", f"of is {of[:40]!r}; expected {' or '.join(pictures)}\n".encode())
             return
-        picture = pictures[of].another(int(seen), _PICTURE_S)
+        if wait not in (None, "0"):
+            self._answer(400, "text/plain", f"wait is {wait[:40]!r}; expected 0, or leave it out\n".encode())
+            return
+        picture = pictures[of].another(int(seen), _PICTURE_S if wait is None else 0.0)
         if picture is None:
             self._answer(204, "", b"")
         else:
             shares = ",".join(map(str, picture.shares))
             self._answer(200, "image/jpeg", picture.jpeg, {"X-Number": str(picture.number), "X-Shares": shares})
 
-    def _events(self) -> None:
+    def _events(self, told: Callable[[], Mapping[str, Any]]) -> None:
         self.close_connection = True
         self._head(200, "text/event-stream", {"Connection": "close"})
         while not self.server.ending.is_set():
-            self.wfile.write(f"data: {json.dumps(self.server.live.snapshot())}\n\n".encode())
+            self.wfile.write(f"data: {json.dumps(told())}\n\n".encode())
             self.server.ending.wait(_EVENTS_S)
 
     def _answer(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The ROS node behind the page: hears a segmentation node and looks around where nothing is heard."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 
@@ -18,6 +19,9 @@ from seg_node.web.live.hints import SILENT_S, Situation, explain
 from seg_node.web.live.live import Live
 from seg_node.web.live.pictures import Pictures
 
+MOST_CAMERAS = 32
+"""Cameras of a node that are shown; each is a ROS node of this process."""
+_CAMERA = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _IMAGE_TYPES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 
 
@@ -32,10 +36,16 @@ class Watcher(Node):
         pictures: get the frames, by the topic of ``SOURCES`` whose masks they show.
         starting: whether this process has just started the node.
         camera: name of one of its cameras, where it has several.
+
+    Attributes:
+        cameras: names of the node's cameras in the order of their reports, where it has several; grows as they are
+            heard. Whoever wants to see one makes a watcher for it.
     """
 
     def __init__(self, node: str, live: Live, pictures: Mapping[str, Pictures], starting: bool, camera: str = ""):
-        super().__init__(f"view_{os.getpid()}", start_parameter_services=False)
+        name = f"view_{os.getpid()}_{camera}" if camera else f"view_{os.getpid()}"
+        super().__init__(name, start_parameter_services=False)
+        self.cameras: list[str] = []
         # A camera's topics and its report are below the node's name as those of a node are below its own.
         target = f"{node}/{camera}" if camera else node
         self._segmentation, self._told_topic = node, "" if camera else None
@@ -71,6 +81,7 @@ class Watcher(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            self._hear_camera(status.name)
             if status.name == f"{self._target}: segmentation":
                 values = {item.key: item.value for item in status.values}
                 engine = f"{values['engine']} ({values.get('device', '')})" if "engine" in values else ""
@@ -80,6 +91,15 @@ class Watcher(Node):
                 self._live.tell(state=status.message, engine=engine)
                 if self._told_topic is not None:
                     self._told_topic = values.get("topic", "")
+
+    def _hear_camera(self, status: str) -> None:
+        """Note a camera of the node by the name of its report."""
+        camera = status.removeprefix(f"{self._target}/").removesuffix(": segmentation")
+        if status != f"{self._target}/{camera}: segmentation" or not _CAMERA.fullmatch(camera):
+            return
+        if camera not in self.cameras and len(self.cameras) < MOST_CAMERAS:
+            self.cameras.append(camera)
+            self._live.tell(cameras=list(self.cameras))
 
     def _on_timing_now(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -99,6 +119,10 @@ class Watcher(Node):
 
     def _look(self) -> None:
         """Find the camera, and say what is wrong."""
+        if self.cameras and time.monotonic() - self._heard < SILENT_S:
+            # Each of them has a watcher, which says what is wrong with it.
+            self._live.tell(hint="", camera="")
+            return
         cameras = self._subscribed_images()
         # One that is gone for a moment may come back; another one takes its place.
         if cameras and self._camera not in cameras:

@@ -7,13 +7,16 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from seg_node.core.report.tables import number, origin
 from seg_node.core.share import shared_path
 from seg_node.web.dashboard.results import Results
+
+if TYPE_CHECKING:
+    from seg_node.compare.comparison import Comparison
 
 _WHAT = (
     "A camera's frames go in, masks of road-scene categories come out. An inference takes longer than a frame of the"
@@ -97,14 +100,9 @@ def _drive(results: Results) -> None:
         video = path.with_name(_AS_USED)
         if video.is_file():
             st.video(str(video), format="video/webm", subtitles={"Ages": io.BytesIO(vtt.encode())} if vtt else None)
-            st.caption(
-                "Each frame with what was at hand when it came, colours as in the legend below it. "
-                + (
-                    ""
-                    if "mask_now" in (replay["streaming"] or {})
-                    else f"Nobody listened to the mask of now: {_REPLAY}."
-                )
-            )
+            st.caption("Each frame with what was at hand when it came, colours as in the legend below it.")
+            if replay.get("now") is None:
+                st.caption(f"Nobody listened to the mask of now: {_REPLAY}.")
         else:
             st.info(f"{path.parent} has no {_AS_USED}; {_REPLAY}.")
     with right:
@@ -138,19 +136,19 @@ def _in_words(replay: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             if topic in streaming:
                 rows.append([f"{headline} at use, {topic}", f"{number(streaming[topic][headline])} %"])
     rows.append(["machine", origin(replay["machine"])])
-    return ["", ""], rows
+    return ["", "measured"], rows
 
 
 def _models(results: Results) -> None:
     from seg_node.compare import text
-    from seg_node.compare.comparison import ComparisonError, load_comparison
+    from seg_node.compare.comparison import ComparisonError
     from seg_node.core.statistics import mean_known
     from seg_node.web.dashboard import charts
     from seg_node.web.dashboard.widgets import drawn, show_figure
 
     for path in results.comparisons.values():
         try:
-            comparison = load_comparison(path)
+            comparison = _comparison(path, path.stat().st_mtime_ns)
         except ComparisonError as error:
             st.error(str(error))
             continue
@@ -174,6 +172,14 @@ def _models(results: Results) -> None:
         st.caption("Each question with its interval: tab Replay comparison.")
         return
     st.info("No comparison with ground truth found; `make compare` writes one, and --results names its folder.")
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _comparison(path: Path, changed: int) -> "Comparison":
+    """A comparison, read again when its file has changed."""
+    from seg_node.compare.comparison import load_comparison
+
+    return load_comparison(path)
 
 
 def _settings(results: Results) -> None:

@@ -4,7 +4,10 @@ Each frame has the masks that had arrived when it was published, with the age of
 browsers play it and OpenCV writes it.
 """
 
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -21,12 +24,14 @@ from seg_node.rig.streaming import Instant, NowInstant, first_round
 
 NAME = "as_used.webm"
 """File in the folder of a replay."""
-_PICTURES_PER_S = 15.0
-"""Greatest rate; more would take longer to write than a drive lasts."""
-_WIDTH = 480
+_PICTURES_PER_S = 10.0
+"""Greatest rate. OpenCV gives each pixel about a bit, so that more take long to write, and to come to a browser."""
+_WIDTH = 320
 """Width of a panel in pixels."""
-_TITLE = 34
+_TITLE = 26
 """Height of the line above a panel in pixels."""
+_FOOT = 56
+"""Height in pixels of the band below all, where players have their controls and captions."""
 
 
 def write_as_used(
@@ -66,10 +71,11 @@ def write_as_used(
         if len(cells) % 2:
             cells.append(np.full_like(cells[0], 255))
         rows = [np.hstack(cells[i : i + 2]) for i in range(0, len(cells), 2)]
-        picture = np.vstack([*rows, legend])
+        picture = np.vstack([*rows, legend, np.zeros((_FOOT, legend.shape[1], 3), np.uint8)])
         picture = picture[: picture.shape[0] // 2 * 2]
         if writer is None:
-            writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"VP80"), rate, picture.shape[1::-1])
+            with _quiet():
+                writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"VP80"), rate, picture.shape[1::-1])
             if not writer.isOpened():
                 file.unlink(missing_ok=True)
                 return False
@@ -77,6 +83,20 @@ def write_as_used(
     if writer:
         writer.release()
     return writer is not None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what FFmpeg prints off the terminal: it complains of the name of a codec that it then takes."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Panels:
@@ -94,9 +114,7 @@ class _Panels:
         text = "mask: none yet" if instant.newest is None else f"mask: inferred {instant.age_ms:.0f} ms before"
         yield _titled(self._painted(small, "mask", instant.newest and instant.newest.mask), text)
         if self._listened:
-            text = (
-                "mask_now: none yet" if now.newest is None else f"mask_now: carried on from {now.age_ms:.0f} ms before"
-            )
+            text = "mask_now: none yet" if now.newest is None else f"mask_now: carried from {now.age_ms:.0f} ms before"
             yield _titled(self._painted(small, "mask_now", now.newest and now.newest.mask), text)
         if self._drive.masks:
             truth = self._drive.masks.get(instant.now.stamp)
@@ -118,5 +136,5 @@ def _at_size(mask: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def _titled(picture: np.ndarray, text: str) -> np.ndarray:
     band = np.full((_TITLE, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(band, text, (6, 24), FONT, 0.7, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(band, text, (5, 18), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([band, picture])

@@ -141,28 +141,15 @@ def as_used(models: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         models: ``name``; ``mask``, ``mask_now`` and ``offline`` in percent, None where they were not measured.
     """
-    bars = (
-        ("mask", "~/mask at the moment of use", VERMILION, ""),
-        ("mask_now", "~/mask_now at that moment", BLUE, "//"),
-    )
+    bars = (("mask", "~/mask at the moment of use", VERMILION), ("mask_now", "~/mask_now at that moment", BLUE))
     with matplotlib.rc_context(STYLE):
         fig = canvas(1.5 + 0.55 * len(models))
         axes = fig.subplots()
-        for place, (key, label, colour, hatch) in enumerate(bars):
-            shown = [(row, of[key]) for row, of in enumerate(models) if of[key] is not None]
-            style = {"color": colour, "hatch": hatch, "ec": "white", "lw": 0.5}
-            axes.barh(
-                [row + 0.36 * (place - 0.5) for row, _ in shown], [v for _, v in shown], 0.34, label=label, **style
-            )
-            for row, value in shown:
-                axes.annotate(
-                    f"{value:.1f}",
-                    (value, row + 0.36 * (place - 0.5)),
-                    (3, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                )
+        for place, (key, label, colour) in enumerate(bars):
+            shown = [(row + 0.36 * (place - 0.5), of[key]) for row, of in enumerate(models) if of[key] is not None]
+            axes.barh([at for at, _ in shown], [value for _, value in shown], 0.34, color=colour, label=label)
+            for at, value in shown:
+                axes.text(2, at, f"{value:.1f}", va="center", fontsize=9, color="white", weight="bold")
         offline = [(row, of["offline"]) for row, of in enumerate(models) if of["offline"] is not None]
         for row, value in offline:
             axes.plot([value] * 2, [row - 0.4, row + 0.4], color=BLACK, lw=1.5, label=None if row else "offline")

@@ -47,7 +47,7 @@ def show(results: Results) -> None:
 
 
 def captions(ages_at_use: Mapping[str, Sequence[float | None]], rate_hz: float) -> str:
-    """What ``as_used.webm`` shows, in words for each second, as WebVTT.
+    """Ages of what ``as_used.webm`` shows, in words for each second, as WebVTT.
 
     Args:
         ages_at_use: see ``seg_node.rig.streaming.ages_at_use``.
@@ -55,7 +55,7 @@ def captions(ages_at_use: Mapping[str, Sequence[float | None]], rate_hz: float) 
     """
     cues = ["WEBVTT"]
     for second, rows in _by_second(ages_at_use, rate_hz):
-        words = "; ".join(f"{topic}: {row}" for topic, row in rows.items())
+        words = ", ".join(f"{topic} {row}" for topic, row in rows.items())
         cues.append(f"{_time(second)} --> {_time(second + 1)}\n{words}")
     return "\n\n".join(cues) + "\n"
 
@@ -72,7 +72,7 @@ def _by_second(
         for topic, key in topics:
             of_second = zip(seconds, ages_at_use[key], strict=True)
             known = [age for at, age in of_second if at == second and age is not None]
-            rows[topic] = f"inferred {min(known):.0f} to {max(known):.0f} ms before" if known else "none yet"
+            rows[topic] = f"{min(known):.0f} to {max(known):.0f} ms" if known else "none yet"
         yield second, rows
 
 
@@ -90,7 +90,7 @@ def _drive(results: Results) -> None:
     try:
         replay = json.loads(path.read_text())
         ages, rate = replay.get("ages_at_use"), float(replay["setup"]["rate_hz"])
-        words, faults = _in_words(replay), replay["faults"]
+        words, faults, machine = _in_words(replay), replay["faults"], origin(replay["machine"])
         vtt = captions(ages, rate) if ages and rate > 0 else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         st.error(f"{path} cannot be shown ({type(error).__name__}: {error}); replay that drive again.")
@@ -101,6 +101,7 @@ def _drive(results: Results) -> None:
         if video.is_file():
             st.video(str(video), format="video/webm", subtitles={"Ages": io.BytesIO(vtt.encode())} if vtt else None)
             st.caption("Each frame with what was at hand when it came, colours as in the legend below it.")
+            st.caption(f"{machine}.")
             if replay.get("now") is None:
                 st.caption(f"Nobody listened to the mask of now: {_REPLAY}.")
         else:
@@ -135,7 +136,6 @@ def _in_words(replay: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for topic in ("mask", "mask_now"):
             if topic in streaming:
                 rows.append([f"{headline} at use, {topic}", f"{number(streaming[topic][headline])} %"])
-    rows.append(["machine", origin(replay["machine"])])
     return ["", "measured"], rows
 
 
@@ -223,13 +223,14 @@ def _calibration(results: Results) -> None:
         return
     name, found = next(iter(results.calibrations.items()))
     try:
-        table = tables.calibration(found)
+        shown = {row["drive"]: tables.calibration(row) for row in found["rows"]}
         figures = [
             drawn(charts.reliability, row["drive"], of)
             for row in found["rows"]
             if (of := {made_of: row[made_of] for made_of in tables.CONFIDENCES if "bins" in row[made_of]})
         ]
         where = f"{found['model']}, an inference of {found['inference']:g} ms, learnt on {found['learnt_on']}"
+        of_machine = origin(found["machine"])
     except (KeyError, TypeError, ValueError) as error:
         st.error(f"{name} cannot be shown ({type(error).__name__}: {error}); benchmarks/confidence_now.py writes it.")
         return
@@ -238,8 +239,9 @@ def _calibration(results: Results) -> None:
         for figure in figures:
             show_figure(figure)
     with right if figures else left:
-        show_table("Confidence of the mask of now", table)
+        for drive, table in shown.items():
+            show_table(f"Confidence of the mask of now on {drive}", table)
         st.caption(
             "ECE: how far confidence and share of right pixels are apart, on average. AUROC: chance that a right pixel"
-            f" has the higher confidence of a right and a wrong one. {where}; {origin(found['machine'])}."
+            f" has the higher confidence of a right and a wrong one. {where}; {of_machine}."
         )

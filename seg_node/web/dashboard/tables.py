@@ -54,15 +54,12 @@ def own_quality(figures: Mapping[str, Any]) -> Table:
     return ["category", "IoU"], [["miou", number(figures["miou"])], *rows]
 
 
-def calibration(found: Mapping[str, Any]) -> Table:
-    """How well confidences of the mask of now tell right pixels from wrong ones, for each drive.
+def calibration(row: Mapping[str, Any]) -> Table:
+    """How well confidences of the mask of now tell right pixels from wrong ones on one drive.
 
     Args:
-        found: what ``benchmarks/confidence_now.py`` writes.
+        row: one of those that ``benchmarks/confidence_now.py`` writes.
     """
-    rows = []
-    for row in found["rows"]:
-        for made_of in CONFIDENCES:
-            judged = row[made_of]
-            rows.append([row["drive"], made_of, number(100 * judged["ece"]), number(judged["auroc"], 3)])
-    return ["drive", "confidence", "ECE, %", "AUROC"], rows
+    judged = {made_of: row[made_of] for made_of in CONFIDENCES}
+    rows = [[made_of, number(100 * of["ece"]), number(of["auroc"], 3)] for made_of, of in judged.items()]
+    return ["confidence", "ECE, %", "AUROC"], rows

@@ -40,7 +40,7 @@ class View:
 
     live: Live
     pictures: Mapping[str, Pictures]
-    """By what ``of`` asks for; the first one where it does not."""
+    """Pictures by what ``of`` asks for; the first where a request names none."""
 
 
 class LiveServer(ThreadingHTTPServer):

@@ -135,11 +135,12 @@ def ages(ages_at_use: Mapping[str, Sequence[float | None]], rate_hz: float) -> F
     )
 
 
-def as_used(models: Sequence[Mapping[str, Any]]) -> Figure:
-    """``miou_7`` at the moment of use with and without propagation, and offline.
+def as_used(models: Sequence[Mapping[str, Any]], headline: str = "miou_7") -> Figure:
+    """Mean IoU at the moment of use with and without propagation, and offline.
 
     Args:
         models: ``name``; ``mask``, ``mask_now`` and ``offline`` in percent, None where they were not measured.
+        headline: name of the mean.
     """
     bars = (("mask", "~/mask at the moment of use", VERMILION), ("mask_now", "~/mask_now at that moment", BLUE))
     with matplotlib.rc_context(STYLE):
@@ -156,7 +157,7 @@ def as_used(models: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_yticks(range(len(models)), [of["name"] for of in models])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set(xlabel="miou_7, %", xlim=(0, 100), title="With and without propagation")
+        axes.set(xlabel=f"{headline}, %", xlim=(0, 100), title="With and without propagation")
         fig.legend(loc="outside lower center", ncols=1)
     said = []
     for of in models:

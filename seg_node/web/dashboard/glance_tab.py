@@ -154,15 +154,15 @@ def _models(results: Results) -> None:
             continue
         if not comparison.streaming:
             continue
-        rows = []
+        rows, headline = [], comparison.taxonomy.headline
         for index, model in enumerate(comparison.models):
-            gain = next((gain for gain in comparison.gains if (gain.model, gain.name) == (index, "miou_7")), None)
+            gain = next((gain for gain in comparison.gains if (gain.model, gain.name) == (index, headline)), None)
             of = {
-                kind: mean_known(scored.miou_7 for scored in found if scored.model == index)
+                kind: mean_known(scored.headline for scored in found if scored.model == index)
                 for kind, found in (("mask", comparison.streaming), ("offline", comparison.offline))
             }
             rows.append({"name": model.name, **of, "mask_now": gain.mask_now if gain else None})
-        show_figure(drawn(charts.as_used, rows))
+        show_figure(drawn(charts.as_used, rows, headline))
         st.caption(f"{text.drive(comparison)}; {text.machine(comparison)}.")
         if any(row["mask_now"] is None for row in rows):
             measured = ", ".join(row["name"] for row in rows if row["mask_now"] is not None) or "no model"

@@ -157,10 +157,19 @@ class Browser:
     def wait_for(self, expression: str, timeout: float = 120.0) -> Any:
         """Wait until an expression is true; returns its value."""
         deadline = time.monotonic() + timeout
-        while not (value := self.evaluate(expression)):
+        while not (value := self._evaluate_once(expression)):
             assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {expression}"
             time.sleep(0.1)
         return value
+
+    def _evaluate_once(self, expression: str) -> Any:
+        """The same, but None where the page was left for another one meanwhile."""
+        try:
+            return self.evaluate(expression)
+        except AssertionError as error:
+            if "navigated" not in str(error):
+                raise
+            return None
 
     @property
     def width(self) -> int:

@@ -263,12 +263,13 @@ def test_a_load_ends_with_its_configuration(scene):
 
 
 def _children(pid):
-    """Processes that a process has started and that have not ended."""
+    """Processes that compile for a process and have not ended."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == pid and state != "Z":
+            # One that has just been forked is the node's still, and would hold it as a whole.
+            if int(parent) == pid and state != "Z" and b"aside" in (stat.parent / "cmdline").read_bytes():
                 found.append(int(stat.parent.name))
     return found
 

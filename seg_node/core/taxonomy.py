@@ -33,7 +33,7 @@ NO_LABEL = 255
 """Ground truth that a dataset leaves open: ignored in loss and metric, not the same as void. In a mask, no answer."""
 
 MOST_CATEGORIES = 254
-"""Greatest number of categories: 255 is no label, and 254 is free for marks while a mask is worked on."""
+"""Greatest number of categories. 255 is no label, and 254 is free for marks while a mask is worked on."""
 
 CATEGORY_NAMES: tuple[str, ...] = tuple(category.name.lower() for category in Category)
 

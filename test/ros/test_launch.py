@@ -23,7 +23,7 @@ def launch_file():
 def test_arguments_are_described(launch_file):
     arguments = launch_file.generate_launch_description().get_launch_arguments()
     assert {argument.name for argument in arguments} == {
-        *("image", "cameras", "image_transport", "model", "engine", "autostart", "use_sim_time"),
+        *("image", "cameras", "image_transport", "profile", "model", "engine", "autostart", "use_sim_time"),
         *("namespace", "name", "params_file", "log_level", "fastdds_profile"),
     }
     undescribed = [argument.name for argument in arguments if len(argument.description) < 20]

@@ -65,10 +65,10 @@ class Started:
                 name, _, text = value.partition(":=")
                 self.parameters[name] = yaml.safe_load(text)
             elif flag == "--params-file" and value in found["files"]:
-                for section in yaml.safe_load(found["files"][value]).values():
+                for section in yaml.full_load(found["files"][value]).values():
                     self.parameters |= section["ros__parameters"]
             elif flag == "-d":
-                manager = yaml.safe_load(found["files"][value])["Visualization Manager"]
+                manager = yaml.full_load(found["files"][value])["Visualization Manager"]
                 self.frame = manager["Global Options"]["Fixed Frame"]
                 self.shown = {display["Name"]: display["Topic"]["Value"] for display in manager["Displays"]}
         self.name = f"{self.remaps.get('__ns', '').rstrip('/')}/{self.remaps.get('__node', '')}"
@@ -192,7 +192,7 @@ def test_an_argument_goes_before_the_params_file(start, tmp_path):
 def test_one_of_several_cameras_is_shown(start):
     arguments = {"cameras": "[front,left]", "image": "image_raw", "image_transport": "compressed", "namespace": "car"}
     node, overlay, rviz = one_of_each(start("view", arguments | {"camera": "left"}))
-    assert node.parameters["cameras"] == ["front", "left"] and overlay.parameters["camera"] == "left"
+    assert list(node.parameters["cameras"]) == ["front", "left"] and overlay.parameters["camera"] == "left"
     topic = "left/image_raw/compressed"
     assert node.remaps["left/image/compressed"] == overlay.remaps["left/image/compressed"] == topic
     assert overlay.remaps["segmentation/left/overlay"] == "segmentation/left/overlay"

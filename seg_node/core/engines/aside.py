@@ -6,17 +6,18 @@ no thread of the process answers a service meanwhile.
 
 import contextlib
 import importlib
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from seg_node.core.errors import RunError, SegNodeError
+from seg_node.core import errors
+from seg_node.core.errors import RunError
 
 LARGE = 2**21
 """Size of a graph in bytes from which it is worth a process: a smaller one is done before that has started."""
@@ -29,14 +30,14 @@ def call(function: str, *arguments: Any, aside: bool = True) -> bytes:
 
     Args:
         function: ``module:name``; it returns bytes.
-        arguments: of the function; they are pickled.
+        arguments: of the function; bytes, and what JSON knows. A tuple arrives as a list.
         aside: in another process, if one can be started.
 
     Returns:
         What the function returns.
 
     Raises:
-        SegNodeError: the function raised it.
+        SegNodeError: the function raised it; in another process the class is the nearest one of ``core.errors``.
         RuntimeError: the function raised another error in another process, with its message.
         RunError: the other process ended without an answer; it may have been out of memory.
     """
@@ -62,7 +63,7 @@ def _call_aside(function: str, arguments: tuple[Any, ...]) -> bytes:
         try:
             # One that has died is seen by its status.
             with contextlib.suppress(BrokenPipeError):
-                pickle.dump((function, arguments), process.stdin, pickle.HIGHEST_PROTOCOL)
+                _send(process.stdin, function, arguments)
                 process.stdin.flush()
             status = process.wait()
         finally:
@@ -75,7 +76,8 @@ def _call_aside(function: str, arguments: tuple[Any, ...]) -> bytes:
         answers.seek(0)
         kind, answer = answers.read(1), answers.read()
     if kind == _ERROR:
-        raise pickle.loads(answer)
+        name, message = json.loads(answer)
+        raise getattr(errors, name, RuntimeError)(message)
     if kind != _RESULT or status:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         raise RunError(f"the process that was to do it ended {how}; is there enough memory?")
@@ -85,21 +87,35 @@ def _call_aside(function: str, arguments: tuple[Any, ...]) -> bytes:
 _RESULT, _ERROR = b"+", b"-"
 
 
+def _send(stream: BinaryIO, function: str, arguments: Sequence[Any]) -> None:
+    """Write a line of JSON, in which bytes are represented by their number, and then the bytes."""
+    shown = [{"bytes": len(one)} if isinstance(one, bytes) else one for one in arguments]
+    stream.write(json.dumps([function, shown]).encode() + b"\n")
+    for one in arguments:
+        if isinstance(one, bytes):
+            stream.write(one)
+
+
+def _receive(stream: BinaryIO) -> tuple[str, list[Any]]:
+    function, shown = json.loads(stream.readline())
+    return function, [stream.read(one["bytes"]) if isinstance(one, dict) else one for one in shown]
+
+
 def main() -> None:
     """Be the other process: one call from stdin, its answer to stdout."""
     given = sys.stdin.buffer
     # Whatever a library prints is no answer.
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
-        function, arguments = pickle.load(given)
+        function, arguments = _receive(given)
         threading.Thread(target=_end_with, args=(given,), daemon=True).start()
         try:
             kind, answer = _RESULT, _find(function)(*arguments)
-        except SegNodeError as error:
-            kind, answer = _ERROR, pickle.dumps(error)
         except Exception as error:
-            # The class may be one of a library that the other process has not imported.
-            kind, answer = _ERROR, pickle.dumps(RuntimeError(str(error) or type(error).__name__))
+            # The class may be one of a module that the other process has not imported.
+            names = [parent.__name__ for parent in type(error).__mro__ if parent.__module__ == errors.__name__]
+            told = [names[0] if names else "", str(error) or type(error).__name__]
+            kind, answer = _ERROR, json.dumps(told).encode()
         answers.write(kind)
         answers.write(answer)
     # What libraries tidy up at the end takes time, and nobody needs it.

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from queue import LifoQueue
+from types import SimpleNamespace
 
 import numpy as np
 import openvino
@@ -89,7 +90,7 @@ class OpenVinoEngine(Engine):
         def compile_and_export() -> bytes:
             if self.aside:
                 settings = self.threads, self.precision, self.streams
-                return call(f"{__name__}:exported", self.bundle, *settings, size, confidence)
+                return call(f"{__name__}:exported", self.bundle.graph, *settings, size, confidence)
             fresh.append(compile_now())
             return fresh[0].export_model().getvalue()
 
@@ -146,13 +147,11 @@ class OpenVinoEngine(Engine):
         return self._checked(bgr, outputs[0], outputs[1] if confidence else None)
 
 
-def exported(
-    bundle: Bundle, threads: int, precision: str, streams: int, size: tuple[int, int], confidence: bool
-) -> bytes:
+def exported(graph: bytes, threads: int, precision: str, streams: int, size: Sequence[int], confidence: bool) -> bytes:
     """A model that an engine with these settings has compiled, as OpenVINO exports it.
 
     Args:
-        bundle: see ``Engine``.
+        graph: of a bundle.
         threads: see ``Engine``.
         precision: see ``Engine``.
         streams: see ``Engine``.
@@ -162,7 +161,8 @@ def exported(
     Raises:
         RuntimeError: the graph cannot be compiled, or what was compiled cannot be exported.
     """
-    engine = OpenVinoEngine(bundle, threads, precision)
+    # Of a bundle, the graph alone is compiled.
+    engine = OpenVinoEngine(SimpleNamespace(graph=graph), threads, precision)
     engine.streams = streams
-    compiled = engine._core.compile_model(engine.model(size, confidence), engine.device, engine._hints(False))
+    compiled = engine._core.compile_model(engine.model(tuple(size), confidence), engine.device, engine._hints(False))
     return compiled.export_model().getvalue()

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 from seg_node.core.bundle import Bundle
-from seg_node.core.engines import Engine, create_engine, present_engines
-from seg_node.core.engines.quantise import METHOD, QuantiseError, calibrate, quantise
+from seg_node.core.engines import INT8_METHOD, Engine, create_engine, present_engines
+from seg_node.core.engines.quantise import QuantiseError, calibrate, quantise
 from seg_node.core.errors import UserError
 from seg_node.core.foreign.network import ForeignNetwork
 from seg_node.core.metrics import confusion_with_misses, scores
@@ -76,7 +76,7 @@ def with_int8(bundle: Bundle, images: Sequence[np.ndarray], source: str) -> Bund
     frames = [cv2.resize(images[index], (width, height), interpolation=cv2.INTER_AREA) for index in kept]
     bundle = dataclasses.replace(bundle, ranges=ranges)
     found: dict = {
-        "method": METHOD,
+        "method": INT8_METHOD,
         "calibrated_on": f"{len(taken)} images of {source}",
         "scored_on": f"{len(kept)} other images of {source}, against the masks in fp32",
     }

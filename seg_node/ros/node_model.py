@@ -95,7 +95,9 @@ class NodeModel:
         hand_back_free_memory()
         settings = (self._value(name) for name in ("engine", "threads", "precision"))
         input_size = tuple(self._value("input_size"))
-        engine = create_engine(bundle(), *settings, input_size if any(input_size) else None, aside=True)
+        # Without a model that runs, nothing has to go on meanwhile, and the start is sooner in this process.
+        aside = bool(self._runs)
+        engine = create_engine(bundle(), *settings, input_size if any(input_size) else None, aside=aside)
         if len(sizes) > 1:
             engine.serve(len(sizes))
         # A frame of each size, with its confidence and without.

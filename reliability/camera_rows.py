@@ -111,7 +111,15 @@ def camera_freezes(stage: Stage) -> Seen:
 def camera_sends_rubbish(stage: Stage) -> Seen:
     """An encoding that nobody knows."""
     rubbish = drive(noise(30, "no_such_encoding"), at(HZ, 1.0))
-    return _compared(stage, rubbish, lambda run, _: {"all of it is undecodable": {*run.outcomes} == {"undecodable"}})
+    # On a busy machine some of it is superseded before anybody looks at it.
+    ends = {"undecodable", "superseded"}
+    return _compared(
+        stage,
+        rubbish,
+        lambda run, _: {
+            "it is undecodable, none of it is masked": "undecodable" in run.outcomes and {*run.outcomes} <= ends
+        },
+    )
 
 
 @fault("one camera comes and goes", "its masks come again each time, and the others' never stop")

@@ -31,7 +31,10 @@ _SETTINGS = {"engine": "onnxruntime", "precision": "fp32", "threads": 1}
 def profile_drift(stage: Stage) -> Seen:
     """The band is measured here, in the same node, before anything is wrong."""
     model = str(find_bundle(DEFAULT_MODEL))
-    with stage.scene() as scene:
+    # Each scene writes files of its own.
+    before = stage.folder / "before"
+    before.mkdir()
+    with Scene(before) as scene:
         scene.start_node(model, **_SETTINGS)
         scene.start_camera()
         times, size = _measured(scene, stage.times(15, 8))

@@ -252,7 +252,8 @@ def test_a_load_ends_with_its_configuration(scene):
         assert camera.set("model", scene.models["two"]).successful
         assert camera.change_state(Transition.TRANSITION_DEACTIVATE)
         assert camera.change_state(Transition.TRANSITION_CLEANUP)
-        assert camera.set("model", scene.models["three"]).successful
+        # The answer may come a moment before the state that it tells of; until then a node asks to try again.
+        camera.wait(lambda: camera.set("model", scene.models["three"]).successful, "the model is set")
     assert camera.change_state(Transition.TRANSITION_CONFIGURE)
     assert camera.change_state(Transition.TRANSITION_ACTIVATE)
     camera.connect()

@@ -31,7 +31,7 @@ def mask_now_tables(measured: dict[str, Any]) -> str:
             cells += [number(row[of][kind], digits) for kind in ("alone", "listened")]
         times.append([drive, *cells])
     gains = f"gain of mask_now, points, {100 * measured['level']:.0f} % interval"
-    frame = ["frames with a mask of now, %", "before the first mask / else without", "camera to it, p50, ms", "p99, ms"]
+    frame = ["frames with a mask of now, %", "no_keyframe / other reasons, frames", "camera to it, p50, ms", "p99, ms"]
     both = [f"{name}, {kind}" for name in ("masks/s", "inference, ms", "cores") for kind in ("alone", "listened to")]
     return (
         f"`{measured['model']}`, {measured['pairs']} pairs of processes for each drive. Streaming accuracy in percent"

@@ -7,10 +7,7 @@ Each row plays with processes of its own. The exit status is 1 if a row is not a
 
 import argparse
 import json
-import os
-import random
 import sys
-import tempfile
 import textwrap
 import time
 import traceback
@@ -25,10 +22,10 @@ import profile_rows  # noqa: F401
 import projection_rows  # noqa: F401
 import system_rows  # noqa: F401
 from rows import FAULTS, Fault, Seen, Skipped, Stage
+from scene import prepare
 from tqdm import tqdm
 
 from seg_node.core.machine import setting
-from seg_node.rig.node_process import default_environment
 
 _COLUMNS = (("fault", 30), ("expected", 34), ("seen", 44), ("next mask", 9), ("unaccounted", 11))
 
@@ -104,11 +101,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{fault.name:28} {fault.title}" for fault in FAULTS.values()))
         return 0
-    # A domain that no robot uses, unless the user names one, and the same for all processes.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
-    os.environ.update(default_environment())
-    options.out.mkdir(parents=True, exist_ok=True)
-    logs = Path(tempfile.mkdtemp(prefix="logs_", dir=options.out)).resolve()
+    logs = prepare(options.out)
     rows, machine = [], setting()
     with tqdm(options.only or list(FAULTS), unit="fault", dynamic_ncols=True) as bar:
         for name in bar:

@@ -4,9 +4,11 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +50,15 @@ def wait(condition: Callable[[], Any], what: str, timeout: float = WAIT_S) -> An
             raise NotSeen(f"not within {timeout:.0f} s: {what}")
         time.sleep(_POLL_S)
     return found
+
+
+def prepare(out: Path) -> Path:
+    """Make the folder of a run, and set the environment of its processes; returns a new folder for their logs in it."""
+    # A domain that no robot uses, unless the user names one, and the same for all processes.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
+    os.environ.update(default_environment())
+    out.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="logs_", dir=out)).resolve()
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -7,10 +7,8 @@ The exit status is 1 if the books do not balance or, from ``JUDGED_FROM_MIN`` on
 
 import argparse
 import json
-import os
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -25,14 +23,14 @@ from bundles import broken_bundles, constant_bundle
 from now_books import NowBooks
 from orders import Order
 from rclpy.context import Context
-from scene import NODE, Books, Scene, wait
+from scene import NODE, Books, Scene, prepare, wait
 from sensor_msgs.msg import Image
 from supervisor import ACTIVATE, CLEAN_UP, CONFIGURE, DEACTIVATE, Supervisor
 from tqdm import tqdm
 from trend import fifths, slope
 
 from seg_node.core.machine import setting
-from seg_node.rig.node_process import NodeProcess, default_environment
+from seg_node.rig.node_process import NodeProcess
 
 SIZE = (360, 640)
 RATE = 30.0
@@ -329,11 +327,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("soak_output"), help="folder (default: %(default)s)")
     options = parser.parse_args()
-    # A domain that no robot uses, unless the user names one, and the same for all processes.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
-    os.environ.update(default_environment())
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = soak(options.minutes, Path(tempfile.mkdtemp(prefix="logs_", dir=options.out)).resolve())
+    result = soak(options.minutes, prepare(options.out))
     (options.out / "soak.json").write_text(json.dumps(result) + "\n")
     plot(result, options.out / "soak.png")
     print(f"faults: {', '.join(f'{count} x {name}' for name, count in result['faults'].items())}")

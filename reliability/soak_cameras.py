@@ -9,10 +9,7 @@ from ``JUDGED_FROM_MIN`` on, if memory, handles or threads grow.
 
 import argparse
 import json
-import os
-import random
 import sys
-import tempfile
 import threading
 from collections import Counter
 from dataclasses import asdict
@@ -22,13 +19,14 @@ from typing import Any
 import numpy as np
 from bundles import constant_bundle
 from camera_rows import HZ, SIZE, at, drive, noise
+from scene import prepare
 from soak import JUDGED_FROM_MIN, Sample, judge, sample
 from tqdm import tqdm
 
 from seg_node.core.machine import setting
 from seg_node.core.timing import FAULTS
 from seg_node.rig.cameras import CameraRun, Feed, Traffic
-from seg_node.rig.node_process import NodeProcess, default_environment
+from seg_node.rig.node_process import NodeProcess
 
 NAMESPACE = "/soak"
 WELL = "front"
@@ -117,11 +115,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("soak_output"), help="folder (default: %(default)s)")
     options = parser.parse_args()
-    # A domain that no robot uses, unless the user names one, and the same for all processes.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
-    os.environ.update(default_environment())
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = soak(options.minutes, Path(tempfile.mkdtemp(prefix="logs_", dir=options.out)).resolve())
+    result = soak(options.minutes, prepare(options.out))
     file = options.out / "soak_cameras.json"
     file.write_text(json.dumps(result) + "\n")
     for name, camera in result["cameras"].items():

@@ -6,18 +6,13 @@ The topics are those of config/nav2_semantic_layer.yaml. Arguments of segmentati
 taken as well.
 """
 
-import os
-
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from seg_node.ros.bringup import below_camera, camera_info_topic
-
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its profile, up to ROS 2 Jazzy and since Kilted."""
+from seg_node.ros.bringup import below_camera, camera_info_topic, profile_environment
 
 PARAMETER_TYPES = {
     "ground": str,
@@ -76,9 +71,6 @@ def start_projection(context: LaunchContext) -> list[Node]:
     """The projection node; the profile is an argument of the launch file that was included before."""
     names = [*(argument.name for argument in ARGUMENTS), "fastdds_profile"]
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
-    profile = given["fastdds_profile"]
-    if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        profile = ""
     parameters = {name: kind(given[name]) for name, kind in PARAMETER_TYPES.items()}
     camera = given["camera"]
     image = below_camera(given["image"], camera)
@@ -94,7 +86,7 @@ def start_projection(context: LaunchContext) -> list[Node]:
                 *([(below_camera("depth", camera), given["depth"])] if given["depth"] else []),
             ],
             # It sends a cloud for each mask, out of shared memory of its own.
-            additional_env=dict.fromkeys(PROFILE_VARIABLES, profile) if profile else {},
+            additional_env=profile_environment(given["fastdds_profile"]),
             output="screen",
         )
     ]

@@ -14,22 +14,32 @@ from helpers.paths import DATA
 
 from seg_node.rig.node_process import NodeProcess, default_profile_environment
 
+_PARTICIPANTS = 5
+"""So many ports of participants are looked at: the first of them may have left the domain to others."""
+
 
 def _free_domain() -> int:
-    """A ROS domain in which nobody on this machine listens, by its discovery port (DDSI-RTPS 2.5, section 9.6.2).
+    """A ROS domain in which nobody on this machine listens, by its discovery ports (DDSI-RTPS 2.5, section 9.6.2).
 
-    Every worker of pytest-xdist has domains of its own, so that no two choose the same at the same time.
+    Participants that do not leave the machine have no multicast port, only one of their own each. Every worker of
+    pytest-xdist has domains of its own, so that no two choose the same at the same time.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     domains = range(1 + worker, 102, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     for domain in random.SystemRandom().sample(domains, len(domains)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain))
-            except OSError:
-                continue
+        base = 7400 + 250 * domain
+        if all(_is_free(port) for port in (base, *range(base + 10, base + 10 + 2 * _PARTICIPANTS, 2))):
             return domain
     raise RuntimeError("every ROS domain from 1 to 101 is in use on this machine")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 # Set while the tests are collected, before anything initialises rclpy and for every child process.

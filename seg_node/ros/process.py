@@ -15,9 +15,12 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from seg_node.core.errors import RunError
+from seg_node.core.memory import keep_what_is_there
 
 _LOOK_S = 0.5
 """Longest time for which a signal may go unseen."""
+_START_S = 1.0
+"""Longest wait for all threads of the executor to have begun."""
 _END_S = 15.0
 """Longest wait for callbacks that are under way when the process is asked to end."""
 
@@ -85,8 +88,10 @@ def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: 
             rclpy.logging.get_logger(name).fatal(str(error))
             rclpy.try_shutdown()
             return 2
+        keep_what_is_there()
         executor = MultiThreadedExecutor(num_threads=threads)
         executor.add_node(node)
+        _start_threads(executor, threads)
         stopped = threading.Event()
         # The main thread is for signals, and for them alone.
         spinning = threading.Thread(target=_spin, args=(executor, node, stopped, end), name="executor", daemon=True)
@@ -109,6 +114,21 @@ def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: 
             sys.stderr.flush()
             os._exit(status)
         return status
+
+
+def _start_threads(executor: Executor, threads: int) -> None:
+    """Have all threads of an executor start at once: by itself it starts one whenever none of those it has is idle.
+
+    A node has as many threads after a minute as after a week then, and no frame waits for the start of one.
+    """
+    together = threading.Barrier(threads)
+    for _ in range(threads):
+        executor.create_task(_meet, together)
+
+
+def _meet(together: threading.Barrier) -> None:
+    with contextlib.suppress(threading.BrokenBarrierError):
+        together.wait(_START_S)
 
 
 def _finish(executor: MultiThreadedExecutor) -> bool:

@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 
 from seg_node.core.engines import Engine
 from seg_node.core.health import Expected, Signs
+from seg_node.core.memory import hand_back_free_memory
 from seg_node.core.scheduling.worker import InferenceWorker
 from seg_node.ros.autostart import Autostart
 from seg_node.ros.cameras.names import CameraName, camera_specs, misplaced
@@ -140,6 +141,7 @@ class SegmentationNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self._free()
+        hand_back_free_memory()
         if not self._autostart.leading:
             self._trouble = ""
         return TransitionCallbackReturn.SUCCESS

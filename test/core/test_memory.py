@@ -1,0 +1,46 @@
+"""What nothing needs any more goes back, and what is there for good is never looked at again."""
+
+import gc
+import weakref
+
+import pytest
+
+from seg_node.core.memory import hand_back_free_memory, keep_what_is_there
+
+
+class Part:
+    """Refers to another, as a worker does to its model."""
+
+    other: "Part"
+
+
+@pytest.fixture
+def no_collection():
+    """Python's collector finds nothing by itself, and has nothing set aside afterwards."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def circle():
+    """A weak reference to one of two parts that hold each other."""
+    one, two = Part(), Part()
+    one.other, two.other = two, one
+    return weakref.ref(one)
+
+
+def test_circles_of_objects_are_handed_back(no_collection):
+    part = circle()
+    assert part() is not None
+    hand_back_free_memory()
+    assert part() is None
+
+
+def test_what_is_there_is_kept_and_what_comes_later_is_collected(no_collection):
+    before = circle()
+    keep_what_is_there()
+    assert before() is None and gc.get_freeze_count() > len(gc.get_objects())
+    later = circle()
+    hand_back_free_memory()
+    assert later() is None

@@ -64,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(aligned((["", *found["masks/s"]], rows)))
     if options.out:
         commits = {side: _commit(path) for side, path in checkouts.items()}
-        document = {"machine": about, "commits": commits, "pairs": options.pairs, "figures": found, "turns": turns}
+        document = {"machine": about, "commits": commits, "model": options.model, "pairs": options.pairs}
+        document |= {"figures": found, "turns": turns}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
         print(f"\nwritten: {options.out}")
     return 0

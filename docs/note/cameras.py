@@ -1,4 +1,4 @@
-"""The piece of docs/cameras.md: several cameras in one process against a process for each."""
+"""Pieces of docs/cameras.md: one process against one for each camera, and what an ill camera takes from the others."""
 
 from statistics import mean
 from typing import Any
@@ -36,4 +36,34 @@ def cameras_table(measured: dict[str, Any]) -> str:
         " cameras together, the longest time without a mask of the worst camera, Jain's fairness index, memory of all"
         f" processes; means of the rounds, of blind times the greatest:\n\n"
         f"{table(([*header, 'Jain', 'RSS, MiB', 'PSS, MiB'], lines))}"
+    )
+
+
+def ill_cameras_table(measured: dict[str, Any]) -> str:
+    """What the others have beside each kind of ill camera, as Markdown.
+
+    Args:
+        measured: what ``benchmarks/ill_cameras.py`` wrote.
+    """
+
+    def quotient(of: dict[str, float] | None) -> str:
+        if of is None:
+            return ""
+        return f"{number(of['median'], 3)} ({number(of['low'], 3)} to {number(of['high'], 3)})"
+
+    lines = [
+        [
+            state,
+            number(row["masks_per_s"], 2),
+            number(row["p99_ms"], 0),
+            *(quotient(row.get(n)) for n in ("masks", "p99")),
+        ]
+        for state, row in measured["ill_cameras"].items()
+    ]
+    header = ["the fourth camera", "masks/s of the three others", "their p99, ms", "masks/s to well", "p99 to well"]
+    height, width = measured["size"]
+    return (
+        f"Three cameras of {width}x{height} at {measured['hz']:.0f} Hz and a fourth one in one process with"
+        f" `{measured['model']}`: the fourth is well, or ill, in turns. Medians of {measured['cycles']} cycles;"
+        f" quotients to the well turn of the same cycle, with their 95 % intervals:\n\n{table((header, lines))}"
     )

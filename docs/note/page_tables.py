@@ -1,4 +1,4 @@
-"""Pieces of single pages: what the mask of now gives (mask_now.md), and what plain rclpy costs (performance.md)."""
+"""Pieces of single pages: what the mask of now gives (mask_now.md), what it and plain rclpy cost (performance.md)."""
 
 from typing import Any
 
@@ -55,4 +55,23 @@ def plain_path_table(measured: dict[str, Any]) -> str:
     return (
         f"The shipped drive at a rate of `{measured['rate']}`, {measured['pairs']} pairs of processes; medians:\n\n"
         f"{table((['', 'rcl functions', 'plain rclpy', 'plain / rcl'], rows))}"
+    )
+
+
+def node_checkouts_table(measured: dict[str, Any]) -> str:
+    """The nodes of two commits as Markdown.
+
+    Args:
+        measured: what ``benchmarks/node_checkouts.py`` wrote.
+    """
+    rows = [
+        [name, *(number(row[side], 2) for side in ("before", "after"))]
+        + [f"{number(row['after / before'], 3)} ({number(row['low'], 3)} to {number(row['high'], 3)})"]
+        for name, row in measured["figures"].items()
+    ]
+    before, after = (measured["commits"][side][:9] for side in ("before", "after"))
+    return (
+        f"`{measured['model']}` on the shipped drive, and idle without a camera; {measured['pairs']} pairs of"
+        f" processes. Medians, and quotients with their 95 % intervals:\n\n"
+        f"{table((['', f'commit {before}', f'commit {after}', 'after / before'], rows))}"
     )

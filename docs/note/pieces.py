@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from note.cameras import cameras_table
+from note.cameras import cameras_table, ill_cameras_table
 from note.claims import claim
 from note.origins import how_to_get, manifests, measured, missing, origin_of, source, together
-from note.page_tables import mask_now_tables, plain_path_table
+from note.page_tables import mask_now_tables, node_checkouts_table, plain_path_table
 from note.projection import projection_tables
 from note.reliability import chaos_table, soak_cameras_table, soak_table
 from note.results import PAGES, SOURCES, Results
@@ -472,7 +472,9 @@ def _page(name: str, text: Callable[[dict[str, Any]], str]) -> Callable[[Results
 _PAGES = {
     "cameras": cameras_table,
     "chaos": chaos_table,
+    "ill_cameras": ill_cameras_table,
     "mask_now": mask_now_tables,
+    "node_checkouts": node_checkouts_table,
     "plain_path": plain_path_table,
     "projection": projection_tables,
     "soak": soak_table,

@@ -70,6 +70,14 @@ PAGES = {
         "python benchmarks/propagation.py --model fpn_resnet50 --pairs 6 --out propagation.json",
         "propagation.json",
     ),
+    "ill_cameras": Source(
+        "ill_cameras.json", "python benchmarks/ill_cameras.py --out ill_cameras.json", "ill_cameras.json"
+    ),
+    "node_checkouts": Source(
+        "node_checkouts.json",
+        "python benchmarks/node_checkouts.py --out node_checkouts.json BEFORE AFTER",
+        "node_checkouts.json",
+    ),
     "plain_path": Source("plain_path.json", "python benchmarks/plain_path.py", "plain_path.json"),
     "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),
     "soak": Source("soak.json", "make soak", "soak_output/soak.json"),
@@ -235,6 +243,12 @@ def _page(document: dict[str, Any]) -> str | None:
     if {"pairs", "rate", "figures", "runs"} <= document.keys():
         del document["runs"]
         return "plain_path"
+    if "ill_cameras" in document:
+        del document["turns"]
+        return "ill_cameras"
+    if {"commits", "figures", "turns"} <= document.keys():
+        del document["turns"]
+        return "node_checkouts"
     if {"quick", "rows"} <= document.keys():
         shown = ("name", "fault", "expected", "seen", "holds", "next_mask_s", "unaccounted")
         document["rows"] = [{name: row[name] for name in shown} for row in document["rows"]]

@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="torch is missing: pip install -e .[training
 import confidence_now  # noqa: E402
 import engines  # noqa: E402
 import gpu  # noqa: E402
+import ill_cameras  # noqa: E402
 import input_size  # noqa: E402
 import lines  # noqa: E402
 import node_checkouts  # noqa: E402
@@ -335,6 +336,35 @@ def test_one_turn_of_a_checkout():
     turn = node_checkouts.replay(propagation.REPOSITORY, options)
     assert turn["masks/s"] > 0 and 0 < turn["camera to mask, p50 ms"] <= turn["camera to mask, p99 ms"]
     assert 0 <= node_checkouts.idle(propagation.REPOSITORY, options) < 100
+
+
+def test_turns_of_an_ill_camera_are_held_against_the_well_one_of_their_cycle():
+    def turn(cycle, state, masks, p99):
+        runs = [{"name": name, "masks_per_s": masks, "p99_ms": p99} for name in ill_cameras.NAMES]
+        runs[-1] = {"name": ill_cameras.FOURTH, "masks_per_s": 1000.0, "p99_ms": None}
+        return {"state": state, "cycle": cycle, "cameras": runs}
+
+    turns = [turn(0, "well", 5.0, 100.0), turn(0, "floods", 4.0, 120.0)]
+    turns += [turn(1, "floods", 8.0, 240.0), turn(1, "well", 10.0, 200.0)]
+    found = ill_cameras.compared(turns)
+    assert found["well"] == {"masks_per_s": 22.5, "p99_ms": 150.0}
+    assert found["floods"]["masks"] == pytest.approx({"median": 0.8, "low": 0.8, "high": 0.8})
+    assert found["floods"]["p99"] == pytest.approx({"median": 1.2, "low": 1.2, "high": 1.2})
+    assert "0.800 (0.800 to 0.800)" in ill_cameras.table(found)
+
+
+@pytest.mark.ros
+def test_cameras_are_ill_in_their_ways(tmp_path):
+    out = tmp_path / "found.json"
+    assert not ill_cameras.main(["--cycles", "2", "--seconds", "1", "--warm-up", "0.5", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert_says_where_it_is_of(found)
+    fourth = {turn["state"]: turn["cameras"][-1] for turn in found["turns"]}
+    assert [*found["ill_cameras"]] == ["well", "floods", "freezes", "sends rubbish", "comes and goes"]
+    assert fourth["floods"]["sent"] > 5 * fourth["well"]["sent"]
+    assert fourth["comes and goes"]["sent"] < fourth["well"]["sent"]
+    assert not fourth["sends rubbish"]["masks_per_s"] and fourth["sends rubbish"]["outcomes"].get("undecodable")
+    assert all(row["masks_per_s"] > 0 for row in found["ill_cameras"].values())
 
 
 def test_drives_are_known_by_name(tmp_path, monkeypatch):

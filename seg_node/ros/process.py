@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from seg_node.core.errors import RunError
-from seg_node.core.memory import keep_what_is_there
+from seg_node.core.memory import keep_what_is_there, let_go_of_what_is_there
 
 _LOOK_S = 0.5
 """Longest time for which a signal may go unseen."""
@@ -99,6 +99,7 @@ def run_node(make_node: Callable[[], Node], name: str, threads: int, arguments: 
         reason = end.wait()
         status = _status(reason, node)
         getattr(node, "prepare_to_end", lambda: None)()
+        let_go_of_what_is_there()
         stopped.set()
         # Something to do, for a spin that waits for that.
         executor.create_task(lambda: None)

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from seg_node.core.memory import hand_back_free_memory, keep_what_is_there
+from seg_node.core.memory import hand_back_free_memory, keep_what_is_there, let_go_of_what_is_there
 
 
 class Part:
@@ -33,6 +33,19 @@ def circle():
 def test_circles_of_objects_are_handed_back(no_collection):
     part = circle()
     assert part() is not None
+    hand_back_free_memory()
+    assert part() is None
+
+
+def test_what_was_there_frees_itself_once_it_is_let_go(no_collection):
+    one, two = Part(), Part()
+    one.other, two.other = two, one
+    part = weakref.ref(one)
+    keep_what_is_there()
+    del one, two
+    hand_back_free_memory()
+    assert part() is not None
+    let_go_of_what_is_there()
     hand_back_free_memory()
     assert part() is None
 

@@ -17,7 +17,7 @@ from seg_node.commands.options import (
     require_ros,
 )
 from seg_node.core.bundle import Bundle, categories_of, load_bundle
-from seg_node.core.errors import UserError
+from seg_node.core.errors import UserError, until_interrupted
 from seg_node.rig.node_process import NodeProcess, default_environment
 from seg_node.shadow.pairing import CHALLENGER, SIDES
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made.
     os.environ.update(default_environment())
-    with contextlib.suppress(KeyboardInterrupt):
+    with until_interrupted():
         attached = ["/".join(filter(None, (full_name(node), options.camera))) for node in options.attach]
         with _started(options) as processes:
             nodes = [*attached, *(process.full_name for process in processes)]

@@ -25,7 +25,7 @@ from seg_node.commands.options import (
 )
 from seg_node.core.bundle import Bundle, categories_of, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, preferred_engine, present_engines
-from seg_node.core.errors import UserError
+from seg_node.core.errors import UserError, is_interrupt
 from seg_node.core.machine import busy_cores, machine, setting
 from seg_node.core.profile.file import write_profile
 from seg_node.core.profile.fit import fingerprint
@@ -93,7 +93,9 @@ def run(options: argparse.Namespace) -> int:
     interrupted = False
     try:
         tuning.run()
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         interrupted = True
     facts |= {"machine": setting(), "duration_s": round(time.monotonic() - began, 1)}
     return _report(options.out, tuning, facts, interrupted)

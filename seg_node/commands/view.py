@@ -23,7 +23,7 @@ from seg_node.commands.options import (
 )
 from seg_node.commands.replay_cameras import node_parameters
 from seg_node.core.bundle import load_bundle
-from seg_node.core.errors import UserError
+from seg_node.core.errors import UserError, until_interrupted
 from seg_node.rig.node_process import NodeProcess, default_environment, default_profile_environment
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     interrupted = interrupt_on_signals()
     # Fast DDS reads its profile when the first participant is made. A node that runs already may be elsewhere.
     os.environ.update(default_profile_environment() if options.attach else default_environment())
-    with contextlib.suppress(KeyboardInterrupt):
+    with until_interrupted():
         _view(options, interrupted)
     return 0
 

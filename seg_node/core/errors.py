@@ -1,7 +1,8 @@
 """Errors that are told to people, and the exit status that each gives to a command."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class SegNodeError(Exception):
@@ -50,6 +51,30 @@ def exit_status(run: Callable[[], int], interrupted: str = "interrupted") -> int
         where = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         print(f"error: {where}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         print(interrupted, file=sys.stderr)
         return 130
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is what became of Ctrl-C.
+
+    Python of a library in C++ that is struck by it, a message of rclpy that is just being made for instance, ends as a
+    ``SystemError`` whose cause is the ``KeyboardInterrupt``.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """For work whose end is Ctrl-C: it is no error there; see ``is_interrupt``."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise

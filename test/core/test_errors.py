@@ -11,7 +11,7 @@ import pytest
 
 import seg_node
 from seg_node.core import errors
-from seg_node.core.errors import RunError, SegNodeError, UndecodableError, UserError, exit_status
+from seg_node.core.errors import RunError, SegNodeError, UndecodableError, UserError, exit_status, until_interrupted
 
 
 def _raising(error):
@@ -19,6 +19,12 @@ def _raising(error):
         raise error
 
     return run
+
+
+def _caused(error, cause):
+    """An error as C++ code raises it of another one."""
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,16 @@ def _raising(error):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out"), 2, "error: out: No space left on device\n"),
         (ConnectionError("nobody listens"), 2, "error: nobody listens\n"),
         (KeyboardInterrupt(), 130, "stopped half-way\n"),
+        (
+            _caused(SystemError("a result"), KeyboardInterrupt()),
+            130,
+            "stopped half-way\n",
+        ),
+        (
+            _caused(RuntimeError("later"), _caused(SystemError(), KeyboardInterrupt())),
+            130,
+            "stopped half-way\n",
+        ),
     ],
 )
 def test_error_is_printed_and_becomes_the_status(capsys, error, status, printed):
@@ -37,10 +53,28 @@ def test_error_is_printed_and_becomes_the_status(capsys, error, status, printed)
     assert capsys.readouterr() == ("", printed)
 
 
-@pytest.mark.parametrize("error", [ValueError("a defect"), RuntimeError("a defect"), KeyError("a defect")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a defect"),
+        RuntimeError("a defect"),
+        KeyError("a defect"),
+        SystemError("a defect"),
+        _caused(SystemError("a defect"), ValueError("another")),
+        SystemExit(143),
+    ],
+)
 def test_a_defect_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         exit_status(_raising(error))
+    with pytest.raises(type(error)), until_interrupted():
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), _caused(SystemError("a result"), KeyboardInterrupt())])
+def test_an_end_by_ctrl_c_is_no_error(error):
+    with until_interrupted():
+        raise error
 
 
 def test_status_of_success_is_that_of_the_command(capsys):

@@ -20,7 +20,7 @@ WITH_PIECES = (
     RESULTS,
     *(
         DOCS / f"{page}.md"
-        for page in ("serving", "replay", "planner", "cameras", "mask_now", "performance", "reliability")
+        for page in ("serving", "replay", "planner", "cameras", "mask_now", "performance", "reliability", "tune")
     ),
 )
 """Documents written by hand, in which some parts are made."""

@@ -1,4 +1,4 @@
-"""Pieces of single pages: what the mask of now gives (mask_now.md), what it and plain rclpy cost (performance.md)."""
+"""Pieces of single pages: what the mask of now gives and costs, what plain rclpy costs, whether tuning finds all."""
 
 from typing import Any
 
@@ -74,4 +74,29 @@ def node_checkouts_table(measured: dict[str, Any]) -> str:
         f"`{measured['model']}` on the shipped drive, and idle without a camera; {measured['pairs']} pairs of"
         f" processes. Medians, and quotients with their 95 % intervals:\n\n"
         f"{table((['', f'commit {before}', f'commit {after}', 'after / before'], rows))}"
+    )
+
+
+def tune_exhaustive_table(measured: dict[str, Any]) -> str:
+    """Whether a tuning threw anything better away, as Markdown.
+
+    Args:
+        measured: what ``benchmarks/tune_exhaustive.py`` wrote.
+    """
+    rows = [
+        [
+            f"`{row['candidate']}`",
+            f"{number(row['score'])} ({number(row['low'])} to {number(row['high'])})",
+            ""
+            if row["behind"] is None
+            else interval(-row["behind"]["points"], -row["behind"]["high"], -row["behind"]["low"]),
+        ]
+        for row in measured["finals"]
+    ]
+    drive = measured["drive"]
+    return (
+        f"`{drive['path']}`, {drive['width']}x{drive['height']} at {drive['rate_hz']:.0f} Hz, {len(measured['trials'])}"
+        f" candidates on OpenVINO, each once over the whole drive. The best of them in the finals; the tuning's winner,"
+        f" `{measured['winner']}`, is {'within the interval of' if measured['kept'] else '**worse than**'} the best of"
+        f" all:\n\n{table((['candidate', 'streaming miou_7', 'to the best'], rows))}"
     )

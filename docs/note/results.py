@@ -79,6 +79,11 @@ PAGES = {
         "node_checkouts.json",
     ),
     "plain_path": Source("plain_path.json", "python benchmarks/plain_path.py", "plain_path.json"),
+    "tune_exhaustive": Source(
+        "tune_exhaustive.json",
+        "python benchmarks/tune_exhaustive.py --tuned tune_output/tune.json --engines openvino",
+        "bench_output/tune_exhaustive.json",
+    ),
     "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),
     "soak": Source("soak.json", "make soak", "soak_output/soak.json"),
     "soak_cameras": Source("soak_cameras.json", "python reliability/soak_cameras.py", "soak_output/soak_cameras.json"),
@@ -243,6 +248,8 @@ def _page(document: dict[str, Any]) -> str | None:
     if {"pairs", "rate", "figures", "runs"} <= document.keys():
         del document["runs"]
         return "plain_path"
+    if {"winner", "best", "kept", "trials"} <= document.keys():
+        return "tune_exhaustive"
     if "ill_cameras" in document:
         del document["turns"]
         return "ill_cameras"

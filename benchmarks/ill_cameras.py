@@ -22,6 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
+from setting import quotient
 from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
@@ -30,16 +31,14 @@ from seg_node.commands.replay_cameras import node_parameters
 from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.images import EncodedPixels
 from seg_node.core.machine import busy_cores, setting
-from seg_node.core.report.tables import aligned, number
+from seg_node.core.report.tables import aligned, bounded, number
 from seg_node.core.share import shared_path
-from seg_node.core.statistics import student_interval
 from seg_node.rig.node_process import NodeProcess, default_environment
 from seg_node.rig.schedule import RECORDED, Rate
 
 NAMES = ("front", "left", "right", "rear")
 FOURTH = "rear"
 WELL = "well"
-LEVEL = 0.95
 _FLOOD_HZ = 200.0
 _AWAY_FROM_S = 0.5
 """Of each second."""
@@ -118,14 +117,8 @@ def compared(turns: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found[state] = {"masks_per_s": median(rates), "p99_ms": median(percentiles)}
         if state != WELL:
             for place, name in enumerate(("masks", "p99")):
-                found[state][name] = _quotient([of[cycle][place] / by_state[WELL][cycle][place] for cycle in of])
+                found[state][name] = quotient([of[cycle][place] / by_state[WELL][cycle][place] for cycle in of])
     return found
-
-
-def _quotient(values: Sequence[float]) -> dict[str, float]:
-    logarithms = [math.log(value) for value in values]
-    low, high = student_interval(logarithms, LEVEL)
-    return {"median": math.exp(median(logarithms)), "low": math.exp(low), "high": math.exp(high)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,9 +159,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     lines = []
     for state, row in found.items():
         quotients = [
-            f"{number(row[name]['median'], 3)} ({number(row[name]['low'], 3)} to {number(row[name]['high'], 3)})"
-            if name in row
-            else ""
+            bounded(of["median"], of["low"], of["high"], 3) if (of := row.get(name)) else ""
             for name in ("masks", "p99")
         ]
         lines.append([state, number(row["masks_per_s"], 2), number(row["p99_ms"], 0), *quotients])

@@ -9,7 +9,6 @@ their logarithms.
 
 import argparse
 import json
-import math
 import os
 import signal
 import subprocess
@@ -20,17 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from setting import REPOSITORY
+from setting import REPOSITORY, quotient
 from tqdm import tqdm
 
 from seg_node.core.machine import setting
 from seg_node.core.report.tables import aligned, number
-from seg_node.core.statistics import student_interval
 from seg_node.rig.node_process import default_environment
 from seg_node.rig.usage import ProcessUsage
 
 DRIVE = Path("rosbags", "synthetic_drive")
-LEVEL = 0.95
 _ACTIVE_S = 60.0
 """Longest time until a node is active."""
 
@@ -120,15 +117,9 @@ def idle(checkout: Path, options: argparse.Namespace) -> float:
 def compared(values: list[list[float]]) -> dict[str, float]:
     """Medians of both sides, the median quotient of the pairs, and its interval."""
     before, after = np.array(values, float)
-    logarithms = np.log(after / before)
-    low, high = student_interval(logarithms, LEVEL)
-    return {
-        "before": float(np.median(before)),
-        "after": float(np.median(after)),
-        "after / before": math.exp(float(np.median(logarithms))),
-        "low": math.exp(low),
-        "high": math.exp(high),
-    }
+    found = quotient(after / before)
+    found["after / before"] = found.pop("median")
+    return {"before": float(np.median(before)), "after": float(np.median(after)), **found}
 
 
 def _environment(checkout: Path) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """What every part of the benchmark needs: processes of its own, frames, data, and where the files are."""
 
 import dataclasses
+import math
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.images import decode
 from seg_node.core.images import RawPixels
 from seg_node.core.share import shared_path
+from seg_node.core.statistics import student_interval
 from seg_node.rig.node_process import default_profile_environment
 
 HERE = Path(__file__).resolve().parent
@@ -23,6 +25,9 @@ REPOSITORY = HERE.parent
 HD = (720, 1280)
 FULL_HD = (1080, 1920)
 """Height and width in pixels."""
+
+LEVEL = 0.95
+"""Of the intervals of quotients."""
 
 PROFILES = ("default", "shipped")
 """Of Fast DDS: none, or ``config/fastdds_shm.xml``."""
@@ -50,6 +55,17 @@ def profile_environment(profile: str) -> dict[str, str]:
         return default_profile_environment()
     variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
     return dict.fromkeys(variables, str(HERE / "fastdds_default.xml"))
+
+
+def quotient(values: Sequence[float]) -> dict[str, float]:
+    """Quotients of pairs put together: ``median``, and ``low`` and ``high`` of Student's interval, by their logarithms.
+
+    Args:
+        values: at least two.
+    """
+    logarithms = np.log(values)
+    low, high = student_interval(logarithms, LEVEL)
+    return {"median": math.exp(np.median(logarithms)), "low": math.exp(low), "high": math.exp(high)}
 
 
 def python_path() -> dict[str, str]:

@@ -3,8 +3,8 @@
 from statistics import mean
 from typing import Any
 
+from seg_node.core.report.tables import bounded, number
 from seg_node.core.report.tables import markdown as table
-from seg_node.core.report.tables import number
 
 _PROCESSES = {"one": "one", "many": "one each", "one, now": "one, masks of now too"}
 
@@ -45,18 +45,15 @@ def ill_cameras_table(measured: dict[str, Any]) -> str:
     Args:
         measured: what ``benchmarks/ill_cameras.py`` wrote.
     """
-
-    def quotient(of: dict[str, float] | None) -> str:
-        if of is None:
-            return ""
-        return f"{number(of['median'], 3)} ({number(of['low'], 3)} to {number(of['high'], 3)})"
-
     lines = [
         [
             state,
             number(row["masks_per_s"], 2),
             number(row["p99_ms"], 0),
-            *(quotient(row.get(n)) for n in ("masks", "p99")),
+            *(
+                bounded(of["median"], of["low"], of["high"], 3) if (of := row.get(name)) else ""
+                for name in ("masks", "p99")
+            ),
         ]
         for state, row in measured["ill_cameras"].items()
     ]

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from seg_node.core.report.tables import interval, number
+from seg_node.core.report.tables import bounded, interval, number
 from seg_node.core.report.tables import markdown as table
+from seg_node.tune.report import drive, finals
 
 _SCORED = ("miou_7", "human", "vehicle", "object")
 
@@ -16,20 +17,20 @@ def mask_now_tables(measured: dict[str, Any]) -> str:
     """
     scores, times = [], []
     for row in measured["rows"]:
-        drive = f"{row['drive']}, {row['rate_hz']:.0f} Hz"
+        title = f"{row['drive']}, {row['rate_hz']:.0f} Hz"
         for name in _SCORED:
             figure = row["figures"][name]
             gain = figure["gain"]
             gained = "" if gain["mean"] is None else interval(gain["mean"], gain["low"], gain["high"])
             cells = [number(figure[kind]) for kind in ("masked", "mask", "mask_now")]
-            scores.append([drive if name == _SCORED[0] else "", name, *cells, gained])
+            scores.append([title if name == _SCORED[0] else "", name, *cells, gained])
         covered, dropped, now = row["covered"], dict(row["dropped"]), row["camera_to_mask_now"]
         without = [dropped.pop("no_keyframe"), sum(dropped.values())]
         cells = [number(None if covered is None else 100 * covered), " / ".join(map(number, without))]
         cells += [number(now["p50"]), number(now["p99"])]
         for of, digits in (("masks_per_second", 1), ("inference_ms", 0), ("cpu_cores", 2)):
             cells += [number(row[of][kind], digits) for kind in ("alone", "listened")]
-        times.append([drive, *cells])
+        times.append([title, *cells])
     gains = f"gain of mask_now, points, {100 * measured['level']:.0f} % interval"
     frame = ["frames with a mask of now, %", "no_keyframe / other reasons, frames", "camera to it, p50, ms", "p99, ms"]
     both = [f"{name}, {kind}" for name in ("masks/s", "inference, ms", "cores") for kind in ("alone", "listened to")]
@@ -66,7 +67,7 @@ def node_checkouts_table(measured: dict[str, Any]) -> str:
     """
     rows = [
         [name, *(number(row[side], 2) for side in ("before", "after"))]
-        + [f"{number(row['after / before'], 3)} ({number(row['low'], 3)} to {number(row['high'], 3)})"]
+        + [bounded(row["after / before"], row["low"], row["high"], 3)]
         for name, row in measured["figures"].items()
     ]
     before, after = (measured["commits"][side][:9] for side in ("before", "after"))
@@ -83,20 +84,9 @@ def tune_exhaustive_table(measured: dict[str, Any]) -> str:
     Args:
         measured: what ``benchmarks/tune_exhaustive.py`` wrote.
     """
-    rows = [
-        [
-            f"`{row['candidate']}`",
-            f"{number(row['score'])} ({number(row['low'])} to {number(row['high'])})",
-            ""
-            if row["behind"] is None
-            else interval(-row["behind"]["points"], -row["behind"]["high"], -row["behind"]["low"]),
-        ]
-        for row in measured["finals"]
-    ]
-    drive = measured["drive"]
     return (
-        f"`{drive['path']}`, {drive['width']}x{drive['height']} at {drive['rate_hz']:.0f} Hz, {len(measured['trials'])}"
-        f" candidates on OpenVINO, each once over the whole drive. The best of them in the finals; the tuning's winner,"
-        f" `{measured['winner']}`, is {'within the interval of' if measured['kept'] else '**worse than**'} the best of"
-        f" all:\n\n{table((['candidate', 'streaming miou_7', 'to the best'], rows))}"
+        f"{drive(measured)}. {len(measured['trials'])} candidates on OpenVINO played it once each; the best of them are"
+        f" in the finals. The tuning's winner, `{measured['winner']}`, is"
+        f" {'within the interval of' if measured['kept'] else '**worse than**'} the best of all:\n\n"
+        f"{table(finals(measured))}"
     )

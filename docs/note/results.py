@@ -81,7 +81,7 @@ PAGES = {
     "plain_path": Source("plain_path.json", "python benchmarks/plain_path.py", "plain_path.json"),
     "tune_exhaustive": Source(
         "tune_exhaustive.json",
-        "python benchmarks/tune_exhaustive.py --tuned tune_output/tune.json --engines openvino",
+        "python benchmarks/tune_exhaustive.py --tuned tune_output/tune.json --engines openvino --minutes 8",
         "bench_output/tune_exhaustive.json",
     ),
     "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),

@@ -25,7 +25,7 @@ from seg_node.commands.options import (
 )
 from seg_node.core.bundle import Bundle, categories_of, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, preferred_engine, present_engines
-from seg_node.core.errors import UserError, is_interrupt
+from seg_node.core.errors import UserError, until_interrupted
 from seg_node.core.machine import busy_cores, machine, setting
 from seg_node.core.profile.file import write_profile
 from seg_node.core.profile.fit import fingerprint
@@ -90,13 +90,10 @@ def run(options: argparse.Namespace) -> int:
     """Tune; returns the exit status: 0, 1 if no model runs, 2 for wrong input, 3 if nothing meets what is asked."""
     began = time.monotonic()
     tuning, facts = prepare(options)
-    interrupted = False
-    try:
+    interrupted = True
+    with until_interrupted():
         tuning.run()
-    except BaseException as error:
-        if not is_interrupt(error):
-            raise
-        interrupted = True
+        interrupted = False
     facts |= {"machine": setting(), "duration_s": round(time.monotonic() - began, 1)}
     return _report(options.out, tuning, facts, interrupted)
 

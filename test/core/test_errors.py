@@ -36,16 +36,8 @@ def _caused(error, cause):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out"), 2, "error: out: No space left on device\n"),
         (ConnectionError("nobody listens"), 2, "error: nobody listens\n"),
         (KeyboardInterrupt(), 130, "stopped half-way\n"),
-        (
-            _caused(SystemError("a result"), KeyboardInterrupt()),
-            130,
-            "stopped half-way\n",
-        ),
-        (
-            _caused(RuntimeError("later"), _caused(SystemError(), KeyboardInterrupt())),
-            130,
-            "stopped half-way\n",
-        ),
+        (_caused(SystemError("a result"), KeyboardInterrupt()), 130, "stopped half-way\n"),
+        (_caused(RuntimeError("later"), _caused(SystemError(), KeyboardInterrupt())), 130, "stopped half-way\n"),
     ],
 )
 def test_error_is_printed_and_becomes_the_status(capsys, error, status, printed):

@@ -1,7 +1,5 @@
 """A node that lives on after its model holds nothing of it, and has the threads that it began with."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ pytest.importorskip("rclpy", reason="rclpy is missing: source a ROS 2 installati
 from helpers.camera import Camera  # noqa: E402
 from helpers.images import encode  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from soak import sample  # noqa: E402
 
 from seg_node.core.bundle import load_bundle  # noqa: E402
 
@@ -19,33 +18,23 @@ MODEL = "fpn_resnet50"
 SIZE = (96, 128)
 
 
-def allocated(node):
-    """Bytes that the process has allocated; see proc(5)."""
-    status = Path(f"/proc/{node.pid}/status").read_text()
-    return 1024 * int(status.split("RssAnon:")[1].split()[0])
-
-
-def threads(node):
-    return len(list(Path(f"/proc/{node.pid}/task").iterdir()))
-
-
 def test_a_model_that_was_cleaned_up_is_gone_at_once(node_process):
     weights = sum(file.stat().st_size for file in load_bundle(MODEL).path.iterdir())
     node = node_process({"model": MODEL, "engine": "onnxruntime", "warm_up_size": list(SIZE)})
     camera = Camera(reliable=True).connect()
     image = encode(np.full((*SIZE, 3), 90, np.uint8), "bgr8")
     camera.segment(image)
-    with_model, with_threads = allocated(node), threads(node)
+    begun = sample(node.pid)
     try:
         for _ in range(2):
             for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
                 assert camera.change_state(transition)
             # The C library may keep some of what is free.
-            assert allocated(node) < with_model - weights / 2
+            assert sample(node.pid).anonymous < begun.anonymous - weights / 2
             for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
                 assert camera.change_state(transition)
             camera.connect()
             camera.segment(image)
-            assert threads(node) <= with_threads
+            assert sample(node.pid).threads <= begun.threads
     finally:
         camera.close()

@@ -34,6 +34,11 @@ def interval(estimate: float, low: float | None, high: float | None) -> str:
     return f"{signed(estimate)} ({signed(low)} to {signed(high)})"
 
 
+def bounded(value: float, low: float, high: float, digits: int = 1) -> str:
+    """A figure with the ends of its interval."""
+    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
 def origin(machine: Mapping[str, Any]) -> str:
     """On which machine, when and of which commit figures are, in a few words; see ``core.machine.setting``.
 

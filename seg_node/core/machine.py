@@ -16,6 +16,16 @@ _TELLING = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),
 )
 """Instructions that decide how fast a network runs."""
+_HELD_BACK = {
+    "AVX2": {"avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"},
+    "AVX2_VNNI": {"avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"},
+    "AVX512_CORE": {"avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"},
+    "AVX512_CORE_VNNI": {"avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"},
+    "AVX512_CORE_BF16": {"avx512_fp16", "amx_int8", "amx_bf16"},
+    "AVX512_CORE_FP16": {"amx_int8", "amx_bf16"},
+}
+"""Instructions that OpenVINO and torch do not use under each value of ``ONEDNN_MAX_CPU_ISA`` (oneDNN developer guide,
+"CPU Dispatcher Control")."""
 _SIDE = 1024
 """Rows and columns of the matrices of ``gflops``."""
 
@@ -85,8 +95,13 @@ def commit() -> dict[str, Any]:
 
 
 def instructions() -> list[str]:
-    """Extensions of the processor's instruction set, by the names that Linux has for them; none on other systems."""
-    return _cpuinfo("flags", "Features").split()
+    """Extensions of the processor's instruction set, by the names that Linux has for them; none on other systems.
+
+    Those that ``ONEDNN_MAX_CPU_ISA`` holds back are left out: what was measured or compiled without them is not of a
+    processor that has them.
+    """
+    held_back = _HELD_BACK.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper(), set())
+    return [name for name in _cpuinfo("flags", "Features").split() if name not in held_back]
 
 
 def _cpuinfo(*names: str) -> str:

@@ -684,6 +684,26 @@ def test_a_setting_says_machine_speed_time_and_commit():
     assert origin({"gpu": "a card"}).startswith("a card, machine not recorded, ")
 
 
+@pytest.mark.parametrize(
+    ("held_to", "left"),
+    [
+        ("", "avx2 avx512f avx512_vnni amx_bf16"),
+        ("DEFAULT", "avx2 avx512f avx512_vnni amx_bf16"),
+        ("AVX512_CORE_VNNI", "avx2 avx512f avx512_vnni"),
+        ("avx512_core", "avx2 avx512f"),
+        ("AVX2", "avx2"),
+    ],
+)
+def test_instructions_that_the_engine_is_kept_from_are_left_out(monkeypatch, held_to, left):
+    from seg_node.core import machine
+
+    monkeypatch.setattr(machine, "_cpuinfo", lambda *names: "avx2 avx512f avx512_vnni amx_bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+    assert machine.instructions() == left.split()
+    assert machine.machine()["instructions"] == left.split()
+    assert machine.has_fast_bf16() is ("amx_bf16" in left)
+
+
 def test_the_code_of_a_checkout_is_told_from_that_of_another(tmp_path):
     """A copy that is installed below a repository which does not hold it has no commit; a changed one is dirty."""
     code = "from machine import commit; print(commit())"

@@ -40,6 +40,10 @@ class FramePort(ABC, Generic[M]):
     def age(self, message: M) -> float | None:
         """Milliseconds from the message's stamp until now, None without a stamp."""
 
+    def reception(self) -> float:
+        """Seconds of a core that the reception of frames has taken so far; 0 where that is not known."""
+        return 0.0
+
     @abstractmethod
     def wants_confidence(self) -> bool:
         """Whether anybody listens to the confidence of the next mask."""
@@ -193,6 +197,11 @@ class Segmenter(Generic[M]):
         """See ``CameraPath``."""
         masked_at = self._masked_at
         return masked_at is not None and masked_at >= instant and not self._failures
+
+    @property
+    def reception(self) -> float:
+        """See ``CameraPath``."""
+        return self._port.reception()
 
     def staleness(self, message: M) -> str:
         """See ``CameraPath``."""

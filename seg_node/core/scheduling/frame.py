@@ -18,6 +18,10 @@ class CameraPath(Protocol):
     patience: float
     """See ``seg_node.core.slot.Rhythm.worth_waiting``."""
 
+    @property
+    def reception(self) -> float:
+        """See ``seg_node.core.scheduling.scheduler.Claim``."""
+
     def begin_anew(self) -> None:
         """Hear that frames are accepted from now on."""
 

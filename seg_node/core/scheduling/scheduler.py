@@ -11,6 +11,11 @@ from seg_node.core.slot import Slot
 
 T = TypeVar("T")
 
+_USUAL = 2.0
+"""How much more than that of the others, in the mean, a camera's reception may take without being charged."""
+_MOST = 1.0
+"""Most turns that one is charged besides."""
+
 
 class Claim(Protocol):
     """What a camera may ask for; read anew at each turn."""
@@ -19,6 +24,8 @@ class Claim(Protocol):
     """See ``Turns.serve``."""
     patience: float
     """See ``seg_node.core.slot.Rhythm.worth_waiting``."""
+    reception: float
+    """Seconds of a core that the reception of its frames has taken so far; 0 where that is not known."""
 
 
 @dataclass
@@ -27,6 +34,7 @@ class EqualClaim:
 
     priority: int = 1
     patience: float = 0.0
+    reception: float = 0.0
 
 
 @dataclass(eq=False)
@@ -45,6 +53,10 @@ class Scheduler(Generic[T]):
     items end in the order in which they came. For a next frame, as ``patience`` has it, the worker waits only while no
     other camera's frame waits: an idle worker would cost that one its turn.
 
+    A camera that floods takes cores by the reception of frames alone. What that comes to since its last turn, beyond
+    twice of what it comes to with the others, is charged to it as a share of its work, up to one turn more: cameras
+    that are alike are charged nothing, and keep their order.
+
     Items can be taken back from a worker that does not come back, and the worker learns of it when it does: each item
     ends in one hand. All methods may be called by any thread, ``take`` and ``take_others`` by a worker's only.
 
@@ -57,6 +69,10 @@ class Scheduler(Generic[T]):
         self._condition = threading.Condition()
         self._slots: list[Slot[T]] = [Slot() for _ in claims]
         self._turns = Turns(len(claims))
+        self._received = [claim.reception for claim in claims]
+        """What reception had taken at the last turn of each camera."""
+        self._shares = [0.0] * len(claims)
+        """What reception took until then, of the work."""
         self._in_work: list[_Work[T]] = []
         self._lost = 0
         """Number of items that were taken back and that workers are still busy with."""
@@ -172,7 +188,16 @@ class Scheduler(Generic[T]):
         return lambda: slot.waiting is not held or self._closed or len(self._turns) > 1
 
     def _begin(self, camera: int) -> T:
-        self._turns.serve(camera, self._claims[camera].priority)
+        self._turns.serve(camera, self._claims[camera].priority, self._surcharge(camera))
         item = self._slots[camera].take()
         self._in_work.append(_Work(camera, item, time.monotonic()))
         return item
+
+    def _surcharge(self, camera: int) -> float:
+        """Share of a turn that a camera is charged for what its reception takes more than that of the others."""
+        before, self._received[camera] = self._received[camera], self._claims[camera].reception
+        work = self._slots[camera].work
+        self._shares[camera] = (self._received[camera] - before) / work if work else 0.0
+        others = [share for other, share in enumerate(self._shares) if other != camera]
+        usual = _USUAL * sum(others) / max(len(others), 1)
+        return min(max(self._shares[camera] - usual, 0.0), _MOST) if others else 0.0

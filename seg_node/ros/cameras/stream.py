@@ -144,6 +144,11 @@ class CameraStream(FramePort[SerializedImage]):
         # With use_sim_time the clock reads 0 until a time has come.
         return (now - message.stamp) / 1e6 if message.stamp and now else None
 
+    def reception(self) -> float:
+        """See ``FramePort``."""
+        receiver = self._receiver
+        return receiver.spent if receiver else 0.0
+
     def wants_confidence(self) -> bool:
         """See ``FramePort``."""
         return self._outputs.wants_confidence()

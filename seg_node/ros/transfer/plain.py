@@ -25,6 +25,8 @@ class Receiving(Protocol):
     """What it asks for."""
     topic: str
     """Resolved name of the topic."""
+    spent: float
+    """Seconds of a core that its messages have taken so far, their callbacks included; 0 where that is not known."""
 
     @property
     def publishers(self) -> int:
@@ -40,6 +42,9 @@ class PlainReceiver:
     The node's own executor serves it. A node without one, like the monitor of the harness, gets one of a thread for as
     long as this lives.
     """
+
+    spent = 0.0
+    """See ``Receiving``: the executor's threads have other work, too."""
 
     def __init__(self, node: Node, message_type: type, topic: str, callback: Handler, qos: QoSProfile):
         self._node = node

@@ -1,6 +1,6 @@
 """What an ill camera takes from the others of its node: masks a second, and the 99th percentile from camera to mask.
 
-    python benchmarks/ill_cameras.py [--cycles 4] [--seconds 15] [--model BUNDLE] [--out ill_cameras.json]
+    python benchmarks/ill_cameras.py [--cycles 4] [--seconds 15] [--states STATE ...] [--out ill_cameras.json]
 
 One node has four cameras, more than the processor masks. Three of them play the shipped drive at its recorded rate. In
 turns the fourth does so too, and is ill in each way: it floods at 200 Hz, freezes, sends what is no image, comes and
@@ -39,6 +39,7 @@ from seg_node.rig.schedule import RECORDED, Rate
 NAMES = ("front", "left", "right", "rear")
 FOURTH = "rear"
 WELL = "well"
+STATES = ("floods", "freezes", "sends rubbish", "comes and goes")
 _FLOOD_HZ = 200.0
 _AWAY_FROM_S = 0.5
 """Of each second."""
@@ -54,20 +55,20 @@ def fourths(drive: Drive) -> dict[str, tuple[Drive, Rate]]:
     first, count = drive.frames[0], len(drive.frames)
     noise = np.random.default_rng(0).integers(0, 256, (count, 20_000), np.uint8)
     present = [f for f in drive.frames if (f.log_time - first.log_time) / 1e9 % 1.0 < _AWAY_FROM_S]
-    return {
-        WELL: (drive, RECORDED),
-        "floods": (drive, Rate("hz", _FLOOD_HZ)),
-        "freezes": (sending([first.image] * count), RECORDED),
-        "sends rubbish": (sending([dataclasses.replace(first.image, data=data) for data in noise]), RECORDED),
-        "comes and goes": (dataclasses.replace(drive, frames=present), RECORDED),
-    }
+    ill = (
+        (drive, Rate("hz", _FLOOD_HZ)),
+        (sending([first.image] * count), RECORDED),
+        (sending([dataclasses.replace(first.image, data=data) for data in noise]), RECORDED),
+        (dataclasses.replace(drive, frames=present), RECORDED),
+    )
+    return {WELL: (drive, RECORDED)} | dict(zip(STATES, ill, strict=True))
 
 
 def measure(drive: Drive, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All turns: ``state`` of the fourth camera, ``cycle``, and ``cameras``, as ``CameraRun`` has them."""
     from seg_node.rig.cameras import Feed, Traffic
 
-    played = fourths(drive)
+    played = {state: of for state, of in fourths(drive).items() if state in (WELL, *options.states)}
 
     def feed(position: int, state: str) -> Feed:
         name = NAMES[position]
@@ -127,6 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cycles", type=int, default=4, help="at least 2 (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each turn (default: %(default)s)")
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it (default: %(default)s)")
+    parser.add_argument(
+        "--states", nargs="+", choices=STATES, default=STATES, metavar="STATE", help=f"default: {', '.join(STATES)}"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("ill_cameras.json"), help="default: %(default)s")
     options = parser.parse_args(arguments)

@@ -125,9 +125,9 @@ def _turns_of(receptions, turns=300):
 
 
 def test_a_camera_pays_for_the_reception_of_a_flood_with_its_own_turns():
-    # From one turn of its own to the next its reception takes 0.49 of the work, and twice of the others' 0.03 is free:
-    # for each turn of the others it has 1 / 1.43.
-    had = _turns_of([0.003, 0.003, 0.003, 0.036])
+    # From one turn of its own to the next its reception comes to 0.49 of the work, and twice of the others' 0.03 is
+    # free: for each turn of the others it has 1 / 1.43.
+    had = _turns_of([0.0015, 0.0015, 0.0015, 0.018])
     assert had[:3] == pytest.approx([81] * 3, abs=2) and had[3] == pytest.approx(57, abs=3)
     had = _turns_of([0.003, 0.003, 0.003, 9.0])
     assert had[3] == pytest.approx(300 / 7, abs=3), "whatever it sends, it has half of a turn"

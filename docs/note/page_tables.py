@@ -90,3 +90,21 @@ def tune_exhaustive_table(measured: dict[str, Any]) -> str:
         f" {'within the interval of' if measured['kept'] else '**worse than**'} the best of all:\n\n"
         f"{table(finals(measured))}"
     )
+
+
+def profiles_table(profiles: dict[str, dict[str, Any]]) -> str:
+    """What the shipped profiles gain on their machines, as Markdown.
+
+    Args:
+        profiles: values of each profile, of a tuning that had something to be held against, by the name of its file.
+    """
+    header = ["profile", "measured", "instructions", "winner", "miou_7", "against `~/mask` of", "its miou_7", "points"]
+    rows = []
+    for name, values in profiles.items():
+        winner, against = values["winner"], values["asked"]["against"]
+        held = next(row for row in values["runners_up"] if row["candidate"] == f"{against} auto auto own size, ~/mask")
+        about = [name, values["created"][:10], "/".join(values["machine"]["instructions"]), winner["candidate"]]
+        scores = [bounded(of["score"], of["low"], of["high"]) for of in (winner, held)]
+        gain = interval(*(held["behind"][name] for name in ("points", "low", "high")))
+        rows.append([*about, scores[0], against, scores[1], gain])
+    return table((header, rows), code=(0,))

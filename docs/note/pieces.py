@@ -10,7 +10,13 @@ from typing import Any
 from note.cameras import cameras_table, ill_cameras_table
 from note.claims import claim
 from note.origins import how_to_get, manifests, measured, missing, origin_of, source, together
-from note.page_tables import mask_now_tables, node_checkouts_table, plain_path_table, tune_exhaustive_table
+from note.page_tables import (
+    mask_now_tables,
+    node_checkouts_table,
+    plain_path_table,
+    profiles_table,
+    tune_exhaustive_table,
+)
 from note.projection import projection_tables
 from note.reliability import chaos_table, soak_cameras_table, soak_table
 from note.results import PAGES, SOURCES, Results
@@ -480,6 +486,7 @@ _PAGES = {
     "soak": soak_table,
     "soak_cameras": soak_cameras_table,
     "tune_exhaustive": tune_exhaustive_table,
+    "tune_exhaustive_video": tune_exhaustive_table,
 }
 PIECES: dict[str, Callable[..., str]] = {
     **{name: _page(name, text) for name, text in _PAGES.items()},
@@ -496,6 +503,7 @@ PIECES: dict[str, Callable[..., str]] = {
     "load": _load,
     "lost_and_drops": _lost_and_drops,
     "origin": origin_of,
+    "profiles": lambda results: profiles_table(results.profiles),
     "quality": _quality,
     "quality_intervals": _quality_intervals,
     "setting": _setting,

@@ -15,6 +15,7 @@ from seg_node.compare.comparison import SCHEMA, Comparison, load_comparison
 from seg_node.compare.plots import figures
 from seg_node.compare.verdict import judged
 from seg_node.core.bundle import DEFAULT_MODEL, GRAPH, MANIFEST
+from seg_node.core.profile.file import read_profile
 from seg_node.core.report.charts import Figure
 from seg_node.core.share import shared_path
 from seg_node.web.dashboard.results import read_log
@@ -23,6 +24,7 @@ from seg_training.study_report import with_differences
 FOLDER = Path("docs", "results")
 MODELS = Path("seg_node", "models")
 LOGS = FOLDER / "runs"
+PROFILES = Path("config", "profiles")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ PAGES = {
         "python benchmarks/tune_exhaustive.py --tuned tune_output/tune.json --engines openvino --minutes 8",
         "bench_output/tune_exhaustive.json",
     ),
+    "tune_exhaustive_video": Source(
+        "tune_exhaustive_video.json",
+        "python benchmarks/tune_exhaustive.py drive.mp4 --tuned tune_output/tune.json --engines openvino --minutes 8",
+        "bench_output/tune_exhaustive.json",
+    ),
     "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),
     "soak": Source("soak.json", "make soak", "soak_output/soak.json"),
     "soak_cameras": Source("soak_cameras.json", "python reliability/soak_cameras.py", "soak_output/soak_cameras.json"),
@@ -112,6 +119,8 @@ class Results:
     verdict_simulation: dict[str, Any] | None = None
     pages: dict[str, dict[str, Any] | None] = field(default_factory=lambda: dict.fromkeys(PAGES))
     """What the pages of ``PAGES`` show."""
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the machines that profiles are shipped of, by the name of the file; see ``seg_node.core.profile``."""
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training logs by name."""
 
@@ -152,6 +161,7 @@ def load_results(root: Path) -> Results:
     for name, source in PAGES.items():
         if (path := root / FOLDER / source.file).exists():
             results.pages[name] = _json(path)
+    results.profiles = {path.name: read_profile(path).values for path in sorted((root / PROFILES).glob("*.yaml"))}
     results.runs = {
         path.stem: read_log(path) for path in sorted((root / LOGS).glob("*.jsonl"), key=lambda p: _place(p.stem))
     }
@@ -249,7 +259,7 @@ def _page(document: dict[str, Any]) -> str | None:
         del document["runs"]
         return "plain_path"
     if {"winner", "best", "kept", "trials"} <= document.keys():
-        return "tune_exhaustive"
+        return "tune_exhaustive" if document["drive"]["path"] == str(SHIPPED_DRIVE) else "tune_exhaustive_video"
     if "ill_cameras" in document:
         del document["turns"]
         return "ill_cameras"

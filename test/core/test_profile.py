@@ -14,6 +14,7 @@ from seg_node.core.bundle import shipped_bundles
 from seg_node.core.profile.drift import AFTER_S, CALM_S, WINDOW_S, LatencyWatch
 from seg_node.core.profile.file import ProfileError, content_hash, read_profile, write_profile
 from seg_node.core.profile.fit import fingerprint, misfit
+from seg_node.core.share import shared_path
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +275,9 @@ def test_shipped_profiles_are_whole_and_for_one_machine(path):
     assert profile.values["winner"]["low"] <= profile.values["winner"]["score"] <= profile.values["winner"]["high"]
     here = fingerprint() | {"cpu": "another processor"}
     assert "it was measured on another machine" in misfit(profile, here) or "is not installed" in misfit(profile, here)
+
+
+def test_profiles_are_shipped_of_a_processor_with_vnni_and_of_one_without():
+    files = sorted(shared_path("config/profiles").glob("*.yaml"))
+    have = {file.name: "avx512_vnni" in read_profile(file).values["machine"]["instructions"] for file in files}
+    assert have == {"xeon_amx_2_cores.yaml": True, "xeon_avx512_2_cores.yaml": False}

@@ -37,6 +37,7 @@ def repository(tmp_path):
     """What the note is made of and into, as a copy that may be changed."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copytree(ROOT / "seg_node" / "models", tmp_path / "seg_node" / "models", copy_function=_copy)
+    shutil.copytree(ROOT / "config" / "profiles", tmp_path / "config" / "profiles")
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 

@@ -107,4 +107,6 @@ def profiles_table(profiles: dict[str, dict[str, Any]]) -> str:
         scores = [bounded(of["score"], of["low"], of["high"]) for of in (winner, held)]
         gain = interval(*(held["behind"][name] for name in ("points", "low", "high")))
         rows.append([*about, scores[0], against, scores[1], gain])
-    return table((header, rows), code=(0,))
+    machines = {name: values["machine"] for name, values in profiles.items()}
+    of = "; ".join(f"`{name}` is of {machine['cpu']}, {machine['cores']} cores" for name, machine in machines.items())
+    return f"{table((header, rows), code=(0,))}\n\n*Manifests: {of}.*"

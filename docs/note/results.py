@@ -88,7 +88,7 @@ PAGES = {
     ),
     "tune_exhaustive_video": Source(
         "tune_exhaustive_video.json",
-        "python benchmarks/tune_exhaustive.py drive.mp4 --tuned tune_output/tune.json --engines openvino --minutes 8",
+        "python benchmarks/tune_exhaustive.py --tuned tune_output/tune.json --engines openvino --minutes 8 drive.mp4",
         "bench_output/tune_exhaustive.json",
     ),
     "chaos": Source("chaos.json", "make chaos", "chaos_output/chaos.json"),

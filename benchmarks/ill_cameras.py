@@ -1,6 +1,6 @@
 """What an ill camera takes from the others of its node: masks a second, and the 99th percentile from camera to mask.
 
-    python benchmarks/ill_cameras.py [--cycles 4] [--seconds 15] [--states STATE ...] [--out ill_cameras.json]
+    python benchmarks/ill_cameras.py [--cycles 12] [--seconds 8] [--states STATE ...] [--out ill_cameras.json]
 
 One node has four cameras, more than the processor masks. Three of them play the shipped drive at its recorded rate. In
 turns the fourth does so too, and is ill in each way: it floods at 200 Hz, freezes, sends what is no image, comes and
@@ -125,9 +125,9 @@ def compared(turns: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit status: 1 where a camera's books do not balance."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cycles", type=int, default=4, help="at least 2 (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each turn (default: %(default)s)")
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it (default: %(default)s)")
+    parser.add_argument("--cycles", type=int, default=12, help="at least 2 (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each turn (default: %(default)s)")
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before it (default: %(default)s)")
     parser.add_argument(
         "--states", nargs="+", choices=STATES, default=STATES, metavar="STATE", help=f"default: {', '.join(STATES)}"
     )

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Generic, Protocol, TypeVar
 
 from seg_node.core.scheduling.turns import Turns
@@ -200,9 +201,10 @@ class Scheduler(Generic[T]):
 
     def _surcharge(self, camera: int) -> float:
         """Share of a turn that a camera is charged for what its reception takes more than that of the others."""
+        if len(self._claims) == 1:
+            return 0.0
         before, self._received[camera] = self._received[camera], self._claims[camera].reception
         work = self._slots[camera].work
         self._shares[camera] = _WITH_ALL * (self._received[camera] - before) / work if work else 0.0
-        others = [share for other, share in enumerate(self._shares) if other != camera]
-        usual = _USUAL * sum(others) / max(len(others), 1)
-        return min(max(self._shares[camera] - usual, 0.0), _MOST) if others else 0.0
+        others = fmean(share for other, share in enumerate(self._shares) if other != camera)
+        return min(max(self._shares[camera] - _USUAL * others, 0.0), _MOST)

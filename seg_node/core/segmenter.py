@@ -187,6 +187,10 @@ class Segmenter(Generic[M]):
             dropped.stopwatch.lap(Stage.WAIT)
             self.settle(dropped, Outcome.SUPERSEDED)
 
+    def gathering(self) -> float:
+        """Seconds for which frames are to gather before those that came are submitted: more than 0 in a flood."""
+        return self._worker.gathering(self.number)
+
     def begin_anew(self) -> None:
         """See ``CameraPath``."""
         with self._failures_lock:

@@ -68,22 +68,25 @@ class Slot(Generic[T]):
     Attributes:
         waiting: the item that waits, None while none does.
         work: seconds that the work on the last item took.
+        crowd: number of items that came since one was taken.
     """
 
     def __init__(self):
         self._rhythm = Rhythm()
         self.waiting: T | None = None
         self.work = 0.0
+        self.crowd = 0
 
     def put(self, item: T, now: float) -> T | None:
         """Offer an item at a time in seconds; returns the item that it supersedes."""
         self._rhythm.beat(now)
         superseded, self.waiting = self.waiting, item
+        self.crowd += 1
         return superseded
 
     def take(self) -> T | None:
         """Take the item that waits away."""
-        taken, self.waiting = self.waiting, None
+        taken, self.waiting, self.crowd = self.waiting, None, 0
         return taken
 
     def worth_waiting(self, now: float, patience: float) -> float:

@@ -144,6 +144,48 @@ def test_the_only_camera_is_charged_nothing(receptions):
     assert _turns_of(receptions, 10) == [10]
 
 
+def _gathering_of(crowds, between=0.1, rounds=3):
+    """What cameras are asked to gather after turns with so many frames of each, so many seconds after those before."""
+    scheduler = Scheduler([EqualClaim() for _ in crowds])
+    for _ in range(rounds):
+        for camera, crowd in enumerate(crowds):
+            for number in range(crowd):
+                scheduler.put((camera, number), camera)
+            scheduler._served[camera] = time.monotonic() - between
+        while scheduler.waiting:
+            scheduler.done(scheduler.take())
+    return [scheduler.gathering(camera) for camera in range(len(crowds))]
+
+
+def test_the_frames_of_a_flood_gather_by_fours():
+    assert _gathering_of([4, 4, 4, 40], 0.2) == [0.0, 0.0, 0.0, pytest.approx(0.02, abs=0.005)]
+    at_a_kilohertz = _gathering_of([6, 6, 6, 200], 0.2)
+    assert at_a_kilohertz == [0.0, 0.0, 0.0, pytest.approx(0.004, abs=0.002)], "no more than the queue can hold"
+    assert _gathering_of([0, 0, 0, 10], 1.0)[3] == 0.02, "never longer, however slowly they come"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 60), st.integers(1, 6))
+def test_nothing_gathers_of_cameras_that_are_alike_nor_of_the_only_one(crowd, count):
+    assert _gathering_of([crowd] * count) == [0.0] * count
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=5))
+def test_nothing_gathers_where_hardly_more_come_than_are_taken(crowds):
+    assert _gathering_of(crowds) == [0.0] * len(crowds)
+
+
+def test_a_flood_that_ends_gathers_no_more():
+    scheduler = Scheduler([EqualClaim(), EqualClaim()])
+    for crowd, gathers in ((40, True), (3, False)):
+        for number in range(crowd):
+            scheduler.put(number, 1)
+        assert scheduler.take() == crowd - 1
+        scheduler.done(crowd - 1)
+        assert bool(scheduler.gathering(1)) is gathers
+
+
 def test_who_was_away_has_no_turns_saved_up():
     turns, had = Turns(2), []
     turns.wait(0)

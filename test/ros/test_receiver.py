@@ -81,3 +81,24 @@ def test_an_event_whose_callback_raises_does_not_end_the_thread(node, monkeypatc
     publisher.publish(String(data="still here"))
     _wait(seen.is_set)
     receiver.stop()
+
+
+def test_messages_gather_where_that_is_asked_for_and_none_is_lost(node):
+    """What came while it rested is handed over at once, in order: fewer bursts than messages."""
+    came, bursts = [], []
+    deep = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+    def gathering():
+        bursts.append(len(came))
+        return 0.04
+
+    publisher = node.create_publisher(String, "gathered", deep)
+    receiver = Receiver(node, String, "gathered", lambda data, _: came.append(data.tobytes()), deep, gathering)
+    _wait(publisher.get_subscription_count)
+    for number in range(40):
+        publisher.publish(String(data=f"number {number:02}"))
+        time.sleep(0.01)
+    _wait(lambda: len(came) == 40)
+    receiver.stop()
+    assert [b"number %02d" % number in data for number, data in enumerate(came)] == [True] * 40
+    assert len(set(bursts)) < 30

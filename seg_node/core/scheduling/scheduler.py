@@ -1,5 +1,6 @@
 """Where the newest frame of each camera waits for those who work on frames, and which is taken next."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,15 @@ _USUAL = 2.0
 """How much more than that of the others, in the mean, a camera's reception may take without being charged."""
 _MOST = 1.0
 """Most turns that one is charged besides."""
+_FLOOD = 4.0
+"""How many times as many frames from turn to turn as the others have, in the mean, make a flood."""
+_TOGETHER = 4
+"""Number of frames of a flood that are received together. To wake for each of them costs most: taken by fours the flood
+of ``benchmarks/ill_cameras.py`` costs no mask that can be told from chance, taken by twos half of what it costs one by
+one.
+"""
+_LONGEST_S = 0.02
+"""Longest time for which they gather, so that a camera faster than the others has frames that are not much older."""
 
 
 class Claim(Protocol):
@@ -61,7 +71,8 @@ class Scheduler(Generic[T]):
 
     A camera that floods takes cores by the reception of frames alone. What that comes to since its last turn, beyond
     twice of what it comes to with the others, is charged to it as a share of its work, up to one turn more. Cameras
-    that are alike are charged nothing and keep their order.
+    that are alike are charged nothing and keep their order. And whoever receives its frames is asked to let a few of
+    them gather, see ``gathering``: most of that cost is that a thread wakes for each.
 
     Items can be taken back from a worker that does not come back, and the worker learns of it when it does: each item
     ends in one hand. All methods may be called by any thread, ``take`` and ``take_others`` by a worker's only.
@@ -79,6 +90,11 @@ class Scheduler(Generic[T]):
         """What reception had taken at the last turn of each camera."""
         self._shares = [0.0] * len(claims)
         """What reception took until then, of the work."""
+        self._crowds = [0] * len(claims)
+        """How many items came of each camera from one turn to the next, its last one."""
+        self._served = [time.monotonic()] * len(claims)
+        """When each camera had its last turn."""
+        self._gathering = [0.0] * len(claims)
         self._in_work: list[_Work[T]] = []
         self._lost = 0
         """Number of items that were taken back and that workers are still busy with."""
@@ -93,6 +109,14 @@ class Scheduler(Generic[T]):
     def waiting(self) -> int:
         """Number of items that wait at this moment."""
         return sum(slot.waiting is not None for slot in self._slots)
+
+    def gathering(self, camera: int) -> float:
+        """Seconds to wait, after what came of a camera was put, before more is taken; 0 unless the camera floods.
+
+        That is where more than four times as many of its items as of the others, in the mean, came from one turn to the
+        next, and more than could gather twice.
+        """
+        return self._gathering[camera]
 
     def put(self, item: T, camera: int = 0) -> T | None:
         """Offer an item.
@@ -195,9 +219,23 @@ class Scheduler(Generic[T]):
 
     def _begin(self, camera: int) -> T:
         self._turns.serve(camera, self._claims[camera].priority, self._surcharge(camera))
-        item = self._slots[camera].take()
-        self._in_work.append(_Work(camera, item, time.monotonic()))
+        slot, now = self._slots[camera], time.monotonic()
+        self._gathering[camera] = self._time_to_gather(camera, now - self._served[camera])
+        self._served[camera] = now
+        item = slot.take()
+        self._in_work.append(_Work(camera, item, now))
         return item
+
+    def _time_to_gather(self, camera: int, seconds: float) -> float:
+        """See ``gathering``; seconds since the camera's turn before this one."""
+        crowd = self._crowds[camera] = self._slots[camera].crowd
+        if crowd <= max(_FLOOD * self._of_others(self._crowds, camera), 2 * _TOGETHER):
+            return 0.0
+        return min(_TOGETHER * seconds / crowd, _LONGEST_S)
+
+    def _of_others(self, values: Sequence[float], camera: int) -> float:
+        """Mean of the values of all other cameras; infinite where there is none, for nobody has to yield to it."""
+        return fmean(value for other, value in enumerate(values) if other != camera) if len(values) > 1 else math.inf
 
     def _surcharge(self, camera: int) -> float:
         """Share of a turn that a camera is charged for what its reception takes more than that of the others."""
@@ -206,5 +244,4 @@ class Scheduler(Generic[T]):
         before, self._received[camera] = self._received[camera], self._claims[camera].reception
         work = self._slots[camera].work
         self._shares[camera] = _WITH_ALL * (self._received[camera] - before) / work if work else 0.0
-        others = fmean(share for other, share in enumerate(self._shares) if other != camera)
-        return min(max(self._shares[camera] - _USUAL * others, 0.0), _MOST)
+        return min(max(self._shares[camera] - _USUAL * self._of_others(self._shares, camera), 0.0), _MOST)

@@ -166,6 +166,10 @@ class InferenceWorker:
         dropped = self._scheduler.put(frame, camera)
         return dropped, self._scheduler.blocked
 
+    def gathering(self, camera: int) -> float:
+        """See ``Scheduler.gathering``; 0 before the first start."""
+        return self._scheduler.gathering(camera) if self._scheduler is not None else 0.0
+
     @property
     def accepts(self) -> bool:
         """Whether it was started at all."""

@@ -26,8 +26,9 @@ from seg_node.ros.transfer.path import choose, receive
 from seg_node.ros.transfer.plain import Receiving
 from seg_node.ros.transfer.serialized_image import SerializedImage
 
-CAMERA_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Some depth, so that frames that come while the processor is busy are counted as superseded instead of lost."""
+CAMERA_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Some depth, so that frames that come while the processor is busy, or while those of a flood gather, are counted as
+superseded instead of lost."""
 
 
 class CameraStream(FramePort[SerializedImage]):
@@ -71,7 +72,8 @@ class CameraStream(FramePort[SerializedImage]):
         self._compressed = self.name.value("image_transport") == "compressed"
         self._now.start(self._compressed)
         kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
-        self._receiver = receive(self._node, kind, self.name.topic(topic), self._on_image, CAMERA_QOS)
+        wanted = kind, self.name.topic(topic), self._on_image, CAMERA_QOS
+        self._receiver = receive(self._node, *wanted, gathering=self._gathering)
         self.topic, self._activated = self._receiver.topic, time.monotonic()
 
     def unsubscribe(self) -> None:
@@ -124,6 +126,12 @@ class CameraStream(FramePort[SerializedImage]):
             age=camera.age,
             sim_time=clock.now().nanoseconds / 1e9 if clock.ros_time_is_active else None,
         )
+
+    def _gathering(self) -> float:
+        """See ``Segmenter.gathering``; 0 where ``qos_overrides`` leave no room for what gathers."""
+        receiver = self._receiver
+        roomy = receiver is not None and receiver.qos.depth >= CAMERA_QOS.depth
+        return self._segmenter.gathering() if roomy else 0.0
 
     def _on_image(self, data: np.ndarray, published: int) -> None:
         message = SerializedImage(data, next(self._numbers))

@@ -68,7 +68,14 @@ def forget() -> None:
         _chosen, _publish = None, publish_plain
 
 
-def receive(node: Node, message_type: type, topic: str, callback: Handler, qos: QoSProfile) -> Receiving:
+def receive(
+    node: Node,
+    message_type: type,
+    topic: str,
+    callback: Handler,
+    qos: QoSProfile,
+    gathering: Callable[[], float] = lambda: 0.0,
+) -> Receiving:
     """Subscribe, by a thread of its own or, on plain rclpy, by the node's executor.
 
     Args:
@@ -79,12 +86,14 @@ def receive(node: Node, message_type: type, topic: str, callback: Handler, qos: 
             when it was published, in nanoseconds of the publisher's system clock, 0 where the middleware does not tell.
             What it raises is logged.
         qos: overridable by the node's ``qos_overrides`` parameters.
+        gathering: seconds for which messages gather, in the depth of ``qos``, after those that came were handed over;
+            asked each time. Plain rclpy hands each over when it comes.
     """
     if choose(node):
         return PlainReceiver(node, message_type, topic, callback, qos)
     from seg_node.ros.transfer.receiver import Receiver
 
-    return Receiver(node, message_type, topic, callback, qos)
+    return Receiver(node, message_type, topic, callback, qos, gathering)
 
 
 def publish_serialized(publisher: Publisher, data: np.ndarray) -> None:

@@ -39,6 +39,7 @@ class Receiver:
         callback: called with what ``SerializedTaker.take`` returns of each message, in the receiver's thread. What it
             raises is logged.
         qos: overridable by the node's ``qos_overrides`` parameters.
+        gathering: see ``seg_node.ros.transfer.path.receive``.
 
     Attributes:
         topic: resolved name of the topic.
@@ -46,8 +47,17 @@ class Receiver:
         spent: seconds of a core that the thread has taken so far.
     """
 
-    def __init__(self, node: Node, message_type: type, topic: str, callback: Handler, qos: QoSProfile):
+    def __init__(
+        self,
+        node: Node,
+        message_type: type,
+        topic: str,
+        callback: Handler,
+        qos: QoSProfile,
+        gathering: Callable[[], float] = lambda: 0.0,
+    ):
         self._node = node
+        self._gathering = gathering
         self._callback = callback
         self._stopped = False
         self.spent = 0.0
@@ -93,6 +103,8 @@ class Receiver:
             while come and not self._stopped and self._survive("a message", self._take):
                 come -= 1
             self.spent = time.thread_time()
+            if (seconds := self._gathering()) > 0:
+                time.sleep(seconds)
             # A context that was shut down, by Ctrl-C for instance, has no wait sets any more.
             if time.monotonic() - looked > _EVENTS_S and self._node.context.ok():
                 self._survive("an event", self._handle_events)

@@ -17,6 +17,7 @@ from rclpy.node import NodeNameNonExistentError
 from seg_node.bags.drive import Drive
 from seg_node.bags.images import frame_size, with_transport
 from seg_node.bags.reader import COMPRESSED_IMAGE, IMAGE
+from seg_node.core.memory import nothing_to_collect
 from seg_node.core.propagation.record import NOW_DROPS
 from seg_node.core.timing import DROPS
 from seg_node.rig.frames import Run, UsageSample
@@ -230,7 +231,8 @@ class Bench:
                 if progress:
                     progress(count, self.seen)
 
-        sent = self._player.play(schedule, after_frame)
+        with nothing_to_collect():
+            sent = self._player.play(schedule, after_frame)
         finished = time.monotonic_ns()
         self._settle(before, finished)
         if progress:

@@ -25,6 +25,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from seg_node.core.memory import keep_what_is_there, let_go_of_what_is_there
 from seg_node.core.timing import stamp_ns
 from seg_node.rig.frames import ArrivedMask, UsageSample
 from seg_node.rig.monitor_process import Seen
@@ -221,6 +222,9 @@ def main(arguments: list[str]) -> int:
         for line in sys.stdin:
             command, *rest = line.split(maxsplit=1)
             if command == "begin":
+                # A full collection stops all threads, and the masks that come meanwhile would be noted as late.
+                let_go_of_what_is_there()
+                keep_what_is_there()
                 monitor.begin()
                 monitor.sample()
                 reporter.write("begun")
@@ -236,6 +240,7 @@ def main(arguments: list[str]) -> int:
                 reporter.write("ended")
     except KeyboardInterrupt:
         pass
+    let_go_of_what_is_there()
     # The parent has what it wants or is gone. Shared memory would outlive the process; threads that wait do not.
     monitor.destroy_node()
     rclpy.try_shutdown()

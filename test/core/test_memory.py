@@ -5,7 +5,12 @@ import weakref
 
 import pytest
 
-from seg_node.core.memory import hand_back_free_memory, keep_what_is_there, let_go_of_what_is_there
+from seg_node.core.memory import (
+    hand_back_free_memory,
+    keep_what_is_there,
+    let_go_of_what_is_there,
+    nothing_to_collect,
+)
 
 
 class Part:
@@ -57,3 +62,10 @@ def test_what_is_there_is_kept_and_what_comes_later_is_collected(no_collection):
     later = circle()
     hand_back_free_memory()
     assert later() is None
+
+
+def test_while_it_is_measured_nothing_of_before_is_looked_at(no_collection):
+    with pytest.raises(RuntimeError), nothing_to_collect():
+        assert gc.get_freeze_count() > len(gc.get_objects())
+        raise RuntimeError("a node that ended")
+    assert not gc.get_freeze_count()

@@ -34,7 +34,7 @@ PARTS = ("nodes", "transport", "engines")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. The full plan takes about twenty-five minutes for two bundles on two cores."""
+    """How much is measured. The full plan takes about thirty-six minutes for three bundles on two cores."""
 
     repetitions: int = 2
     load: nodes.Load = nodes.Load()

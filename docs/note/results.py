@@ -73,7 +73,7 @@ PAGES = {
         "propagation.json",
     ),
     "ill_cameras": Source(
-        "ill_cameras.json", "python benchmarks/ill_cameras.py --cycles 8 --out ill_cameras.json", "ill_cameras.json"
+        "ill_cameras.json", "python benchmarks/ill_cameras.py --out ill_cameras.json", "ill_cameras.json"
     ),
     "node_checkouts": Source(
         "node_checkouts.json",

@@ -338,17 +338,25 @@ def _bench(results: Results, which: str = "all") -> str:
 
 
 def _bench_summary(lines: dict[str, list[dict[str, Any]]]) -> str:
-    """What was wanted beforehand: how much of it holds, and every line that does not."""
-    rows, failed = [], []
+    """What was wanted beforehand: how much of it holds, and for which bundle what does not."""
+    rows: list[list[str]] = []
+    failed: dict[tuple[str, str], list[str]] = {}
     for title, of_title in lines.items():
         wanted = [x for x in of_title if x["wanted"]]
         if wanted:
             rows.append([title, str(len(wanted)), str(sum(x["holds"] is True for x in wanted))])
-        failed += [
-            f"{x['subject']}, {x['what']}: {x['value']} ({x['wanted']} wanted)" for x in wanted if not x["holds"]
-        ]
+        for x in wanted:
+            if not x["holds"]:
+                # A limit that is worked out for each bundle stands with its figure.
+                common, _, limit = x["wanted"].partition(" = ")
+                value = re.sub(r", \d+ rounds$", "", x["value"].partition(";")[0])
+                figure = f"`{x['subject']}` {value}{f', limit {limit}' if limit else ''}"
+                failed.setdefault((x["what"], common), []).append(figure)
     shown = table((["measured", "wanted beforehand", "of these hold"], rows))
-    return f"{shown}\n\n{'What does not hold: ' + '; '.join(failed) if failed else 'All of it holds'}."
+    if not failed:
+        return f"{shown}\n\nAll of it holds."
+    missed = [[what, common, "; ".join(figures)] for (what, common), figures in failed.items()]
+    return f"{shown}\n\n{table((['what does not hold', 'wanted', 'measured'], missed))}"
 
 
 def _input_sizes(results: Results) -> str:

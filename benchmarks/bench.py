@@ -22,6 +22,7 @@ import nodes
 import roofline
 import transport
 
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.bundle import BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import ENGINES, present_engines
 from seg_node.core.machine import setting
@@ -230,4 +231,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -24,6 +24,7 @@ from typing import Any
 
 from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.images import frame_size
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.commands.replay_cameras import node_parameters
 from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.machine import busy_cores, setting
@@ -172,4 +173,5 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.images import decode
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.bundle import DEFAULT_MODEL, load_bundle
 from seg_node.core.engines import create_engine
 from seg_node.core.engines.base import Engine
@@ -245,4 +246,5 @@ def text(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

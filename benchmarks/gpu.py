@@ -21,6 +21,7 @@ from engines import bare, row_text
 from setting import HD, isolated, percentiles, street
 
 from seg_node.bags.images import decode
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.bundle import BundleError, load_bundle, shipped_bundles
 from seg_node.core.engines import create_engine
 from seg_node.core.machine import setting
@@ -138,4 +139,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

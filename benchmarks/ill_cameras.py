@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from seg_node.bags.drive import Drive, open_drive
 from seg_node.bags.images import frame_size
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.commands.replay_cameras import node_parameters
 from seg_node.core.bundle import DEFAULT_MODEL
 from seg_node.core.images import EncodedPixels
@@ -171,4 +172,5 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

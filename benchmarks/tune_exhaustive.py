@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_node.commands import tune
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.errors import UserError, exit_status
 from seg_node.core.machine import setting
 from seg_node.tune.candidates import Candidate, Setting, input_sizes, settings_at_own_size, thread_counts
@@ -92,4 +93,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

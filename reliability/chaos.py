@@ -25,6 +25,7 @@ from rows import FAULTS, Fault, Seen, Skipped, Stage
 from scene import prepare
 from tqdm import tqdm
 
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.machine import setting
 
 _COLUMNS = (("fault", 30), ("expected", 34), ("seen", 44), ("next mask", 9), ("unaccounted", 11))
@@ -121,4 +122,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -29,6 +29,7 @@ from supervisor import ACTIVATE, CLEAN_UP, CONFIGURE, DEACTIVATE, Supervisor
 from tqdm import tqdm
 from trend import fifths, slope
 
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.machine import setting
 from seg_node.rig.node_process import NodeProcess
 
@@ -349,4 +350,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -23,6 +23,7 @@ from scene import prepare
 from soak import JUDGED_FROM_MIN, Sample, judge, sample
 from tqdm import tqdm
 
+from seg_node.commands.options import exit_on_sigterm
 from seg_node.core.machine import setting
 from seg_node.core.timing import FAULTS
 from seg_node.rig.cameras import CameraRun, Feed, Traffic
@@ -128,4 +129,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

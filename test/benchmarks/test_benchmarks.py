@@ -1,8 +1,13 @@
 """The benchmark's parts at tiny sizes, with real processes where those matter, and its arithmetic by hand."""
 
+import contextlib
 import json
 import pickle
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -365,6 +370,28 @@ def test_cameras_are_ill_in_their_ways(tmp_path):
     assert fourth["comes and goes"]["sent"] < fourth["well"]["sent"]
     assert not fourth["sends rubbish"]["masks_per_s"] and fourth["sends rubbish"]["outcomes"].get("undecodable")
     assert all(row["masks_per_s"] > 0 for row in found["ill_cameras"].values())
+
+
+@pytest.mark.ros
+def test_a_benchmark_that_is_ended_takes_its_node_with_it(tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / "ill_cameras.py", "--out", tmp_path / "found.json"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 90
+        while (node := _node_of(process)) is None:
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(90) == 143
+    assert not node.exists()
+
+
+def _node_of(process):
+    """Where the kernel tells of the node that a process has started; None while there is none."""
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            if b"\0seg_node\0node\0" in Path("/proc", child, "cmdline").read_bytes():
+                return Path("/proc", child)
+    return None
 
 
 def test_drives_are_known_by_name(tmp_path, monkeypatch):
